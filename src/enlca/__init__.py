@@ -1,0 +1,54 @@
+"""Image super-resolution with efficient non-local contrastive attention (ENLCA, AAAI 2022).
+
+    import enlca
+    up = enlca.Upscaler("enlcn-tiny", scale=4)
+    up("photo.jpg").save("photo_x4.png")
+
+Names are loaded when first used, so that `import enlca` and `enlca --help` cost nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from enlca.attention.block import NonLocalBlock
+    from enlca.attention.exact import ExactAttend
+    from enlca.attention.linear import LinearAttend
+    from enlca.checkpoint.catalog import load
+    from enlca.checkpoint.store import save
+    from enlca.inference.upscaler import Upscaler
+    from enlca.network.sr import SRConfig, SRNetwork
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "ExactAttend": "enlca.attention.exact",
+    "LinearAttend": "enlca.attention.linear",
+    "NonLocalBlock": "enlca.attention.block",
+    "SRConfig": "enlca.network.sr",
+    "SRNetwork": "enlca.network.sr",
+    "Upscaler": "enlca.inference.upscaler",
+    "load": "enlca.checkpoint.catalog",
+    "save": "enlca.checkpoint.store",
+}
+__all__ = [  # noqa: RUF022 - the order a reader meets them in
+    "Upscaler",
+    "load",
+    "save",
+    "SRConfig",
+    "SRNetwork",
+    "NonLocalBlock",
+    "LinearAttend",
+    "ExactAttend",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'enlca' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

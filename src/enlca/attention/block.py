@@ -1,0 +1,130 @@
+"""The non-local block: embed, attend, add.  (Eq. 2-3, Fig. 2)
+
+A block is a composition: `Embed` makes q, k and v of a feature map, and an `attend` (one of ATTENDS)
+turns them into the output. What differs between ENLA, exact attention and others is the second only.
+
+Letters:  B batch   C channels   D embedding channels   N = H W positions
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from enlca.attention.exact import ExactAttend
+from enlca.attention.linear import LinearAttend
+
+
+class Embeddings(NamedTuple):
+    """q and k of length sqrt(k) at every position, and the values."""
+
+    q: Float[Tensor, "B D N"]
+    k: Float[Tensor, "B D N"]
+    v: Float[Tensor, "B C N"]
+
+
+class Embed(nn.Module):
+    """Q = sqrt(k) theta(X)/|theta(X)|, K = sqrt(k) delta(X)/|delta(X)|, V = psi(X).  (Eq. 3)
+
+    Args:
+        channels: channels of the feature map, and of the values.
+        dim: channels of q and k (the paper's c).
+        amplification: the paper's k.
+        kernel_size: of the three convolutions.
+        eps: smallest length that a vector is divided by; 5e-5 in the released code.
+
+    NOTE(paper): "all convolutional kernel size in the network is 3 x 3"; the released code has 1 x 1
+    here, and so do we by default.
+    """
+
+    def __init__(
+        self, channels: int, dim: int, *, amplification: float, kernel_size: int = 1, eps: float = 1e-12
+    ):
+        super().__init__()
+        if amplification <= 0:
+            raise ValueError(f"amplification must be positive, got {amplification}")
+        self.length = amplification**0.5
+        self.eps = eps
+        self.query = nn.Conv2d(channels, dim, kernel_size, padding=kernel_size // 2)
+        self.key = nn.Conv2d(channels, dim, kernel_size, padding=kernel_size // 2)
+        self.value = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Embeddings:
+        """q, k and v at every position; q and k in float32 at least."""
+        return Embeddings(
+            self._amplified(self.query(x)), self._amplified(self.key(x)), self.value(x).flatten(2)
+        )
+
+    def _amplified(self, features: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D N"]:
+        features = features.flatten(2)
+        # In half precision the sum of squares would overflow.
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        return self.length * normalize(features, dim=1, eps=self.eps)
+
+
+ATTENDS = {"exact": ExactAttend, "linear": LinearAttend}
+
+
+def build_attend(kind: str, dim: int, *, n_features: int, floor: float) -> nn.Module:
+    """The attention called `kind`; settings that it does not have are left out.
+
+    Raises:
+        ValueError: for an unknown `kind`.
+    """
+    if kind not in ATTENDS:
+        raise ValueError(f"unknown attention {kind!r}; choose from {sorted(ATTENDS)}")
+    if kind == "linear":
+        return LinearAttend(dim, n_features=n_features, floor=floor)
+    return ATTENDS[kind]()
+
+
+class NonLocalBlock(nn.Module):
+    """x + res_scale * attend(embed(x)): the module to put into a network of your own.
+
+    Args:
+        channels: channels of the feature map, in and out.
+        attend: "linear" (ENLA, Eq. 5-6) or "exact" (Eq. 1).
+        dim: channels of q and k; None is channels / 4, as in the paper's network (64 of 256).
+        amplification: the paper's k.
+        n_features: the paper's m; "linear" only.
+        res_scale: weight of the attention in the sum.
+        kernel_size: of the embedding convolutions.
+        eps: see `Embed`.
+        floor: see `LinearAttend`; "linear" only.
+
+    Raises:
+        ValueError: for an unknown `attend` or impossible sizes.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        attend: str = "linear",
+        dim: int | None = None,
+        amplification: float = 6.0,
+        n_features: int = 128,
+        res_scale: float = 0.1,
+        kernel_size: int = 1,
+        eps: float = 1e-12,
+        floor: float = 0.0,
+    ):
+        super().__init__()
+        dim = max(1, channels // 4) if dim is None else dim
+        self.res_scale = res_scale
+        self.embed = Embed(channels, dim, amplification=amplification, kernel_size=kernel_size, eps=eps)
+        self.attend = build_attend(attend, dim, n_features=n_features, floor=floor)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """The feature map with what each position found elsewhere added to it."""
+        return self.forward_with_embeddings(x)[0]
+
+    def forward_with_embeddings(
+        self, x: Float[Tensor, "B C H W"]
+    ) -> tuple[Float[Tensor, "B C H W"], Embeddings]:
+        """The same, and the embeddings that the contrastive loss wants (Eq. 8-10)."""
+        embeddings = self.embed(x)
+        y = self.attend(*embeddings).to(x.dtype)
+        return x + self.res_scale * y.unflatten(-1, x.shape[-2:]), embeddings

@@ -1,0 +1,32 @@
+"""Standard non-local attention, which ENLA estimates: all pairs of positions.  (Eq. 1)
+
+Letters:  B batch   D embedding channels   N positions   E value channels
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+def dense_attention(
+    q: Float[Tensor, "B D Nq"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]
+) -> Float[Tensor, "B E Nq"]:
+    """Eq. 1 as printed, with the N x N matrix in memory: the reference, for small N."""
+    return v @ (q.mT @ k).softmax(dim=-1).mT
+
+
+class ExactAttend(nn.Module):
+    """Eq. 1 through PyTorch's fused attention: quadratic time, memory linear in N. No parameters.
+
+    There is no scale 1/sqrt(D): the amplification k inside q and k takes that place (Eq. 3).
+    """
+
+    def forward(
+        self, q: Float[Tensor, "B D N"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]
+    ) -> Float[Tensor, "B E N"]:
+        """Attention of every position over all positions, in v's type."""
+        with torch.autocast(q.device.type, enabled=False):
+            q, k = (u.to(torch.promote_types(u.dtype, torch.float32)).mT.unsqueeze(1) for u in (q, k))
+            values = v.to(q.dtype).mT.unsqueeze(1)
+            return scaled_dot_product_attention(q, k, values, scale=1.0).squeeze(1).mT.to(v.dtype)

@@ -1,0 +1,1 @@
+"""Checkpoints: one `.safetensors` file with the network's settings inside, loaded strictly."""

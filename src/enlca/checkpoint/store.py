@@ -1,0 +1,159 @@
+"""A checkpoint is one `.safetensors` file; its metadata key `enlca` holds JSON that rebuilds the network.
+
+Loading is strict: an unknown version, a missing, unexpected or mis-shaped tensor, or settings that do
+not fit are errors that say which.
+"""
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialise
+
+from enlca.errors import EnlcaError
+from enlca.network.sr import SRConfig, SRNetwork
+
+FORMAT = 1
+KEY = "enlca"
+
+
+class CheckpointError(EnlcaError):
+    """A checkpoint that cannot be used; the message names the file and the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        network: settings that rebuild the network.
+        variant: "paper" or "released": whose reading of the method the network follows.
+        training: how it was trained (data, steps, loss, seed); empty if unknown.
+        scores: measured scores: {data set: {"psnr_y": .., "ssim_y": .., "n": ..}}.
+    """
+
+    network: SRConfig
+    variant: str = "paper"
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The text stored in the file."""
+        body = {
+            "format": FORMAT,
+            "network": self.network.to_dict(),
+            "variant": self.variant,
+            "training": self.training,
+            "scores": self.scores,
+        }
+        return json.dumps(body, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Card":
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: for another format version, missing or unknown entries.
+        """
+        body = json.loads(text)
+        if (version := body.pop("format", None)) != FORMAT:
+            raise ValueError(f"checkpoint format {version}, this version of enlca reads format {FORMAT}")
+        expected = {"network", "variant", "training", "scores"}
+        if body.keys() != expected:
+            raise ValueError(f"card has entries {sorted(body)}, expected {sorted(expected)}")
+        return cls(**{**body, "network": SRConfig.from_dict(body["network"])})
+
+
+def save(
+    network: SRNetwork,
+    path: str | os.PathLike,
+    *,
+    variant: str = "paper",
+    training: dict[str, Any] | None = None,
+    scores: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write `network` and its card; the file appears whole or not at all.
+
+    Args:
+        network: what to store.
+        path: the file's name, ending in `.safetensors`.
+        variant: see `Card`.
+        training: see `Card`.
+        scores: see `Card`.
+        dtype: store tensors in this type (float16 for the package's own weights); None keeps theirs.
+    """
+    card = Card(network=network.config, variant=variant, training=training or {}, scores=scores or {})
+    tensors = {
+        name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()
+    }
+    write_atomically(Path(path), serialise(tensors, metadata={KEY: card.to_json()}))
+
+
+def read_card(path: str | os.PathLike) -> Card:
+    """The card alone, without reading the weights.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged or not one of ours.
+    """
+    return _read(Path(path), with_tensors=False)[0]
+
+
+def load_file(path: str | os.PathLike) -> tuple[SRNetwork, Card]:
+    """The network of a checkpoint, in float32 and evaluation mode, and its card.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, not one of ours, or its tensors do not fit.
+    """
+    card, tensors = _read(Path(path), with_tensors=True)
+    network = SRNetwork(card.network)
+    expected = network.state_dict()
+    problems = [f"lacks {name}" for name in sorted(expected.keys() - tensors.keys())]
+    problems += [f"has an unexpected {name}" for name in sorted(tensors.keys() - expected.keys())]
+    problems += [
+        f"has {name} of shape {list(tensors[name].shape)} instead of {list(expected[name].shape)}"
+        for name in sorted(expected.keys() & tensors.keys())
+        if tensors[name].shape != expected[name].shape
+    ]
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise CheckpointError(f"{path}: does not fit its own settings: {'; '.join(problems[:3])}{more}")
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return network.eval(), card
+
+
+def _read(path: Path, *, with_tensors: bool) -> tuple[Card, dict[str, torch.Tensor]]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if KEY not in metadata:
+                raise CheckpointError(f"{path}: a safetensors file, but not one that enlca wrote (no card)")
+            card = Card.from_json(metadata[KEY])
+            names = file.keys() if with_tensors else ()
+            return card, {name: file.get_tensor(name) for name in names}
+    except CheckpointError:
+        raise
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole under its final name, or not at all."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

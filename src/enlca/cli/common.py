@@ -1,0 +1,51 @@
+"""What several commands share: progress on stderr, results in files, lines about failures."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+
+class OnProgress(Protocol):
+    """Called with what is being done, how much is done and how much there is."""
+
+    def __call__(self, name: str, done: int, total: int) -> None: ...  # noqa: D102
+
+
+@contextmanager
+def progress(title: str) -> Iterator[OnProgress]:
+    """A progress bar on stderr; silent where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda name, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def show(name: str, done: int, total: int) -> None:
+            bar.update(task, description=f"{title} {name}".strip(), completed=done, total=total)
+
+        yield show
+
+
+def report_failures(failures: Sequence[str]) -> int:
+    """Print each failure on stderr; the exit code."""
+    for line in failures:
+        print(f"enlca: {line}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a result file whole; a folder that cannot be written to is one line."""
+    from enlca.checkpoint.store import write_atomically
+    from enlca.errors import EnlcaError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise EnlcaError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,73 @@
+"""Commands about weights: `info`, `models`."""
+
+from typing import Annotated
+
+import typer
+
+from enlca.cli.pictures import check_scale
+
+
+def info(
+    model: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A checkpoint file or a bundled name.")],
+    scale: Annotated[int | None, typer.Option(help="Of a bundled name: 2, 3 or 4.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """What a checkpoint is: network, variant, how it was trained, its scores."""
+    check_scale(scale)
+    import json
+
+    from enlca.checkpoint.catalog import load_with_card, locate
+
+    network, card = load_with_card(model, scale)
+    path = locate(model, scale)
+    facts = {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "variant": card.variant,
+        "network": card.network.to_dict(),
+        "training": card.training,
+        "scores": card.scores,
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    symbols = {"amplification": "k", "n_features": "m", "embed_channels": "c"}
+    print(f"{path}\n{facts['parameters']:,} parameters, {facts['bytes']:,} bytes, variant {card.variant}")
+    for title in ("network", "training"):
+        print(f"\n{title}")
+        for name, value in facts[title].items():
+            symbol = f" ({symbols[name]})" if name in symbols else ""
+            print(f"  {name + symbol:24} {_plain(value)}")
+    print("\nscores")
+    for name, mean in card.scores.items():
+        print(f"  {name:24} {_plain(mean)}")
+
+
+def models() -> None:
+    """The weights that come with the package, with their measured scores."""
+    from enlca.checkpoint.catalog import bundled
+    from enlca.network.sr import SRNetwork
+
+    print(f"{'name':16} {'scale':5} {'parameters':>10} {'size':>8}  PSNR-Y / SSIM-Y")
+    for item in bundled():
+        card = item.card
+        count = sum(parameter.numel() for parameter in SRNetwork(card.network).parameters())
+        scores = ", ".join(
+            f"{name} {mean['psnr_y']:.2f}" + (f" / {mean['ssim_y']:.4f}" if "ssim_y" in mean else "")
+            for name, mean in card.scores.items()
+        )
+        size = f"{item.path.stat().st_size / 1e6:.2f} MB"
+        print(f"{item.name:16} x{item.scale:<4} {count:>10,} {size:>8}  {scores or 'not measured'}")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value))
+    return f"{value:.4f}" if isinstance(value, float) and abs(value) > 1 else str(value)
+
+
+COMMANDS = (info, models)
+SETTINGS: dict[str, dict] = {}

@@ -1,0 +1,1 @@
+"""Pictures for training and testing: packed sets, patches, benchmark pairs."""

@@ -1,0 +1,1 @@
+"""Scores by one written-down protocol, so that numbers can be compared."""

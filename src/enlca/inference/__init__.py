@@ -1,0 +1,1 @@
+"""From pictures to larger pictures: the `Upscaler`, and jobs over many files."""

@@ -1,0 +1,172 @@
+"""The user's object: a network, a device, and pictures of any kind in and out.
+
+Letters:  B batch   H, W height and width   C channels   S scale
+"""
+
+import os
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from enlca.checkpoint.catalog import load_with_card
+from enlca.errors import EnlcaError
+from enlca.image.codecs import Picture
+from enlca.image.files import read_image
+from enlca.network.sr import SRNetwork
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+class DeviceError(EnlcaError):
+    """A device that this machine does not have."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" takes a GPU where there is one.
+
+    Raises:
+        DeviceError: for an unknown name, or a device that is not here.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if present[kind]))
+    if name not in present:
+        raise DeviceError(f"unknown device {name!r}; choose from {', '.join(DEVICES)}")
+    if not present[name]:
+        here = ", ".join(kind for kind in present if present[kind])
+        raise DeviceError(f"device {name} is not available on this machine; available: {here}")
+    return torch.device(name)
+
+
+@torch.inference_mode()
+def enlarge(network: SRNetwork, rgb: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "SH SW 3"]:
+    """One picture through a network: scaled to [0, 1], enlarged, clipped and rounded to uint8."""
+    device = network.mean.device
+    # A copy, since read-only and mirrored arrays cannot be shared with torch.
+    lr = torch.from_numpy(rgb.copy()).to(device).permute(2, 0, 1)[None]
+    sr = network(lr.float() / 255)[0]
+    return to_uint8(sr).permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def to_uint8(picture: Float[Tensor, "*B 3 H W"]) -> UInt8[Tensor, "*B 3 H W"]:
+    """[0, 1] to 0..255: clipped, then rounded."""
+    return picture.clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
+class Upscaler:
+    """Enlarges pictures: `Upscaler("enlcn-tiny", scale=4)("photo.jpg").save("photo_x4.png")`.
+
+    Args:
+        model: a bundled name or a checkpoint file.
+        scale: 2, 3 or 4; None is the checkpoint's own (x4 for a name, where there is one).
+        device: "auto", "cpu", "cuda" or "mps".
+
+    Attributes:
+        network: the network, on the device.
+        scale: how many times larger pictures get.
+
+    Raises:
+        CheckpointError: unknown model, or no weights for that scale.
+        DeviceError: the device is not available.
+    """
+
+    def __init__(
+        self, model: str | os.PathLike = "enlcn-tiny", *, scale: int | None = None, device: str = "auto"
+    ):
+        chosen = choose_device(device)
+        network, self.card = load_with_card(model, scale)
+        self.network = network.to(chosen)
+        self.scale = network.config.scale
+
+    @overload
+    def __call__(self, picture: str | os.PathLike | Picture) -> Picture: ...
+    @overload
+    def __call__(self, picture: np.ndarray) -> np.ndarray: ...
+    @overload
+    def __call__(self, picture: Tensor) -> Tensor: ...
+    @overload
+    def __call__(self, picture: Any) -> Any: ...
+    def __call__(self, picture: Any) -> Any:
+        """The enlarged picture, of the kind that came in; a path gives a `Picture`, which has `save`.
+
+        Args:
+            picture: a path, a `Picture`, a PIL image, a numpy array (uint8, H W or H W C with 1 to 4
+                channels), or a torch tensor (float in [0, 1], 3 H W or B 3 H W).
+
+        Raises:
+            PictureError: the file cannot be read.
+            TypeError, ValueError: another kind of thing, or a shape or type that is not listed above.
+        """
+        if isinstance(picture, (str, os.PathLike)):
+            return self.picture(read_image(Path(picture)))
+        if isinstance(picture, Picture):
+            return self.picture(picture)
+        if isinstance(picture, np.ndarray):
+            return self._array(picture)
+        if isinstance(picture, Tensor):
+            return self._tensor(picture)
+        if hasattr(picture, "getbands"):
+            return self._pil(picture)
+        raise TypeError(
+            f"cannot enlarge a {type(picture).__name__}; give a path, PIL, numpy or torch picture"
+        )
+
+    def picture(self, picture: Picture) -> Picture:
+        """Colours through the network; alpha too, as a grey picture of its own; grey stays grey."""
+        pixels = enlarge(self.network, picture.rgb)
+        if picture.pixels.shape[2] == 1:
+            pixels = _grey(pixels)
+        alpha = None if picture.alpha is None else self._alpha(picture.alpha)
+        return Picture(pixels=pixels, alpha=alpha, icc=picture.icc)
+
+    def _alpha(self, alpha: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "SH SW"]:
+        if alpha.min() == alpha.max():
+            return np.full([side * self.scale for side in alpha.shape], alpha.flat[0], dtype=np.uint8)
+        return _grey(enlarge(self.network, np.repeat(alpha[..., None], 3, axis=2)))[..., 0]
+
+    def _array(self, array: np.ndarray) -> np.ndarray:
+        if array.dtype != np.uint8:
+            raise ValueError(f"numpy pictures must be uint8, got {array.dtype}")
+        layers = array[..., None] if array.ndim == 2 else array
+        if layers.ndim != 3 or layers.shape[2] not in (1, 2, 3, 4) or layers.size == 0:
+            raise ValueError(f"numpy pictures must be H W or H W C with 1 to 4 channels, got {array.shape}")
+        has_alpha = layers.shape[2] in (2, 4)
+        source = Picture(
+            pixels=layers[..., :-1] if has_alpha else layers, alpha=layers[..., -1] if has_alpha else None
+        )
+        result = self.picture(source)
+        stacked = result.pixels
+        if result.alpha is not None:
+            stacked = np.concatenate([stacked, result.alpha[..., None]], axis=2)
+        return stacked[..., 0] if array.ndim == 2 else stacked
+
+    def _pil(self, image: Any) -> Any:
+        from PIL import Image
+
+        if image.mode not in ("L", "LA", "RGB", "RGBA"):
+            has_alpha = "A" in image.getbands() or "transparency" in image.info
+            grey = image.mode == "1"
+            image = image.convert("RGBA" if has_alpha else "L" if grey else "RGB")
+        result = Image.fromarray(self._array(np.asarray(image)))
+        if profile := image.info.get("icc_profile"):
+            result.info["icc_profile"] = profile
+        return result
+
+    @torch.inference_mode()
+    def _tensor(self, pictures: Tensor) -> Tensor:
+        if not pictures.is_floating_point():
+            raise ValueError(f"torch pictures must be floating point in [0, 1], got {pictures.dtype}")
+        batch = pictures if pictures.ndim == 4 else pictures[None]
+        if batch.ndim != 4 or batch.shape[1] != 3:
+            raise ValueError(f"torch pictures must be 3 H W or B 3 H W, got {tuple(pictures.shape)}")
+        result = self.network(batch.to(self.network.mean)).clamp(0, 1).to(pictures)
+        return result if pictures.ndim == 4 else result[0]
+
+
+def _grey(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 1"]:
+    """The mean of three channels that should be equal, rounded."""
+    return ((pixels.sum(axis=2, keepdims=True, dtype=np.uint16) + 1) // 3).astype(np.uint8)

@@ -1,0 +1,87 @@
+"""What training minimises: L1 plus the contrastive loss, after a warm-up.  (Eq. 10-12)"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import l1_loss
+
+from enlca.attention.block import Embeddings
+from enlca.attention.contrast import contrastive_loss
+
+
+class LossTerms(NamedTuple):
+    """The loss and what it is made of; `contrast` and `gap` are zero during the warm-up."""
+
+    total: Float[Tensor, ""]
+    l1: Float[Tensor, ""]
+    contrast: Float[Tensor, ""]
+    gap: Float[Tensor, ""]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ENLCALoss:
+    """L = L_rec + lambda_cl L_cl.  (Eq. 11-12)
+
+    L_cl is averaged over the network's non-local blocks; the paper does not say how it joins them.
+
+    Args:
+        contrast_weight: lambda_cl; 0 switches the contrastive loss off.
+        relevant: n1, a share of the positions or a count.
+        start: n2, the first irrelevant rank, a share or a count.
+        margin: b.
+        hinge: clamp each query's term at zero, as the released code does.
+        irrelevant_floor: added to the irrelevant mean; 1e-6 in the released code.
+        anchors: random queries of each image to use; None is all of them.
+    """
+
+    contrast_weight: float = 1e-3
+    relevant: float | int = 0.02
+    start: float | int = 0.08
+    margin: float = 1.0
+    hinge: bool = False
+    irrelevant_floor: float = 0.0
+    anchors: int | None = None
+
+    def __post_init__(self):
+        if self.contrast_weight < 0:
+            raise ValueError(f"contrast_weight must not be negative, got {self.contrast_weight}")
+        if self.anchors is not None and self.anchors < 1:
+            raise ValueError(f"anchors must be at least 1, or null for all queries; got {self.anchors}")
+        for name, value in (("relevant", self.relevant), ("start", self.start)):
+            if value <= 0 or (isinstance(value, float) and value >= 1):
+                raise ValueError(f"{name} must be a share between 0 and 1 or a positive count, got {value}")
+
+    def __call__(
+        self,
+        sr: Float[Tensor, "B 3 H W"],
+        hr: Float[Tensor, "B 3 H W"],
+        embeddings: Sequence[Embeddings],
+        *,
+        contrast: bool,
+        generator: torch.Generator | None = None,
+    ) -> LossTerms:
+        """The loss of a batch; `contrast=False` is the warm-up, with L_rec alone."""
+        l1 = l1_loss(sr.float(), hr.float())
+        zero = l1.new_zeros(())
+        if not (contrast and embeddings and self.contrast_weight):
+            return LossTerms(l1, l1, zero, zero)
+        blocks = [
+            contrastive_loss(
+                seen.q,
+                seen.k,
+                relevant=self.relevant,
+                start=self.start,
+                margin=self.margin,
+                hinge=self.hinge,
+                irrelevant_floor=self.irrelevant_floor,
+                anchors=self.anchors,
+                generator=generator,
+            )
+            for seen in embeddings
+        ]
+        loss, gap = (torch.stack(values).mean() for values in zip(*blocks, strict=True))
+        return LossTerms(l1 + self.contrast_weight * loss, l1, loss, gap)

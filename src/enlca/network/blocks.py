@@ -1,0 +1,53 @@
+"""The local parts of EDSR (Lim et al. 2017): residual blocks and upsamplers.
+
+Letters:  B batch   C channels   H, W height and width   S scale
+"""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """A 3 x 3 convolution that keeps height and width."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+
+
+class ResBlock(nn.Module):
+    """x + res_scale * conv(relu(conv(x))): EDSR's residual block, without normalisation."""
+
+    def __init__(self, channels: int, *, res_scale: float):
+        super().__init__()
+        self.res_scale = res_scale
+        self.first = conv3x3(channels, channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.second = conv3x3(channels, channels)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Same shape out as in."""
+        residual = self.second(self.relu(self.first(x)))
+        return x + (residual if self.res_scale == 1 else self.res_scale * residual)
+
+
+def stepwise_upsampler(scale: int, channels: int) -> nn.Sequential:
+    """EDSR's: enlarge twice by 2 for x4, once for x2 and x3, then one convolution to RGB.
+
+    B C H W -> B 3 SH SW. Most of the work is done at the large size.
+    """
+    steps = {2: [2], 3: [3], 4: [2, 2]}[scale]
+    enlarge = [
+        layer
+        for step in steps
+        for layer in (conv3x3(channels, step * step * channels), nn.PixelShuffle(step))
+    ]
+    return nn.Sequential(*enlarge, conv3x3(channels, 3))
+
+
+def direct_upsampler(scale: int, channels: int) -> nn.Sequential:
+    """One convolution to the S x S pixels under each input pixel, at the small size (Shi et al. 2016).
+
+    B C H W -> B 3 SH SW. Cheap: for small networks.
+    """
+    return nn.Sequential(conv3x3(channels, 3 * scale * scale), nn.PixelShuffle(scale))
+
+
+UPSAMPLERS = {"stepwise": stepwise_upsampler, "direct": direct_upsampler}

@@ -1,0 +1,192 @@
+"""ENLCN and its kin (Fig. 3): a list of local and global stages between a head and an upsampler.
+
+    photo --head--> [global, local x blocks_per_stage] ... , global --fuse, + head--> upsampler --> photo
+
+A *local* stage is a run of residual blocks: each output pixel depends on a few neighbours. A *global*
+stage is a non-local block: it sees the picture through one small summary. Whoever processes pictures
+piece by piece walks `SRNetwork.body` and treats the two kinds differently.
+
+Letters:  B batch   H, W height and width of the small picture   S scale
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from enlca.attention.block import ATTENDS, Embeddings, NonLocalBlock
+from enlca.network.blocks import UPSAMPLERS, ResBlock, conv3x3
+
+SCALES = (2, 3, 4)
+SKIPS = ("none", "bilinear")
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SRConfig:
+    """What it takes to rebuild a network. Stored as JSON inside every checkpoint.
+
+    The defaults are the paper's ENLCN.
+
+    Args:
+        scale: enlargement: 2, 3 or 4.
+        channels: width of the feature maps.
+        n_blocks: residual blocks in all.
+        blocks_per_stage: residual blocks between two non-local blocks.
+        attention: "linear" (ENLA), "exact" (non-local attention) or "none" (EDSR).
+        embed_channels: channels of q and k (the paper's c).
+        amplification: the paper's k.
+        n_features: the paper's m.
+        embed_kernel: kernel size of the embedding convolutions; see `Embed`.
+        embed_eps: smallest length that q and k are divided by; released code 5e-5.
+        feature_floor: added to each random feature; released code 1e-4.
+        res_scale: weight of each residual block's branch.
+        attention_scale: weight of each non-local block's branch.
+        upsampler: "stepwise" (EDSR's) or "direct" (one pixel shuffle).
+        skip: "bilinear" adds the enlarged input to the output; "none" is the paper's.
+        mean: RGB mean of the training pictures, in [0, 1].
+
+    Raises:
+        ValueError: for values that no network can have.
+    """
+
+    scale: int
+    channels: int = 256
+    n_blocks: int = 32
+    blocks_per_stage: int = 8
+    attention: str = "linear"
+    embed_channels: int = 64
+    amplification: float = 6.0
+    n_features: int = 128
+    embed_kernel: int = 1
+    embed_eps: float = 1e-12
+    feature_floor: float = 0.0
+    res_scale: float = 0.1
+    attention_scale: float = 0.1
+    upsampler: str = "stepwise"
+    skip: str = "none"
+    mean: tuple[float, float, float] = DIV2K_MEAN
+
+    def __post_init__(self):
+        choices = {
+            "scale": SCALES,
+            "attention": ("none", *sorted(ATTENDS)),
+            "upsampler": tuple(UPSAMPLERS),
+            "skip": SKIPS,
+        }
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                names = ", ".join(map(str, allowed))
+                raise ValueError(f"{field} must be one of {names}; got {getattr(self, field)!r}")
+        for field in ("channels", "n_blocks", "blocks_per_stage", "embed_channels", "n_features"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        if self.amplification <= 0:
+            raise ValueError(f"amplification must be positive, got {self.amplification}")
+        if self.embed_kernel % 2 == 0:
+            raise ValueError(f"embed_kernel must be odd, got {self.embed_kernel}")
+        if self.n_blocks % self.blocks_per_stage:
+            raise ValueError(
+                f"n_blocks ({self.n_blocks}) must be a multiple of blocks_per_stage ({self.blocks_per_stage})"
+            )
+        object.__setattr__(self, "mean", tuple(self.mean))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "SRConfig":
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: for fields that this version does not know, or that are missing.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(values.keys() - known):
+            raise ValueError(f"unknown network settings {unknown}; this version knows {sorted(known)}")
+        if "scale" not in values:
+            raise ValueError("network settings lack 'scale'")
+        return cls(**values)
+
+
+class SRNetwork(nn.Module):
+    """Enlarges RGB pictures in [0, 1] by `config.scale`.
+
+    Attributes:
+        head: convolution from RGB to features.
+        body: the stages, in order: `NonLocalBlock` (global) or `nn.Sequential` of `ResBlock` (local).
+        fuse: convolution after the last stage; the head's output is added to it.
+        upsampler: features to the large picture.
+    """
+
+    mean: Tensor
+
+    def __init__(self, config: SRConfig):
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
+        self.head = conv3x3(3, config.channels)
+        self.body = nn.ModuleList()
+        for _ in range(config.n_blocks // config.blocks_per_stage):
+            self._append_global()
+            blocks = (
+                ResBlock(config.channels, res_scale=config.res_scale) for _ in range(config.blocks_per_stage)
+            )
+            self.body.append(nn.Sequential(*blocks))
+        self._append_global()
+        self.fuse = conv3x3(config.channels, config.channels)
+        self.upsampler = UPSAMPLERS[config.upsampler](config.scale, config.channels)
+
+    def _append_global(self) -> None:
+        config = self.config
+        if config.attention != "none":
+            self.body.append(
+                NonLocalBlock(
+                    config.channels,
+                    attend=config.attention,
+                    dim=config.embed_channels,
+                    amplification=config.amplification,
+                    n_features=config.n_features,
+                    res_scale=config.attention_scale,
+                    kernel_size=config.embed_kernel,
+                    eps=config.embed_eps,
+                    floor=config.feature_floor,
+                )
+            )
+
+    def forward(self, lr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
+        """The enlarged pictures; values may leave [0, 1] slightly."""
+        return self.forward_with_embeddings(lr)[0]
+
+    def forward_with_embeddings(
+        self, lr: Float[Tensor, "B 3 H W"]
+    ) -> tuple[Float[Tensor, "B 3 SH SW"], list[Embeddings]]:
+        """The enlarged pictures and each non-local block's embeddings, for the contrastive loss."""
+        embeddings = []
+        head = self.head(lr - self.mean)
+        x = head
+        for stage in self.body:
+            if isinstance(stage, NonLocalBlock):
+                x, seen = stage.forward_with_embeddings(x)
+                embeddings.append(seen)
+            else:
+                x = stage(x)
+        sr = self.upsampler(head + self.fuse(x))
+        return sr + self._baseline(lr), embeddings
+
+    def _baseline(self, lr: Tensor) -> Tensor:
+        """What the network's own output is added to."""
+        if self.config.skip == "none":
+            return self.mean
+        return interpolate(lr, scale_factor=float(self.config.scale), mode="bilinear", align_corners=False)
+
+    def redraw_(self, generator: torch.Generator) -> None:
+        """Draw every attention's random features anew: an event of training ("every epoch")."""
+        for module in self.modules():
+            if (redraw := getattr(module, "redraw_", None)) and module is not self:
+                redraw(generator)

@@ -1,0 +1,50 @@
+"""Networks by name, with the paper's settings where the paper has any."""
+
+from collections.abc import Callable
+from typing import Any
+
+from enlca.network.sr import SRConfig, SRNetwork
+
+
+def enlcn(scale: int = 4, **settings: Any) -> SRNetwork:
+    """The paper's network: 256 channels, 32 blocks, 5 ENLCA blocks; 43.58 M parameters at x4."""
+    return SRNetwork(SRConfig(scale=scale, **settings))
+
+
+def enlcn_light(scale: int = 4, **settings: Any) -> SRNetwork:
+    """EDSR-baseline's size (64 channels, 16 blocks, about 1.5 M parameters) with 3 ENLCA blocks."""
+    light = {"channels": 64, "n_blocks": 16, "embed_channels": 16, "res_scale": 1.0}
+    return SRNetwork(SRConfig(scale=scale, **{**light, **settings}))
+
+
+def enlcn_tiny(scale: int = 4, **settings: Any) -> SRNetwork:
+    """For a laptop's processor: 32 channels, 8 blocks, 2 ENLCA blocks, under 0.2 M parameters."""
+    tiny = {
+        "channels": 32,
+        "n_blocks": 8,
+        "embed_channels": 16,
+        "n_features": 64,
+        "res_scale": 1.0,
+        "upsampler": "direct",
+        "skip": "bilinear",
+    }
+    return SRNetwork(SRConfig(scale=scale, **{**tiny, **settings}))
+
+
+def edsr(scale: int = 4, **settings: Any) -> SRNetwork:
+    """The paper's backbone without attention (Lim et al. 2017): the baseline of Tables 2 and 4."""
+    return SRNetwork(SRConfig(scale=scale, **{"attention": "none", **settings}))
+
+
+def nlan(scale: int = 4, **settings: Any) -> SRNetwork:
+    """The backbone with exact non-local attention (Eq. 1): the row NLA of Table 4."""
+    return SRNetwork(SRConfig(scale=scale, **{"attention": "exact", **settings}))
+
+
+NETWORKS: dict[str, Callable[..., SRNetwork]] = {
+    "enlcn": enlcn,
+    "enlcn-light": enlcn_light,
+    "enlcn-tiny": enlcn_tiny,
+    "edsr": edsr,
+    "nlan": nlan,
+}

@@ -1,0 +1,1 @@
+"""Training on Lightning: typed configuration, the step, its callbacks, `fit`."""

@@ -1,0 +1,181 @@
+"""A training run as one typed, frozen object; from YAML, overridden from the command line.
+
+An *epoch* is `run.steps_per_epoch` steps (EDSR's convention: 1000), whatever the size of the data.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from enlca.errors import EnlcaError
+from enlca.losses import ENLCALoss
+from enlca.network.sr import SRConfig
+
+VARIANTS = ("paper", "released")
+SCHEDULES = ("cosine", "halve")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+class ConfigError(EnlcaError):
+    """A configuration that cannot be used; the message says which entry and what is possible."""
+
+
+def _at_least(minimum: float, **values: float) -> None:
+    for name, value in values.items():
+        if value < minimum:
+            raise ConfigError(f"{name} must be at least {minimum}, got {value}")
+
+
+def _one_of(allowed: Sequence[str], **values: str) -> None:
+    for name, value in values.items():
+        if value not in allowed:
+            raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Pictures.
+
+    Args:
+        train: folder of large pictures; sub-folders count.
+        validation: benchmark folder that checkpoints are chosen on; None takes the last step's weights.
+        patch: side of the LR patch in pixels.
+        batch: patches in a batch, on each device.
+        cache: folder for the decoded pictures; None is the user's cache folder.
+        workers: loader processes beside the training process.
+    """
+
+    train: Path
+    validation: Path | None = None
+    patch: int = 28
+    batch: int = 16
+    cache: Path | None = None
+    workers: int = 0
+
+    def __post_init__(self):
+        _at_least(1, **{"data.patch": self.patch, "data.batch": self.batch})
+        _at_least(0, **{"data.workers": self.workers})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Adam.
+
+    Args:
+        lr: initial learning rate.
+        betas: Adam's; the paper has (0.9, 0.99), the released code (0.9, 0.999).
+        clip: largest norm of the gradient; None does not clip.
+        ema: decay of the weights' moving average, which is what gets validated and kept; 0 is none.
+    """
+
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float | None = None
+    ema: float = 0.999
+
+    def __post_init__(self):
+        if self.lr <= 0:
+            raise ConfigError(f"optim.lr must be positive, got {self.lr}")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"optim.ema must be in [0, 1), got {self.ema}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """What changes over time.
+
+    Args:
+        kind: "cosine" (to zero at the last step) or "halve" (the paper's).
+        warmup: steps of linear growth of the learning rate at the start.
+        halve_at: epochs after which "halve" halves it.
+        contrast_after: epochs of L1 alone before the contrastive loss joins.
+    """
+
+    kind: str = "halve"
+    warmup: int = 0
+    halve_at: list[int] = field(default_factory=lambda: [200, 400, 600, 800])
+    contrast_after: int = 150
+
+    def __post_init__(self):
+        _one_of(SCHEDULES, **{"schedule.kind": self.kind})
+        _at_least(0, **{"schedule.warmup": self.warmup, "schedule.contrast_after": self.contrast_after})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The run itself.
+
+    Args:
+        dir: folder that receives everything; it must not hold another run.
+        steps: optimiser steps in all.
+        steps_per_epoch: length of an epoch.
+        validate_every: epochs between validations.
+        save_every: steps between writes of `last.ckpt`.
+        log_every: steps between rows of `metrics.csv`.
+        seed: of weights, patches, anchors and random features.
+        devices: devices to use.
+        nodes: machines to use.
+        precision: Lightning's name of the number format.
+        variant: whose reading of the method this is: "paper" or "released".
+    """
+
+    dir: Path
+    steps: int
+    steps_per_epoch: int = 1000
+    validate_every: int = 1
+    save_every: int = 1000
+    log_every: int = 100
+    seed: int = 0
+    devices: int = 1
+    nodes: int = 1
+    precision: str = "32-true"
+    variant: str = "paper"
+
+    def __post_init__(self):
+        counts = ("steps", "steps_per_epoch", "validate_every", "save_every", "log_every", "devices", "nodes")
+        _at_least(1, **{f"run.{name}": getattr(self, name) for name in counts})
+        _one_of(PRECISIONS, **{"run.precision": self.precision})
+        _one_of(VARIANTS, **{"run.variant": self.variant})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """All of a run. See each section's class."""
+
+    data: DataConfig
+    network: SRConfig
+    run: RunConfig
+    loss: ENLCALoss = field(default_factory=ENLCALoss)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+def _parser() -> Any:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="enlca train", exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(TrainConfig)
+    return parser
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig, str]:
+    """The configuration of a YAML file with `--section.field value` overrides, and its resolved YAML.
+
+    Raises:
+        ConfigError: for a missing file, unknown entries or impossible values.
+    """
+    from jsonargparse import ArgumentError
+
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file")
+    parser = _parser()
+    try:
+        values = parser.parse_args(["--config", str(path), *overrides])
+        config = parser.instantiate_classes(values)
+        text = parser.dump(values, skip_none=False)
+        return TrainConfig(**{name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}), text
+    except (ArgumentError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: {reason}") from error
