@@ -1,6 +1,6 @@
 """Standard non-local attention, which ENLA estimates: all pairs of positions.  (Eq. 1)
 
-Letters:  B batch   D embedding channels   N positions   E value channels
+Letters:  B batch   D embedding channels   N positions   Nq positions of queries   E value channels
 """
 
 import torch
@@ -23,9 +23,9 @@ class ExactAttend(nn.Module):
     """
 
     def forward(
-        self, q: Float[Tensor, "B D N"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]
-    ) -> Float[Tensor, "B E N"]:
-        """Attention of every position over all positions, in v's type."""
+        self, q: Float[Tensor, "B D Nq"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]
+    ) -> Float[Tensor, "B E Nq"]:
+        """Attention of each query over all positions, in v's type."""
         with torch.autocast(q.device.type, enabled=False):
             q, k = (u.to(torch.promote_types(u.dtype, torch.float32)).mT.unsqueeze(1) for u in (q, k))
             values = v.to(q.dtype).mT.unsqueeze(1)

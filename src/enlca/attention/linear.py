@@ -17,8 +17,10 @@ feature r keeps the average of the values that it sees, and a query averages ove
 This is Eq. 5-6 to the letter, but no number ever exceeds the largest value: it cannot overflow.
 
 Letters:  B batch   D embedding channels   M random features   N positions   E value channels
+         Nq positions of queries, where they may be others than N
 """
 
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -26,6 +28,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from enlca.attention.features import log_features, orthogonal_gaussian
+
+
+# Positions at a time: their features stay in the processor's cache and memory stays bounded; and a
+# matrix product that sums 10^6 positions in one go loses three digits in float32.
+BLOCK = 4096
 
 
 class KeyValueSummary(NamedTuple):
@@ -82,15 +89,23 @@ class LinearAttend(nn.Module):
     def summarise(self, k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]) -> KeyValueSummary:
         """What the positions of `k` and `v` contribute; `combine` adds up tiles."""
         with torch.autocast(k.device.type, enabled=False):
-            return summarise(log_features(k, self.projection, floor=self.floor), v)
+            parts = (
+                summarise(log_features(keys, self.projection, floor=self.floor), values)
+                for keys, values in zip(k.split(BLOCK, dim=-1), v.split(BLOCK, dim=-1), strict=True)
+            )
+            return reduce(combine, parts)
 
     def read(self, q: Float[Tensor, "B D N"], image: KeyValueSummary) -> Float[Tensor, "B E N"]:
         """Attention's output at the positions of `q`, in q's type."""
         with torch.autocast(q.device.type, enabled=False):
-            return read(log_features(q, self.projection, floor=self.floor), image).to(q.dtype)
+            parts = [
+                read(log_features(queries, self.projection, floor=self.floor), image).to(q.dtype)
+                for queries in q.split(BLOCK, dim=-1)
+            ]
+            return torch.cat(parts, dim=-1)
 
     def forward(
-        self, q: Float[Tensor, "B D N"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]
-    ) -> Float[Tensor, "B E N"]:
-        """Attention of every position over all positions, in time linear in N."""
+        self, q: Float[Tensor, "B D Nq"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]
+    ) -> Float[Tensor, "B E Nq"]:
+        """Attention of each query over all positions, in time linear in Nq + N."""
         return self.read(q, self.summarise(k, v))

@@ -93,7 +93,8 @@ class SRConfig:
             raise ValueError(
                 f"n_blocks ({self.n_blocks}) must be a multiple of blocks_per_stage ({self.blocks_per_stage})"
             )
-        object.__setattr__(self, "mean", tuple(self.mean))
+        if len(self.mean) != 3:
+            raise ValueError(f"mean must have 3 values, one for each colour; got {self.mean}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -104,14 +105,20 @@ class SRConfig:
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError: for fields that this version does not know, or that are missing.
+            ValueError: for fields that this version does not know, that are missing or of another type.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(values.keys() - known):
             raise ValueError(f"unknown network settings {unknown}; this version knows {sorted(known)}")
         if "scale" not in values:
             raise ValueError("network settings lack 'scale'")
-        return cls(**values)
+        allowed: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,)}
+        for field in dataclasses.fields(cls):
+            value, kinds = values.get(field.name, field.default), allowed.get(field.type)
+            if kinds and not isinstance(value, kinds):
+                raise ValueError(f"{field.name} must be of type {kinds[-1].__name__}, got {value!r}")
+        # JSON has no tuples.
+        return cls(**{**values, "mean": tuple(values.get("mean", DIV2K_MEAN))})
 
 
 class SRNetwork(nn.Module):

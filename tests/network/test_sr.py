@@ -1,0 +1,171 @@
+import json
+
+import pytest
+import torch
+
+from enlca.attention.block import NonLocalBlock
+from enlca.network.sr import SRConfig, SRNetwork
+from enlca.network.zoo import NETWORKS, edsr, enlcn, enlcn_light, enlcn_tiny, nlan
+
+
+def small(**settings: object) -> SRNetwork:
+    torch.manual_seed(0)
+    defaults = {
+        "scale": 4,
+        "channels": 11,
+        "n_blocks": 4,
+        "blocks_per_stage": 2,
+        "embed_channels": 3,
+        "n_features": 7,
+    }
+    return SRNetwork(SRConfig(**{**defaults, **settings})).eval()  # pyright: ignore[reportArgumentType]
+
+
+def picture(height: int = 13, width: int = 11) -> torch.Tensor:
+    return torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def count(network: SRNetwork) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("upsampler", ["stepwise", "direct"])
+@pytest.mark.parametrize("attention", ["linear", "exact", "none"])
+@pytest.mark.parametrize("skip", ["none", "bilinear"])
+def test_every_kind_enlarges_odd_sizes_by_its_scale(scale, upsampler, attention, skip):
+    network = small(scale=scale, upsampler=upsampler, attention=attention, skip=skip)
+    assert network(picture()).shape == (2, 3, 13 * scale, 11 * scale)
+
+
+def test_forward_is_a_tensor_in_training_and_evaluation():
+    network = small()
+    for mode in (True, False):
+        assert isinstance(network.train(mode)(picture()), torch.Tensor)
+
+
+def test_embeddings_are_those_of_each_block_and_change_nothing():
+    network, x = small(), picture()
+    sr, embeddings = network.forward_with_embeddings(x)
+    assert torch.equal(sr, network(x))
+    blocks = [stage for stage in network.body if isinstance(stage, NonLocalBlock)]
+    assert len(embeddings) == len(blocks) == 3
+    first = blocks[0].embed(network.head(x - network.mean))
+    assert torch.equal(embeddings[0].q, first.q)
+    assert torch.equal(embeddings[0].k, first.k)
+
+
+def test_attention_comes_first_after_every_stage_and_last():
+    kinds = ["global" if isinstance(stage, NonLocalBlock) else "local" for stage in small().body]
+    assert kinds == ["global", "local", "global", "local", "global"]
+    assert not any(isinstance(stage, NonLocalBlock) for stage in small(attention="none").body)
+
+
+def test_a_constant_picture_of_the_mean_is_the_mean_where_the_network_is_silent():
+    network = small()
+    for parameter in network.upsampler[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    out = network(network.mean.expand(1, 3, 5, 7))
+    torch.testing.assert_close(out, network.mean.expand_as(out))
+
+
+def test_the_bilinear_skip_is_what_remains_where_the_network_is_silent():
+    network, x = small(skip="bilinear"), picture()
+    for parameter in network.upsampler[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    expected = torch.nn.functional.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(network(x), expected)
+
+
+def test_each_pixel_sees_the_whole_picture_through_attention_and_its_neighbours_without():
+    x = picture(37, 41)
+    changed = x.clone()
+    changed[..., -1, -1] += 1.0
+    for attention, sees in (("linear", True), ("exact", True), ("none", False)):
+        network = small(attention=attention)
+        with torch.no_grad():
+            difference = (network(changed) - network(x))[..., :4, :4].abs().max()
+        assert (float(difference) > 0) is sees, attention
+
+
+def test_gradients_reach_every_parameter():
+    network = small().train()
+    network(picture()).square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(parameter.grad.abs().sum() > 0), name
+
+
+def test_redrawing_changes_every_projection_and_no_parameter():
+    network = small()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.redraw_(torch.Generator().manual_seed(5))
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]) is not name.endswith("projection"), name
+    assert sum(name.endswith("projection") for name in before) == 3
+
+
+def test_redrawing_gives_each_block_its_own_features():
+    network = small()
+    network.redraw_(torch.Generator().manual_seed(5))
+    first, second, _ = (t for n, t in network.state_dict().items() if n.endswith("projection"))
+    assert not torch.equal(first, second)
+
+
+def test_the_paper_s_network_has_43_58_million_parameters_at_x4_and_41_22_at_x2():
+    with torch.device("meta"):
+        sizes = {scale: count(enlcn(scale)) for scale in (2, 4)}
+        # EDSR's own count at x4, for the backbone alone.
+        backbone = count(edsr(4))
+    assert round(sizes[4] / 1e6, 2) == 43.58
+    assert round(sizes[2] / 1e6, 2) == 41.22
+    assert round(backbone / 1e6, 2) == 43.09
+
+
+def test_small_networks_keep_their_promised_size():
+    with torch.device("meta"):
+        assert 1.4e6 < count(enlcn_light(4)) < 1.6e6
+        assert count(enlcn_tiny(4)) < 0.3e6
+
+
+def test_names_build_what_they_say():
+    with torch.device("meta"):
+        assert {name: build().config.attention for name, build in NETWORKS.items()} == {
+            "enlcn": "linear",
+            "enlcn-light": "linear",
+            "enlcn-tiny": "linear",
+            "edsr": "none",
+            "nlan": "exact",
+        }
+        assert nlan(4).config.n_blocks == edsr(4).config.n_blocks == 32
+        assert enlcn_tiny(3, channels=16).config.channels == 16
+
+
+def test_a_config_survives_json():
+    config = small(scale=3, skip="bilinear").config
+    assert SRConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scale": 5}, "scale must be one of 2, 3, 4; got 5"),
+        ({"attention": "soft"}, "attention must be one of none, exact, linear; got 'soft'"),
+        ({"upsampler": "x"}, "upsampler must be one of stepwise, direct"),
+        ({"skip": "x"}, "skip must be one of none, bilinear"),
+        ({"n_blocks": 5}, r"n_blocks \(5\) must be a multiple of blocks_per_stage \(2\)"),
+        ({"channels": 0}, "channels must be at least 1, got 0"),
+        ({"amplification": -1.0}, "amplification must be positive"),
+        ({"embed_kernel": 2}, "embed_kernel must be odd, got 2"),
+    ],
+)
+def test_impossible_settings_are_refused_with_what_is_possible(settings, message):
+    with pytest.raises(ValueError, match=message):
+        small(**settings)
+
+
+def test_unknown_and_missing_settings_are_refused():
+    with pytest.raises(ValueError, match=r"unknown network settings \['depth'\]"):
+        SRConfig.from_dict({"scale": 4, "depth": 3})
+    with pytest.raises(ValueError, match="lack 'scale'"):
+        SRConfig.from_dict({"channels": 3})
