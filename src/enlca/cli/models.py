@@ -1,5 +1,6 @@
-"""Commands about weights: `info`, `models`."""
+"""Commands about weights: `info`, `models`, `convert`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -61,6 +62,35 @@ def models() -> None:
         print(f"{item.name:16} x{item.scale:<4} {count:>10,} {size:>8}  {scores or 'not measured'}")
 
 
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="The authors' .pt, or our .safetensors.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The other one of the two.")],
+) -> None:
+    """Turn the authors' checkpoint (.pt) into ours (.safetensors) or back; the suffixes say which.
+
+    A .pt holds the weights alone: how they were trained and their scores stay behind.
+    """
+    suffixes = (source.suffix.lower(), target.suffix.lower())
+    if suffixes not in ((".pt", ".safetensors"), (".safetensors", ".pt")):
+        raise typer.BadParameter(f"converts .pt to .safetensors or back; got {source.name} and {target.name}")
+    if source.exists() and target.exists() and source.samefile(target):
+        raise typer.BadParameter(f"{source} and {target} are the same file")
+    from enlca.checkpoint.official import load_official, save_official
+    from enlca.checkpoint.store import CheckpointError, load_file, save
+
+    to_ours = target.suffix.lower() == ".safetensors"
+    network, card = load_official(source) if to_ours else load_file(source)
+    try:
+        if to_ours:
+            save(network, target, variant=card.variant, training=card.training)
+        else:
+            save_official(network, target)
+    except OSError as error:
+        raise CheckpointError(f"{target}: cannot be written: {error.strerror or error}") from error
+    count = sum(parameter.numel() for parameter in network.parameters())
+    print(f"{source} -> {target} (x{card.network.scale}, {count:,} parameters, variant {card.variant})")
+
+
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
@@ -69,5 +99,5 @@ def _plain(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) and abs(value) > 1 else str(value)
 
 
-COMMANDS = (info, models)
+COMMANDS = (info, models, convert)
 SETTINGS: dict[str, dict] = {}
