@@ -25,9 +25,18 @@ def test_queries_and_keys_have_length_sqrt_k(k):
     assert embeddings.v.shape == (2, C, H * W)
 
 
+def test_nlsa_s_keys_are_its_queries_at_length_one_and_nothing_is_amplified():
+    module, x = block(attend="lsh", kernel_size=3), picture()
+    embeddings = module.embed(x)
+    assert torch.equal(embeddings.q, module.embed.match(x).flatten(2))
+    torch.testing.assert_close(embeddings.k, embeddings.q / embeddings.q.norm(dim=1, keepdim=True))
+    assert embeddings.v.shape == (2, C, H * W)
+    assert module.embed.value.kernel_size == (1, 1)
+
+
 @pytest.mark.parametrize("attend", sorted(ATTENDS))
 def test_a_block_adds_scaled_attention_to_its_input(attend):
-    module, x = block(attend=attend, res_scale=0.3), picture()
+    module, x = block(attend=attend, res_scale=0.3).eval(), picture()
     y, embeddings = module.forward_with_embeddings(x)
     torch.testing.assert_close(y, x + 0.3 * module.attend(*embeddings).view_as(x))
     assert torch.equal(y, module(x))
@@ -77,11 +86,15 @@ def test_the_kernel_size_of_the_embedding_is_a_choice():
 
 
 def test_the_default_width_of_q_and_k_is_a_quarter():
-    assert NonLocalBlock(64, attend="linear", amplification=6.0, n_features=128).embed.query.out_channels == 16
+    assert (
+        NonLocalBlock(64, attend="linear", amplification=6.0, n_features=128).embed.query.out_channels == 16
+    )
 
 
 def test_unknown_attention_lists_what_there_is():
-    with pytest.raises(ValueError, match=r"unknown attention 'foo'; choose from \['exact', 'linear'\]"):
+    with pytest.raises(
+        ValueError, match=r"unknown attention 'foo'; choose from \['exact', 'linear', 'lsh'\]"
+    ):
         block(attend="foo")
 
 

@@ -46,7 +46,8 @@ def test_the_loss_is_eq_10_in_value_and_gradient(margin):
     ):
         # Eq. 8 divides by the lengths; ours are sqrt(k) by construction, so only tangential parts count.
         radial = u / u.norm(dim=1, keepdim=True)
-        torch.testing.assert_close(a - (a * radial).sum(dim=1, keepdim=True) * radial, b, atol=1e-7, rtol=1e-4)
+        tangential = a - (a * radial).sum(dim=1, keepdim=True) * radial
+        torch.testing.assert_close(tangential, b, atol=1e-7, rtol=1e-4)
 
 
 def test_the_released_form_has_fixed_ranks_a_hinge_and_a_floor():
@@ -104,12 +105,17 @@ def test_separating_relevant_from_irrelevant_keys_lowers_the_loss():
 
 @pytest.mark.parametrize(
     ("n", "relevant", "start", "expected"),
-    [(784, 0.02, 0.08, (16, 63)), (576, 0.02, 0.08, (12, 46)), (784, 15, 50, (15, 50)), (10, 0.02, 0.08, (1, 1))],
+    [
+        (784, 0.02, 0.08, (16, 63)),
+        (576, 0.02, 0.08, (12, 46)),
+        (784, 15, 50, (15, 50)),
+        (10, 0.02, 0.08, (1, 1)),
+    ],
 )
 def test_ranks_are_shares_of_the_positions_or_counts(n, relevant, start, expected):
     assert rank_ranges(n, relevant, start) == expected
 
 
 def test_too_few_positions_are_refused_with_the_numbers():
-    with pytest.raises(ValueError, match="ranks up to 65.*only 49 positions"):
+    with pytest.raises(ValueError, match=r"ranks up to 65.*only 49 positions"):
         contrastive_loss(unit(1, 49), unit(2, 49), relevant=15, start=50)

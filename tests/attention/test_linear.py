@@ -54,9 +54,7 @@ def test_summaries_of_parts_add_up_to_the_whole(cut):
     q, k, v = embeddings()
     f = projection()
     log_phi = log_features(k, f)
-    parts = combine(
-        summarise(log_phi[..., :cut], v[..., :cut]), summarise(log_phi[..., cut:], v[..., cut:])
-    )
+    parts = combine(summarise(log_phi[..., :cut], v[..., :cut]), summarise(log_phi[..., cut:], v[..., cut:]))
     whole = summarise(log_phi, v)
     torch.testing.assert_close(parts.mean, whole.mean)
     torch.testing.assert_close(parts.log_total, whole.log_total)

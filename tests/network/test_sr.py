@@ -5,7 +5,7 @@ import torch
 
 from enlca.attention.block import NonLocalBlock
 from enlca.network.sr import SRConfig, SRNetwork
-from enlca.network.zoo import NETWORKS, edsr, enlcn, enlcn_light, enlcn_tiny, nlan
+from enlca.network.zoo import NETWORKS, edsr, enlcn, enlcn_light, enlcn_tiny, nlan, nlsn
 
 
 def small(**settings: object) -> SRNetwork:
@@ -31,7 +31,7 @@ def count(network: SRNetwork) -> int:
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("upsampler", ["stepwise", "direct"])
-@pytest.mark.parametrize("attention", ["linear", "exact", "none"])
+@pytest.mark.parametrize("attention", ["linear", "exact", "lsh", "none"])
 @pytest.mark.parametrize("skip", ["none", "bilinear"])
 def test_every_kind_enlarges_odd_sizes_by_its_scale(scale, upsampler, attention, skip):
     network = small(scale=scale, upsampler=upsampler, attention=attention, skip=skip)
@@ -122,6 +122,27 @@ def test_the_paper_s_network_has_43_58_million_parameters_at_x4_and_41_22_at_x2(
     assert round(backbone / 1e6, 2) == 43.09
 
 
+def test_nlsn_has_44_16_million_parameters_at_x4_and_41_80_at_x2():
+    with torch.device("meta"):
+        assert [round(count(nlsn(scale)) / 1e6, 2) for scale in (4, 2)] == [44.16, 41.80]
+
+
+def test_nlsn_has_one_embedding_for_queries_and_keys_in_the_places_of_enlcn():
+    with torch.device("meta"):
+        places = {name: [type(stage) for stage in NETWORKS[name](4).body] for name in ("nlsn", "enlcn")}
+        keys = [name for name in nlsn(4).state_dict() if name.startswith("body.0.")]
+    assert places["nlsn"] == places["enlcn"]
+    assert keys == [
+        f"body.0.embed.{layer}.{kind}" for layer in ("match", "value") for kind in ("weight", "bias")
+    ]
+
+
+def test_settings_of_checkpoints_older_than_a_field_get_its_default():
+    old = small().config.to_dict()
+    del old["n_hashes"], old["chunk"]
+    assert SRConfig.from_dict(old) == small().config
+
+
 def test_small_networks_keep_their_promised_size():
     with torch.device("meta"):
         assert 1.4e6 < count(enlcn_light(4)) < 1.6e6
@@ -136,6 +157,7 @@ def test_names_build_what_they_say():
             "enlcn-tiny": "linear",
             "edsr": "none",
             "nlan": "exact",
+            "nlsn": "lsh",
         }
         assert nlan(4).config.n_blocks == edsr(4).config.n_blocks == 32
         assert enlcn_tiny(3, channels=16).config.channels == 16
@@ -150,11 +172,12 @@ def test_a_config_survives_json():
     ("settings", "message"),
     [
         ({"scale": 5}, "scale must be one of 2, 3, 4; got 5"),
-        ({"attention": "soft"}, "attention must be one of none, exact, linear; got 'soft'"),
+        ({"attention": "soft"}, "attention must be one of none, exact, linear, lsh; got 'soft'"),
         ({"upsampler": "x"}, "upsampler must be one of stepwise, direct"),
         ({"skip": "x"}, "skip must be one of none, bilinear"),
         ({"n_blocks": 5}, r"n_blocks \(5\) must be a multiple of blocks_per_stage \(2\)"),
         ({"channels": 0}, "channels must be at least 1, got 0"),
+        ({"chunk": 0}, "chunk must be at least 1, got 0"),
         ({"amplification": -1.0}, "amplification must be positive"),
         ({"embed_kernel": 2}, "embed_kernel must be odd, got 2"),
     ],

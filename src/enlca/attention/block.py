@@ -1,7 +1,8 @@
 """The non-local block: embed, attend, add.  (Eq. 2-3, Fig. 2)
 
 A block is a composition: `Embed` makes q, k and v of a feature map, and an `attend` (one of ATTENDS)
-turns them into the output. What differs between ENLA, exact attention and others is the second only.
+turns them into the output. ENLA and exact attention differ in the second only; NLSA, which looks for
+similar queries, brings its own `SharedEmbed`.
 
 Letters:  B batch   C channels   D embedding channels   N = H W positions
 """
@@ -15,10 +16,11 @@ from torch.nn.functional import normalize
 
 from enlca.attention.exact import ExactAttend
 from enlca.attention.linear import LinearAttend
+from enlca.attention.lsh import LSHAttend
 
 
 class Embeddings(NamedTuple):
-    """q and k of length sqrt(k) at every position, and the values."""
+    """q and k of length sqrt(k) at every position (but see `SharedEmbed`), and the values."""
 
     q: Float[Tensor, "B D N"]
     k: Float[Tensor, "B D N"]
@@ -58,16 +60,45 @@ class Embed(nn.Module):
         )
 
     def _amplified(self, features: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D N"]:
-        features = features.flatten(2)
-        # In half precision the sum of squares would overflow.
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
-        return self.length * normalize(features, dim=1, eps=self.eps)
+        return self.length * normalize(_positions(features), dim=1, eps=self.eps)
 
 
-ATTENDS = {"exact": ExactAttend, "linear": LinearAttend}
+class SharedEmbed(nn.Module):
+    """Q = theta(X), K = theta(X)/|theta(X)|, V = psi(X): NLSA's embedding, one for queries and keys.
+
+    NOTE(nlsn): nothing is amplified. A query's own length, which is learned, is how sharply it attends.
+    NLSA's theta is 3 x 3 (`kernel_size=3`), its psi always 1 x 1.
+
+    Args:
+        channels: channels of the feature map, and of the values.
+        dim: channels of q and k.
+        kernel_size: of theta.
+        eps: smallest length that a key is divided by; 5e-5 in NLSA's code.
+    """
+
+    def __init__(self, channels: int, dim: int, *, kernel_size: int = 1, eps: float = 1e-12):
+        super().__init__()
+        self.eps = eps
+        self.match = nn.Conv2d(channels, dim, kernel_size, padding=kernel_size // 2)
+        self.value = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Embeddings:
+        """q, k and v at every position; q and k in float32 at least."""
+        q = _positions(self.match(x))
+        return Embeddings(q, normalize(q, dim=1, eps=self.eps), self.value(x).flatten(2))
 
 
-def build_attend(kind: str, dim: int, *, n_features: int, floor: float) -> nn.Module:
+def _positions(features: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D N"]:
+    # In half precision the sum of squares would overflow.
+    return features.flatten(2).to(torch.promote_types(features.dtype, torch.float32))
+
+
+ATTENDS = {"exact": ExactAttend, "linear": LinearAttend, "lsh": LSHAttend}
+
+
+def build_attend(
+    kind: str, dim: int, *, n_features: int, floor: float, n_hashes: int, chunk: int
+) -> nn.Module:
     """The attention called `kind`; settings that it does not have are left out.
 
     Raises:
@@ -77,6 +108,8 @@ def build_attend(kind: str, dim: int, *, n_features: int, floor: float) -> nn.Mo
         raise ValueError(f"unknown attention {kind!r}; choose from {sorted(ATTENDS)}")
     if kind == "linear":
         return LinearAttend(dim, n_features=n_features, floor=floor)
+    if kind == "lsh":
+        return LSHAttend(n_hashes=n_hashes, chunk=chunk)
     return ATTENDS[kind]()
 
 
@@ -85,14 +118,16 @@ class NonLocalBlock(nn.Module):
 
     Args:
         channels: channels of the feature map, in and out.
-        attend: "linear" (ENLA, Eq. 5-6) or "exact" (Eq. 1).
+        attend: "linear" (ENLA, Eq. 5-6), "exact" (Eq. 1) or "lsh" (NLSA, with `SharedEmbed`).
         dim: channels of q and k; None is channels / 4, as in the paper's network (64 of 256).
-        amplification: the paper's k.
+        amplification: the paper's k; not of "lsh".
         n_features: the paper's m; "linear" only.
         res_scale: weight of the attention in the sum.
         kernel_size: of the embedding convolutions.
         eps: see `Embed`.
         floor: see `LinearAttend`; "linear" only.
+        n_hashes: see `LSHAttend`; "lsh" only.
+        chunk: see `LSHAttend`; "lsh" only.
 
     Raises:
         ValueError: for an unknown `attend` or impossible sizes.
@@ -110,12 +145,20 @@ class NonLocalBlock(nn.Module):
         kernel_size: int = 1,
         eps: float = 1e-12,
         floor: float = 0.0,
+        n_hashes: int = 4,
+        chunk: int = 144,
     ):
         super().__init__()
         dim = max(1, channels // 4) if dim is None else dim
         self.res_scale = res_scale
-        self.embed = Embed(channels, dim, amplification=amplification, kernel_size=kernel_size, eps=eps)
-        self.attend = build_attend(attend, dim, n_features=n_features, floor=floor)
+        self.embed = (
+            SharedEmbed(channels, dim, kernel_size=kernel_size, eps=eps)
+            if attend == "lsh"
+            else Embed(channels, dim, amplification=amplification, kernel_size=kernel_size, eps=eps)
+        )
+        self.attend = build_attend(
+            attend, dim, n_features=n_features, floor=floor, n_hashes=n_hashes, chunk=chunk
+        )
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """The feature map with what each position found elsewhere added to it."""

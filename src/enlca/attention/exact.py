@@ -16,6 +16,10 @@ def dense_attention(
     return v @ (q.mT @ k).softmax(dim=-1).mT
 
 
+# Queries at a time: PyTorch holds this many x N scores where it has no fused kernel (D != E on a CPU).
+BLOCK = 1024
+
+
 class ExactAttend(nn.Module):
     """Eq. 1 through PyTorch's fused attention: quadratic time, memory linear in N. No parameters.
 
@@ -27,6 +31,10 @@ class ExactAttend(nn.Module):
     ) -> Float[Tensor, "B E Nq"]:
         """Attention of each query over all positions, in v's type."""
         with torch.autocast(q.device.type, enabled=False):
-            q, k = (u.to(torch.promote_types(u.dtype, torch.float32)).mT.unsqueeze(1) for u in (q, k))
-            values = v.to(q.dtype).mT.unsqueeze(1)
-            return scaled_dot_product_attention(q, k, values, scale=1.0).squeeze(1).mT.to(v.dtype)
+            dtype = torch.promote_types(q.dtype, torch.float32)
+            queries, keys, values = (u.to(dtype).mT.unsqueeze(1).contiguous() for u in (q, k, v))
+            parts = [
+                scaled_dot_product_attention(block, keys, values, scale=1.0)
+                for block in queries.split(BLOCK, dim=-2)
+            ]
+            return torch.cat(parts, dim=-2).squeeze(1).mT.to(v.dtype)

@@ -29,7 +29,6 @@ from torch import Tensor, nn
 
 from enlca.attention.features import log_features, orthogonal_gaussian
 
-
 # Positions at a time: their features stay in the processor's cache and memory stays bounded; and a
 # matrix product that sums 10^6 positions in one go loses three digits in float32.
 BLOCK = 4096

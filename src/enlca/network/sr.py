@@ -37,13 +37,15 @@ class SRConfig:
         channels: width of the feature maps.
         n_blocks: residual blocks in all.
         blocks_per_stage: residual blocks between two non-local blocks.
-        attention: "linear" (ENLA), "exact" (non-local attention) or "none" (EDSR).
+        attention: "linear" (ENLA), "exact" (non-local attention), "lsh" (NLSA) or "none" (EDSR).
         embed_channels: channels of q and k (the paper's c).
         amplification: the paper's k.
         n_features: the paper's m.
         embed_kernel: kernel size of the embedding convolutions; see `Embed`.
         embed_eps: smallest length that q and k are divided by; released code 5e-5.
         feature_floor: added to each random feature; released code 1e-4.
+        n_hashes: rounds of hashing; "lsh" only.
+        chunk: positions that attend together; "lsh" only.
         res_scale: weight of each residual block's branch.
         attention_scale: weight of each non-local block's branch.
         upsampler: "stepwise" (EDSR's) or "direct" (one pixel shuffle).
@@ -65,6 +67,8 @@ class SRConfig:
     embed_kernel: int = 1
     embed_eps: float = 1e-12
     feature_floor: float = 0.0
+    n_hashes: int = 4
+    chunk: int = 144
     res_scale: float = 0.1
     attention_scale: float = 0.1
     upsampler: str = "stepwise"
@@ -82,7 +86,8 @@ class SRConfig:
             if getattr(self, field) not in allowed:
                 names = ", ".join(map(str, allowed))
                 raise ValueError(f"{field} must be one of {names}; got {getattr(self, field)!r}")
-        for field in ("channels", "n_blocks", "blocks_per_stage", "embed_channels", "n_features"):
+        counts = ("channels", "n_blocks", "blocks_per_stage", "embed_channels", "n_features")
+        for field in (*counts, "n_hashes", "chunk"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
         if self.amplification <= 0:
@@ -163,6 +168,8 @@ class SRNetwork(nn.Module):
                     kernel_size=config.embed_kernel,
                     eps=config.embed_eps,
                     floor=config.feature_floor,
+                    n_hashes=config.n_hashes,
+                    chunk=config.chunk,
                 )
             )
 

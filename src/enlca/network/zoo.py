@@ -41,10 +41,21 @@ def nlan(scale: int = 4, **settings: Any) -> SRNetwork:
     return SRNetwork(SRConfig(scale=scale, **{"attention": "exact", **settings}))
 
 
+def nlsn(scale: int = 4, **settings: Any) -> SRNetwork:
+    """NLSN (Mei et al. 2021), the paper's main comparison: the same backbone and places, NLSA in them.
+
+    Its kernel size and eps are those of NLSN's code; 44.16 M parameters at x4. It knows no contrastive
+    loss: train it with `loss.contrast_weight` 0.
+    """
+    sparse = {"attention": "lsh", "embed_kernel": 3, "embed_eps": 5e-5}
+    return SRNetwork(SRConfig(scale=scale, **{**sparse, **settings}))
+
+
 NETWORKS: dict[str, Callable[..., SRNetwork]] = {
     "enlcn": enlcn,
     "enlcn-light": enlcn_light,
     "enlcn-tiny": enlcn_tiny,
     "edsr": edsr,
     "nlan": nlan,
+    "nlsn": nlsn,
 }

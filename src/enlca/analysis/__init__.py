@@ -1,0 +1,1 @@
+"""What the method costs and what it does, apart from its scores."""

@@ -1,0 +1,171 @@
+"""What attention costs: operations by formula (Table 4), counted, and memory and time.
+
+A multiplication and an addition are two operations (FLOPs); Table 4 counts matrix products only, and so
+does everything here: neither exponentials nor sums, sorting or interpolation. The formulas say why ENLA is
+cheap; `count` follows a real forward pass, without doing it, so that formulas and code cannot drift apart.
+
+Letters:  N positions   c channels of q and k   c_out channels of values   m random features
+"""
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from enlca.attention.exact import ExactAttend
+from enlca.attention.linear import LinearAttend
+from enlca.attention.lsh import LSHAttend, bucket_count
+from enlca.network.sr import SRConfig, SRNetwork
+
+Shape = tuple[int, ...]
+
+
+def linear_flops(n: int, c: int, c_out: int, *, n_features: int) -> int:
+    """ENLA: features of q and k, 2 m N c each; phi(K) V^T and phi(Q)^T (.), 2 m N c_out each."""
+    return 2 * (2 * n_features * n * c + 2 * n_features * n * c_out)
+
+
+def exact_flops(n: int, c: int, c_out: int) -> int:
+    """NLA: Q^T K and its product with V."""
+    return 2 * n**2 * (c + c_out)
+
+
+def conv_flops(n: int, c: int, c_out: int, *, kernel_size: int = 3) -> int:
+    """A convolution that keeps the size."""
+    return 2 * kernel_size**2 * n * c * c_out
+
+
+def lsh_flops(n: int, c: int, c_out: int, *, n_hashes: int = 4, chunk: int = 144) -> int:
+    """NLSA as our code runs: in each round the hash, then chunks (the last one filled up) by three chunks.
+
+    The embedding, which NLSA has one of and the others two, and sorting are not in it.
+    """
+    chunk = min(chunk, n)
+    n_chunks = -(-n // chunk)
+    hashing = 2 * n * c * (bucket_count(n, chunk) // 2)
+    attending = 2 * (n_chunks * chunk) * (min(3, n_chunks) * chunk) * (c + c_out)
+    return n_hashes * (hashing + attending)
+
+
+def lsh_flops_as_printed(n: int, c: int, c_out: int) -> int:
+    """A count that gives Table 4's 5.08 GFLOPs for NLSA-r4.
+
+    NOTE(paper): neither paper derives the number. Four rounds, no filler in the last chunk, and a hash that
+    multiplies by all of 128 directions give it to the printed digit. A rotation yields two directions for
+    each of its axes, and 100 x 100 positions have 70 buckets, hence `lsh_flops` is less.
+    """
+    return 4 * 2 * n * (128 * c + 3 * 144 * (c + c_out))
+
+
+class Cost(NamedTuple):
+    """What one forward pass in evaluation takes.
+
+    `activation_bytes` is the most memory that its tensors take at one time, input and output included,
+    weights and what a library needs inside one operation not.
+    """
+
+    parameters: int
+    flops: int
+    activation_bytes: int
+
+
+def count(build: Callable[[], nn.Module], *shapes: Shape) -> Cost:
+    """The cost of the module that `build` makes on float32 inputs of these shapes; nothing is computed."""
+    # On the meta device autocast is refused; these tensors have no memory either, but say "cpu".
+    with FakeTensorMode(), torch.no_grad():
+        module = build().eval()
+        flops = FlopCounterMode(display=False, custom_mapping=_FUSED)
+        with flops, _PeakMemory() as memory:
+            inputs = [torch.zeros(shape) for shape in shapes]
+            module(*inputs)
+        parameters = sum(parameter.numel() for parameter in module.parameters())
+    return Cost(parameters, flops.get_total_flops(), memory.peak)
+
+
+def network_cost(config: SRConfig, height: int, width: int) -> Cost:
+    """The cost of enlarging one picture of `height` x `width` pixels as a whole."""
+    return count(lambda: SRNetwork(config), (1, 3, height, width))
+
+
+@torch.inference_mode()
+def seconds(build: Callable[[], nn.Module], *shapes: Shape, runs: int = 3) -> float:
+    """Measured here, on the processor: the median of `runs` forward passes, after one to warm up."""
+    module = build().eval()
+    inputs = [torch.randn(shape) for shape in shapes]
+    times = []
+    for _ in range(runs + 1):
+        started = time.perf_counter()
+        module(*inputs)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
+
+
+class Row(NamedTuple):
+    """A row of Table 4: how to make the module, what to give it, and its operations by formula."""
+
+    build: Callable[[], nn.Module]
+    shapes: Sequence[Shape]
+    flops: int
+
+
+def table4(height: int = 100, width: int = 100, channels: int = 64) -> dict[str, Row]:
+    """The rows of Table 4 by the paper's names, but for the baseline, which has no attention."""
+    n, c = height * width, channels
+    qkv = [(1, c, n)] * 3
+    rows = {
+        "NLA": Row(ExactAttend, qkv, exact_flops(n, c, c)),
+        "Conv": Row(lambda: nn.Conv2d(c, c, 3, padding=1), [(1, c, height, width)], conv_flops(n, c, c)),
+        "NLSA-r4": Row(lambda: LSHAttend(n_hashes=4, chunk=144), qkv, lsh_flops(n, c, c)),
+    }
+    for m in (256, 128, 64, 32, 16, 8, 4, 2):
+        build = _linear(c, m)
+        rows[f"ENLCA-m{m}"] = Row(build, qkv, linear_flops(n, c, c, n_features=m))
+    return rows
+
+
+def _linear(dim: int, n_features: int) -> Callable[[], LinearAttend]:
+    return lambda: LinearAttend(dim, n_features=n_features)
+
+
+def _fused_attention(q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+# Fused attention on the processor, which torch's counter does not know.
+_FUSED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _fused_attention}
+
+
+class _PeakMemory(TorchDispatchMode):
+    """Follows what operations allocate and what is freed again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.seen = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._follow(tensor.untyped_storage())
+        return out
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        # Views share their storage, which is one object as long as any of them lives.
+        if storage not in self.seen:
+            self.seen.add(storage)
+            size = storage.nbytes()
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.now -= size

@@ -1,0 +1,148 @@
+"""Non-local sparse attention: attend among positions that hash alike (NLSA; Mei, Fan, Zhou 2021).
+
+The paper's main comparison. Where ENLA keeps all pairs and estimates them, NLSA keeps few and computes
+them exactly. A random rotation R sends similar vectors to the same corner of a cross-polytope,
+
+    code(x) = argmax [ x R, -x R ]                                       spherical hashing
+
+and attention stays among positions of like codes. Buckets differ in size, so positions are sorted by
+code and cut into chunks of equal size; each chunk attends to itself and to the chunks before and after
+it, the last one being neighbour of the first. One rotation may part similar vectors, so there are
+several rounds, each with its own; a round r counts as much as it found, its share of the softmax's
+denominator:
+
+    y = sum_r softmax_r( log_total_r ) y_r              log_total_r = logsumexp_j( q.k_j ) in round r
+
+Letters:  B batch   D embedding channels   E value channels   N positions   R rounds
+          K axes of a rotation: 2 K buckets   L positions of a chunk   C chunks   W = 3 L keys of a chunk
+"""
+
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+MAX_BUCKETS = 128
+
+
+class Round(NamedTuple):
+    """What one round of hashing found: the output, and the logarithm of the softmax's denominator."""
+
+    y: Float[Tensor, "B E N"]
+    log_total: Float[Tensor, "B N"]
+
+
+def bucket_count(n_positions: int, chunk: int) -> int:
+    """An even number of buckets, such that one holds about a chunk; NLSA's rule.
+
+    NOTE(nlsn): for fewer positions than a chunk NLSA's code has no buckets, and fails. There is only one
+    chunk then, so the number does not matter.
+    """
+    chunks = n_positions // chunk
+    return max(2, min(chunks + chunks % 2, MAX_BUCKETS))
+
+
+def hash_codes(x: Float[Tensor, "B D N"], rotations: Float[Tensor, "R D K"]) -> Int[Tensor, "B R N"]:
+    """The nearest of the 2 K directions +-R in every round: a bucket from 0 to 2 K - 1."""
+    rotated = torch.einsum("bdn,rdk->brnk", x, rotations)
+    return torch.cat([rotated, -rotated], dim=-1).argmax(dim=-1)
+
+
+def bucket_attention(
+    q: Float[Tensor, "B D N"],
+    k: Float[Tensor, "B D N"],
+    v: Float[Tensor, "B E N"],
+    codes: Int[Tensor, "B N"],
+    *,
+    chunk: int,
+) -> Round:
+    """Attention of each chunk of the sorted positions over itself and the chunks beside it.
+
+    Positions of equal code keep their order. The last chunk is filled up with keys of no weight.
+
+    NOTE(nlsn): NLSA's code fills it up with copies of the last positions, and of fewer than three chunks
+    some are both neighbours: such keys count twice or thrice there. Here each key counts once.
+    """
+    n = codes.shape[-1]
+    chunk = min(chunk, n)
+    n_chunks = -(-n // chunk)
+    order = codes.argsort(dim=-1, stable=True)
+    places = nn.functional.pad(order, (0, n_chunks * chunk - n))
+    shifts = (0, 1, -1)[:n_chunks]
+
+    def chunks(u: Float[Tensor, "B X N"]) -> Float[Tensor, "B X C L"]:
+        return u.gather(-1, places.unsqueeze(1).expand(-1, u.shape[1], -1)).unflatten(-1, (n_chunks, chunk))
+
+    def with_neighbours(u: Tensor) -> Tensor:
+        return torch.cat([u.roll(shift, dims=-2) for shift in shifts], dim=-1)
+
+    scores = torch.einsum("bdcl,bdcw->bclw", chunks(q), with_neighbours(chunks(k)))
+    if n_chunks * chunk > n:
+        filler = (torch.arange(n_chunks * chunk, device=q.device) >= n).unflatten(0, (n_chunks, chunk))
+        scores = scores.masked_fill(with_neighbours(filler).unsqueeze(1), -torch.inf)
+    log_total = scores.logsumexp(dim=-1)
+    y = torch.einsum("bclw,becw->becl", scores.softmax(dim=-1), with_neighbours(chunks(v)))
+    back = order.argsort(dim=-1)
+    return Round(
+        y.flatten(-2).gather(-1, back.unsqueeze(1).expand(-1, y.shape[1], -1)),
+        log_total.flatten(-2).gather(-1, back),
+    )
+
+
+class LSHAttend(nn.Module):
+    """NLSA as a module. No parameters and no buffers: rotations come from a seed.
+
+    In evaluation every forward uses the same rotations, those of `seed`. In training every forward draws
+    new ones from a generator of its own, which starts at `seed` and which `redraw_` sets anew.
+
+    NOTE(nlsn): NLSA's code draws new rotations from the global generator in evaluation as well, so its
+    scores vary from run to run.
+
+    Args:
+        n_hashes: rounds of hashing.
+        chunk: positions that attend together.
+        seed: where rotations come from.
+
+    Raises:
+        ValueError: if `n_hashes` or `chunk` is below 1.
+    """
+
+    def __init__(self, *, n_hashes: int = 4, chunk: int = 144, seed: int = 0):
+        super().__init__()
+        if n_hashes < 1 or chunk < 1:
+            raise ValueError(f"n_hashes and chunk must be at least 1, got {n_hashes} and {chunk}")
+        self.n_hashes = n_hashes
+        self.chunk = chunk
+        self.seed = seed
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def redraw_(self, generator: torch.Generator) -> None:
+        """Let the rotations of training depend on `generator` from here on; evaluation is not changed."""
+        seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+        self.generator.manual_seed(int(seed))
+
+    def rotations(self, dim: int, n_positions: int) -> Float[Tensor, "R D K"]:
+        """The rotations of the next forward, drawn on the CPU: the same on every device."""
+        generator = self.generator if self.training else torch.Generator().manual_seed(self.seed)
+        axes = bucket_count(n_positions, self.chunk) // 2
+        return torch.randn(self.n_hashes, dim, axes, generator=generator, device="cpu")
+
+    def forward(
+        self, q: Float[Tensor, "B D N"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]
+    ) -> Float[Tensor, "B E N"]:
+        """Attention of each position over those that hash like it, in v's type.
+
+        Queries are hashed, and keys lie where the queries of the same positions do: NLSA's search for
+        similar *queries*. It is a search for similar keys where q and k point the same way, as they do
+        in NLSA and after `SharedEmbed`.
+        """
+        with torch.autocast(q.device.type, enabled=False):
+            q, k = (u.to(torch.promote_types(u.dtype, torch.float32)) for u in (q, k))
+            values = v.to(q.dtype)
+            codes = hash_codes(q.detach(), self.rotations(*q.shape[1:]).to(q))
+            rounds = [bucket_attention(q, k, values, code, chunk=self.chunk) for code in codes.unbind(1)]
+            shares = torch.stack([one.log_total for one in rounds]).softmax(dim=0)
+            found = (share.unsqueeze(1) * one.y for share, one in zip(shares, rounds, strict=True))
+            return reduce(torch.add, found).to(v.dtype)
