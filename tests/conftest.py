@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -13,3 +14,52 @@ def shared_data() -> Path:
     if not (folder / "test").is_dir():
         pytest.skip(f"no test pictures at {folder}; set ENLCA_DATA to the folder that holds test/Set5")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_network():
+    """A random network of ENLCN's shape, as small as it gets: x4, two stages, three non-local blocks."""
+    import torch
+
+    from enlca.network.zoo import enlcn_tiny
+
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        small = {"channels": 8, "n_blocks": 2, "blocks_per_stage": 1, "embed_channels": 4, "n_features": 8}
+        return enlcn_tiny(4, **small).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_network, tmp_path_factory) -> Path:
+    """The file of `tiny_network`."""
+    import enlca
+
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    enlca.save(tiny_network, path)
+    return path
+
+
+class Done(NamedTuple):
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs `enlca` inside the test's process: much faster than starting Python and torch each time."""
+    from enlca.cli import main
+
+    def run(*words: object) -> Done:
+        monkeypatch.setattr("sys.argv", ["enlca", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        out, err = capsys.readouterr()
+        code = leaving.value.code
+        assert isinstance(code, int)
+        return Done(code, out, err)
+
+    return run

@@ -61,6 +61,8 @@ class Card:
             ValueError: for another format version, missing or unknown entries.
         """
         body = json.loads(text)
+        if not isinstance(body, dict) or not isinstance(body.get("network"), dict):
+            raise ValueError("card is not a JSON object with a network in it")
         if (version := body.pop("format", None)) != FORMAT:
             raise ValueError(f"checkpoint format {version}, this version of enlca reads format {FORMAT}")
         expected = {"network", "variant", "training", "scores"}
@@ -111,7 +113,10 @@ def load_file(path: str | os.PathLike) -> tuple[SRNetwork, Card]:
         CheckpointError: if the file is missing, damaged, not one of ours, or its tensors do not fit.
     """
     card, tensors = _read(Path(path), with_tensors=True)
-    network = SRNetwork(card.network)
+    try:
+        network = SRNetwork(card.network)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: no network can have its settings ({error})") from error
     expected = network.state_dict()
     problems = [f"lacks {name}" for name in sorted(expected.keys() - tensors.keys())]
     problems += [f"has an unexpected {name}" for name in sorted(tensors.keys() - expected.keys())]
@@ -143,7 +148,7 @@ def _read(path: Path, *, with_tensors: bool) -> tuple[Card, dict[str, torch.Tens
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -22,6 +22,10 @@ def evaluate(
     more: Annotated[
         list[Path] | None, typer.Argument(metavar="[DIR]...", help="More benchmark folders.")
     ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="whole, or chop: the released code's overlapping quadrants.")
+    ] = "whole",
+    ensemble: Annotated[bool, typer.Option("--ensemble", help="Average 8 views; 8 times slower.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
@@ -36,7 +40,7 @@ def evaluate(
     check_scale(scale)
     from enlca.evaluation.evaluate import evaluate, method_called
 
-    method = method_called(model, scale=scale, device=device)
+    method = method_called(model, scale=scale, device=device, protocol=protocol, ensemble=ensemble)
     with progress("evaluating") as show:
         result = evaluate(method, [*data, *(more or [])], scale=scale, save_images=save_images, on_image=show)
     return _publish(result, json_file, csv_file)
@@ -56,14 +60,30 @@ def score(
     return _publish(score_folders(sr_dir, hr_dir, scale=scale), json_file, csv_file)
 
 
+def audit(
+    sr_dir: Annotated[Path, typer.Argument(help="Folder of enlarged pictures, made by any method.")],
+    hr_dir: Annotated[Path, typer.Argument(help="Folder of the originals.")],
+    scale: Annotated[int, typer.Option(help="2, 3 or 4: how much was enlarged.")],
+) -> int:
+    """Why do my numbers differ? The same pictures scored under every common convention."""
+    check_scale(scale)
+    from enlca.evaluation.audit import to_markdown
+    from enlca.evaluation.evaluate import audit_folders
+
+    rows, failures = audit_folders(sr_dir, hr_dir, scale=scale)
+    print(to_markdown(rows), end="")
+    return report_failures(failures)
+
+
 def _publish(result: "Evaluation", json_file: Path | None, csv_file: Path | None) -> int:
-    if json_file:
-        write_text(json_file, result.report.to_json())
-    if csv_file:
-        write_text(csv_file, result.report.to_csv())
-    print(result.report.to_markdown(), end="")
+    if result.report.images:
+        if json_file:
+            write_text(json_file, result.report.to_json())
+        if csv_file:
+            write_text(csv_file, result.report.to_csv())
+        print(result.report.to_markdown(), end="")
     return report_failures(result.failures)
 
 
-COMMANDS = (evaluate, score)
+COMMANDS = (evaluate, score, audit)
 SETTINGS: dict[str, dict] = {}

@@ -25,6 +25,7 @@ def upscale(
         str, typer.Option(help=f"{', '.join(FORMATS)}; a file named by -o decides itself.")
     ] = "png",
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of jpg, webp and avif.")] = 95,
+    ensemble: Annotated[bool, typer.Option("--ensemble", help="Average 8 views; 8 times slower.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> int:
     """Enlarge pictures."""
@@ -34,7 +35,7 @@ def upscale(
     from enlca.inference.jobs import plan, run
     from enlca.inference.upscaler import Upscaler
 
-    upscaler = Upscaler(model, scale=scale, device=device)
+    upscaler = Upscaler(model, scale=scale, device=device, ensemble=ensemble)
     jobs, outcomes = plan(inputs, out, scale=upscaler.scale, suffix=f".{format}")
     with progress("enlarging") as show:
         for done, outcome in enumerate(run(jobs, upscaler, quality=quality)):

@@ -18,10 +18,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from enlca.errors import EnlcaError
 from enlca.image.files import Picture, PictureError, find_pictures, read_image
 from enlca.image.resize import imresize, mod_crop
 
 FORMAT = 1
+
+
+class PackError(EnlcaError):
+    """A pack that cannot be used; deleting it is enough, since it is made anew."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class PackedSet:
 
     Attributes:
         scale: LR is this many times smaller than HR.
-        names: the pictures' paths inside their folder.
+        names: the pictures' file names.
         shapes: height and width of each LR picture.
         hr, lr: all pixels, flat.
         starts: where each LR picture starts in `lr`; in `hr` it is scale^2 times that.
@@ -63,19 +68,24 @@ def open_pack(folder: Path) -> PackedSet:
     """Open a pack made by `write_pack`.
 
     Raises:
-        ValueError: if the pack is of another version, or its files do not have the size they should.
+        PackError: if the pack is of another version, or its files are not what they should be.
     """
-    index = json.loads((folder / "pack.json").read_text())
+    try:
+        index = json.loads((folder / "pack.json").read_text())
+    except (OSError, ValueError) as error:
+        raise PackError(f"{folder}: not a pack, or damaged; delete it ({error})") from error
     if index.get("format") != FORMAT:
-        raise ValueError(f"{folder}: pack format {index.get('format')}, this version reads {FORMAT}")
+        found = index.get("format")
+        raise PackError(f"{folder}: pack format {found}, this version reads {FORMAT}; delete it")
     shapes = [(height, width) for _, height, width in index["pictures"]]
     sizes = [height * width * 3 for height, width in shapes]
     starts = np.concatenate([[0], np.cumsum(sizes)]).tolist()
     pixels = {}
     for side, expected in (("lr", starts[-1]), ("hr", starts[-1] * index["scale"] ** 2)):
         path = folder / f"{side}.bin"
-        if path.stat().st_size != expected:
-            raise ValueError(f"{path}: {path.stat().st_size} bytes, expected {expected}; delete {folder}")
+        size = path.stat().st_size if path.is_file() else 0
+        if size != expected:
+            raise PackError(f"{path}: {size} bytes, expected {expected}; delete {folder}")
         pixels[side] = np.memmap(path, dtype=np.uint8, mode="r")
     names = [name for name, _, _ in index["pictures"]]
     return PackedSet(index["scale"], names, shapes, pixels["hr"], pixels["lr"], starts)
@@ -111,7 +121,12 @@ def write_pack(
         on_progress(len(files), len(files))
         index = {"format": FORMAT, "scale": scale, "pictures": pictures}
         (building / "pack.json").write_text(json.dumps(index))
-        os.replace(building, out)
+        try:
+            os.replace(building, out)
+        except OSError:
+            # Somebody else packed the same pictures meanwhile: then theirs will do.
+            if not (out / "pack.json").exists():
+                raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
 

@@ -1,6 +1,5 @@
 """Enlarge benchmark pictures by a method and score them; or score pictures that somebody already made."""
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,46 +10,66 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from enlca.data.benchmark import Pair, find_pairs, load_pair
+from enlca.data.benchmark import Pair, find_pairs, load_made, load_pair
 from enlca.errors import EnlcaError
+from enlca.evaluation.audit import AuditRow, audit
 from enlca.evaluation.protocol import Protocol
 from enlca.evaluation.scores import ImageScore, Report
 from enlca.image.codecs import Picture
-from enlca.image.files import PictureError, find_pictures, read_image, write_image
-from enlca.image.resize import imresize, mod_crop
+from enlca.image.files import PictureError, find_pictures, write_image
+from enlca.image.resize import imresize
+from enlca.inference.chop import chopped
+from enlca.inference.ensemble import Forward, self_ensemble
 from enlca.inference.upscaler import Upscaler, enlarge
 from enlca.metrics import psnr, ssim
 
 BICUBIC = "bicubic"
+PROTOCOLS = ("whole", "chop")
 
 
 class EvaluationError(EnlcaError):
-    """An evaluation that has nothing to score."""
+    """An evaluation whose scores would not mean anything."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """Something that enlarges RGB pictures, and what to write about it."""
+    """Something that enlarges RGB pictures, and what to write about it.
+
+    `protocol` is "whole" or "chop", `ensemble` the mean over 8 views; see `Protocol`.
+    """
 
     name: str
     enlarge: Callable[[UInt8[np.ndarray, "h w 3"]], UInt8[np.ndarray, "H W 3"]]
     about: dict[str, Any] = field(default_factory=dict)
+    protocol: str = "whole"
+    ensemble: bool = False
 
 
-def method_called(model: str, *, scale: int, device: str = "auto") -> Method:
+def method_called(
+    model: str, *, scale: int, device: str = "auto", protocol: str = "whole", ensemble: bool = False
+) -> Method:
     """A network by name or file, or "bicubic" (MATLAB's).
 
     Raises:
         CheckpointError: unknown model, or not for this scale.
         DeviceError: the device is not available.
+        EvaluationError: a protocol that is unknown, or that bicubic does not have.
     """
+    if protocol not in PROTOCOLS:
+        raise EvaluationError(f"unknown protocol {protocol!r}; choose from {', '.join(PROTOCOLS)}")
     if model == BICUBIC:
+        if protocol != "whole" or ensemble:
+            raise EvaluationError("bicubic sees whole pictures and has no ensemble; leave these options out")
         return Method(BICUBIC, lambda rgb: imresize(rgb, Fraction(scale)), {"name": BICUBIC})
     upscaler = Upscaler(model, scale=scale, device=device)
-    network = upscaler.network
-    about = {"name": model, "variant": upscaler.card.variant, "network": network.config.to_dict()}
+    forward: Forward = upscaler.network
+    if protocol == "chop":
+        forward = chopped(forward, scale=scale)
+    if ensemble:
+        forward = self_ensemble(forward)
+    about = {"name": model, "variant": upscaler.card.variant, "network": upscaler.card.network.to_dict()}
     name = Path(model).stem if Path(model).suffix else model
-    return Method(name, lambda rgb: enlarge(network, rgb), about)
+    return Method(name, lambda rgb: enlarge(forward, rgb, device=upscaler.device), about, protocol, ensemble)
 
 
 @dataclass(frozen=True)
@@ -75,11 +94,11 @@ def evaluate(
 
     Raises:
         PictureError: a folder has no pictures or lacks partners.
-        EvaluationError: two folders have the same name, or no picture could be scored.
+        EvaluationError: two folders have the same name.
     """
-    work = [(folder.resolve().name, pair) for folder in folders for pair in find_pairs(folder, scale)]
     if len({folder.resolve().name for folder in folders}) < len(folders):
         raise EvaluationError("two data folders have the same name, so their scores would mix; rename one")
+    work = [(folder.resolve().name, pair) for folder in folders for pair in find_pairs(folder, scale)]
     rows, failures = [], []
     for done, (dataset, pair) in enumerate(work):
         on_image(f"{dataset}/{pair.name}", done, len(work))
@@ -90,8 +109,13 @@ def evaluate(
             failures.append(str(error))
     on_image("", len(work), len(work))
     sources = {"matlab-bicubic" if pair.lr is None else "files" for _, pair in work}
-    protocol = Protocol(name="whole", scale=scale, lr_source=" and ".join(sorted(sources)))
-    return _finished(protocol, method.about, rows, failures)
+    protocol = Protocol(
+        name=method.protocol,
+        scale=scale,
+        lr_source=" and ".join(sorted(sources)),
+        ensemble=method.ensemble,
+    )
+    return Evaluation(Report(protocol=protocol, model=method.about, images=rows), failures)
 
 
 def score_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> Evaluation:
@@ -99,22 +123,12 @@ def score_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> Evaluation
 
     Raises:
         PictureError: a folder without pictures.
-        EvaluationError: no picture could be scored.
     """
-    made = {_plain_stem(path): path for path in find_pictures(sr_folder)}
+    made = find_pictures(sr_folder)
     rows, failures = [], []
     for hr_path in find_pictures(hr_folder):
-        sr_path = made.get(_plain_stem(hr_path))
         try:
-            if sr_path is None:
-                raise PictureError(f"{hr_path}: has no partner of the same name in {sr_folder}")
-            hr = mod_crop(read_image(hr_path).rgb, scale)
-            sr = read_image(sr_path).rgb
-            if sr.shape != hr.shape:
-                raise PictureError(
-                    f"{sr_path}: {sr.shape[1]}x{sr.shape[0]} is not the size of its original, mod-cropped"
-                    f" to x{scale} ({hr.shape[1]}x{hr.shape[0]})"
-                )
+            sr, hr = load_made(hr_path, made, scale)
             rows.append(
                 _row(
                     sr,
@@ -130,7 +144,28 @@ def score_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> Evaluation
         except EnlcaError as error:
             failures.append(str(error))
     protocol = Protocol(name="given", scale=scale, lr_source="given")
-    return _finished(protocol, {"name": sr_folder.resolve().name}, rows, failures)
+    about = {"name": sr_folder.resolve().name}
+    return Evaluation(Report(protocol=protocol, model=about, images=rows), failures)
+
+
+def audit_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> tuple[list[AuditRow], list[str]]:
+    """The audit of pictures matched by name, and a line for each one that could not be used.
+
+    Raises:
+        PictureError: a folder without pictures.
+        EvaluationError: no picture could be used, or they are too small.
+    """
+    made = find_pictures(sr_folder)
+    pairs, failures = [], []
+    for hr_path in find_pictures(hr_folder):
+        try:
+            pairs.append(load_made(hr_path, made, scale))
+        except EnlcaError as error:
+            failures.append(str(error))
+    try:
+        return audit(pairs, scale=scale), failures
+    except ValueError as error:
+        raise EvaluationError("; ".join([*failures, str(error)])) from error
 
 
 def _score_pair(method: Method, dataset: str, pair: Pair, *, scale: int, save_as: Path | None) -> ImageScore:
@@ -148,7 +183,7 @@ def _score_pair(method: Method, dataset: str, pair: Pair, *, scale: int, save_as
         image=pair.name,
         scale=scale,
         model=method.name,
-        protocol="whole",
+        protocol=f"{method.protocol}+ensemble" if method.ensemble else method.protocol,
         seconds=round(seconds, 4),
     )
 
@@ -161,23 +196,3 @@ def _row(sr: np.ndarray, hr: np.ndarray, *, scale: int, **named: Any) -> ImageSc
     return ImageScore(
         scale=scale, psnr_y=psnr_y, ssim_y=ssim_y, height=hr.shape[0], width=hr.shape[1], **named
     )
-
-
-def _finished(
-    protocol: Protocol, about: dict[str, Any], rows: list[ImageScore], failures: list[str]
-) -> Evaluation:
-    if not rows:
-        raise EvaluationError("no picture could be scored: " + "; ".join(failures))
-    return Evaluation(Report(protocol=protocol, model=about, images=rows), failures)
-
-
-# What methods and data sets append to a picture's name.
-_SUFFIX = re.compile(r"(?i)(_?x[234]|_(sr|hr|lr|gt|enlcn[\w-]*|edsr[\w-]*|bicubic))$")
-
-
-def _plain_stem(path: Path) -> str:
-    """The name without `_x4`, `x4`, `_SR`, `_enlcn-tiny` and the like, however many there are."""
-    stem = path.stem
-    while (shorter := _SUFFIX.sub("", stem)) != stem and shorter:
-        stem = shorter
-    return stem

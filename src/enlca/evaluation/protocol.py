@@ -9,19 +9,27 @@ class Protocol:
     """The evaluation protocol; written into every result file.
 
     Attributes:
-        name: how the network sees a picture: "whole", or "given" for pictures that somebody else made.
+        name: how the network sees a picture: "whole", "chop" (the released code's quadrants), or "given"
+            for pictures that somebody else made.
         scale: enlargement.
+        ensemble: whether 8 views of each picture were averaged, before rounding.
         lr_source: where the small pictures came from: "files", "matlab-bicubic" (made here), or "given".
     """
 
     name: str
     scale: int
     lr_source: str
+    ensemble: bool = False
 
     @property
     def shave(self) -> int:
         """Pixels dropped at each border."""
         return self.scale
+
+    @property
+    def label(self) -> str:
+        """The name that stands in tables: "whole", "chop+ensemble"."""
+        return f"{self.name}+ensemble" if self.ensemble else self.name
 
     def to_dict(self) -> dict[str, Any]:
         """Every convention that a number depends on."""

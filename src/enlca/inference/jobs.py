@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from enlca.errors import EnlcaError
 from enlca.image.files import WRITABLE, PictureError, find_pictures, write_image
 from enlca.inference.upscaler import Upscaler
@@ -48,12 +50,13 @@ def plan(
     `NAME_xSCALE.png` beside each input.
 
     Raises:
-        JobError: if several inputs would go into one file, or an input would be overwritten.
+        JobError: if several inputs would go into one file, an input would be overwritten, or `out` is
+            neither a folder nor a file that can be written.
     """
     sources, failed = [], []
     for path in inputs:
         try:
-            sources += find_pictures(path) if path.is_dir() else [path]
+            sources += find_pictures(path) if os.path.isdir(path) else [path]
         except PictureError as error:
             failed.append(Outcome(str(path), error=str(error)))
     single_file = out is not None and not out.is_dir() and out.suffix.lower() in WRITABLE
@@ -61,10 +64,12 @@ def plan(
         raise JobError(f"-o {out} names one file, but there is more than one input; name a folder")
     if out is not None and not single_file and out.suffix and not out.is_dir():
         raise JobError(f"-o {out}: cannot write {out.suffix}; choose from {' '.join(WRITABLE)}, or a folder")
+    if out is not None and not single_file and out.is_file():
+        raise JobError(f"-o {out} is a file, not a folder; give it a suffix from {' '.join(WRITABLE)}")
     jobs: list[Job] = []
     writers: dict[Path, Path] = {}
     originals = {os.path.realpath(path) for path in sources}
-    for source in sources:
+    for source in dict.fromkeys(sources):
         target = out if single_file and out else (out or source.parent) / f"{source.stem}_x{scale}{suffix}"
         if target in writers:
             raise JobError(f"{writers[target]} and {source} would both be written to {target}; rename one")
@@ -94,7 +99,17 @@ def run(
             yield Outcome(str(job.source), error=f"{job.target}: {error.strerror or error}")
         except EnlcaError as error:
             yield Outcome(str(job.source), error=str(error))
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            yield Outcome(str(job.source), error=f"{job.source}: too large for the memory of this machine")
         else:
             height, width = picture.pixels.shape[:2]
             seconds = round(time.perf_counter() - started, 3)
             yield Outcome(str(job.source), str(job.target), width, height, seconds)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """PyTorch has an exception of its own for a GPU, but only a text for a CPU."""
+    own = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, own) or "can't allocate memory" in str(error)

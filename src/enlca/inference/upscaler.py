@@ -16,7 +16,7 @@ from enlca.checkpoint.catalog import load_with_card
 from enlca.errors import EnlcaError
 from enlca.image.codecs import Picture
 from enlca.image.files import read_image
-from enlca.network.sr import SRNetwork
+from enlca.inference.ensemble import Forward, self_ensemble
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -43,12 +43,13 @@ def choose_device(name: str) -> torch.device:
 
 
 @torch.inference_mode()
-def enlarge(network: SRNetwork, rgb: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "SH SW 3"]:
-    """One picture through a network: scaled to [0, 1], enlarged, clipped and rounded to uint8."""
-    device = network.mean.device
+def enlarge(
+    forward: Forward, rgb: UInt8[np.ndarray, "H W 3"], *, device: torch.device | None = None
+) -> UInt8[np.ndarray, "SH SW 3"]:
+    """One picture through a network, or a way to apply one: scaled to [0, 1], clipped, rounded to uint8."""
     # A copy, since read-only and mirrored arrays cannot be shared with torch.
     lr = torch.from_numpy(rgb.copy()).to(device).permute(2, 0, 1)[None]
-    sr = network(lr.float() / 255)[0]
+    sr = forward(lr.float() / 255)[0]
     return to_uint8(sr).permute(1, 2, 0).contiguous().cpu().numpy()
 
 
@@ -64,9 +65,11 @@ class Upscaler:
         model: a bundled name or a checkpoint file.
         scale: 2, 3 or 4; None is the checkpoint's own (x4 for a name, where there is one).
         device: "auto", "cpu", "cuda" or "mps".
+        ensemble: average over the 8 symmetries of a square: a little better, 8 times slower.
 
     Attributes:
         network: the network, on the device.
+        forward: the network, or its self-ensemble.
         scale: how many times larger pictures get.
 
     Raises:
@@ -75,11 +78,17 @@ class Upscaler:
     """
 
     def __init__(
-        self, model: str | os.PathLike = "enlcn-tiny", *, scale: int | None = None, device: str = "auto"
+        self,
+        model: str | os.PathLike = "enlcn-tiny",
+        *,
+        scale: int | None = None,
+        device: str = "auto",
+        ensemble: bool = False,
     ):
-        chosen = choose_device(device)
+        self.device = choose_device(device)
         network, self.card = load_with_card(model, scale)
-        self.network = network.to(chosen)
+        self.network = network.to(self.device)
+        self.forward: Forward = self_ensemble(self.network) if ensemble else self.network
         self.scale = network.config.scale
 
     @overload
@@ -117,7 +126,7 @@ class Upscaler:
 
     def picture(self, picture: Picture) -> Picture:
         """Colours through the network; alpha too, as a grey picture of its own; grey stays grey."""
-        pixels = enlarge(self.network, picture.rgb)
+        pixels = enlarge(self.forward, picture.rgb, device=self.device)
         if picture.pixels.shape[2] == 1:
             pixels = _grey(pixels)
         alpha = None if picture.alpha is None else self._alpha(picture.alpha)
@@ -126,7 +135,9 @@ class Upscaler:
     def _alpha(self, alpha: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "SH SW"]:
         if alpha.min() == alpha.max():
             return np.full([side * self.scale for side in alpha.shape], alpha.flat[0], dtype=np.uint8)
-        return _grey(enlarge(self.network, np.repeat(alpha[..., None], 3, axis=2)))[..., 0]
+        return _grey(enlarge(self.forward, np.repeat(alpha[..., None], 3, axis=2), device=self.device))[
+            ..., 0
+        ]
 
     def _array(self, array: np.ndarray) -> np.ndarray:
         if array.dtype != np.uint8:
@@ -145,25 +156,29 @@ class Upscaler:
         return stacked[..., 0] if array.ndim == 2 else stacked
 
     def _pil(self, image: Any) -> Any:
-        from PIL import Image
+        from PIL import Image, ImageOps
 
-        if image.mode not in ("L", "LA", "RGB", "RGBA"):
-            has_alpha = "A" in image.getbands() or "transparency" in image.info
-            grey = image.mode == "1"
-            image = image.convert("RGBA" if has_alpha else "L" if grey else "RGB")
-        result = Image.fromarray(self._array(np.asarray(image)))
-        if profile := image.info.get("icc_profile"):
+        if image.mode[0] in "IF":
+            raise ValueError(f"PIL pictures must have 8 bits per channel, got mode {image.mode}")
+        image = ImageOps.exif_transpose(image)
+        grey = image.mode in ("1", "L", "LA", "La")
+        has_alpha = image.mode.endswith(("A", "a")) or "transparency" in image.info
+        mode = ("L" if grey else "RGB") + ("A" if has_alpha else "")
+        result = Image.fromarray(self._array(np.asarray(image.convert(mode))))
+        profile = image.info.get("icc_profile")
+        # Bytes 16 to 20 name the profile's colour space: that of CMYK does not fit the RGB made of it.
+        if profile and profile[16:20] == (b"GRAY" if grey else b"RGB "):
             result.info["icc_profile"] = profile
         return result
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _tensor(self, pictures: Tensor) -> Tensor:
         if not pictures.is_floating_point():
             raise ValueError(f"torch pictures must be floating point in [0, 1], got {pictures.dtype}")
         batch = pictures if pictures.ndim == 4 else pictures[None]
-        if batch.ndim != 4 or batch.shape[1] != 3:
+        if batch.ndim != 4 or batch.shape[1] != 3 or batch.numel() == 0:
             raise ValueError(f"torch pictures must be 3 H W or B 3 H W, got {tuple(pictures.shape)}")
-        result = self.network(batch.to(self.network.mean)).clamp(0, 1).to(pictures)
+        result = self.forward(batch.to(self.network.mean)).clamp(0, 1).to(pictures)
         return result if pictures.ndim == 4 else result[0]
 
 

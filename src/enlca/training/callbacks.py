@@ -1,10 +1,13 @@
-"""What happens beside the training step: redrawing F, keeping the best weights."""
+"""What happens beside the training step: redrawing F, keeping the best weights and the last state."""
 
+import math
+import os
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from enlca.checkpoint.store import save
 from enlca.data.patches import REDRAW, seed_of
@@ -60,9 +63,10 @@ class KeepBest(Callback):
             return
         config = pl_module.config
         training = {
-            "data": config.data.train.name,
+            "data": config.data.train.resolve().name,
             "steps": trainer.global_step,
             "steps_planned": config.run.steps,
+            "steps_per_epoch": config.run.steps_per_epoch,
             "seed": config.run.seed,
             "patch": config.data.patch,
             "batch": config.data.batch,
@@ -72,8 +76,37 @@ class KeepBest(Callback):
             "n1": config.loss.relevant,
             "n2": config.loss.start,
             "margin": config.loss.margin,
+            "hinge": config.loss.hinge,
+            "anchors": config.loss.anchors,
         }
         scores = {}
-        if config.data.validation is not None:
-            scores[config.data.validation.name] = {"psnr_y": round(self.best, 4)}
+        if config.data.validation is not None and math.isfinite(self.best):
+            scores[config.data.validation.resolve().name] = {"psnr_y": round(self.best, 4)}
         save(pl_module.averaged, self.path, variant=config.run.variant, training=training, scores=scores)
+
+
+class KeepLast(Checkpoint):
+    """Writes `last.ckpt`, with everything needed to go on, every so many steps and at the end."""
+
+    def __init__(self, path: Path, *, every: int):
+        self.path, self.every = path, every
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Every so many steps."""
+        if trainer.global_step % self.every == 0:
+            self._write(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """At the end."""
+        self._write(trainer)
+
+    def _write(self, trainer: L.Trainer) -> None:
+        building = self.path.with_name(f".{self.path.name}.part")
+        try:
+            trainer.save_checkpoint(building)
+            if trainer.is_global_zero:
+                os.replace(building, self.path)
+        finally:
+            building.unlink(missing_ok=True)

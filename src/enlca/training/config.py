@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from enlca.attention.contrast import rank_ranges
 from enlca.errors import EnlcaError
 from enlca.losses import ENLCALoss
 from enlca.network.sr import SRConfig
@@ -21,7 +22,7 @@ class ConfigError(EnlcaError):
     """A configuration that cannot be used; the message says which entry and what is possible."""
 
 
-def _at_least(minimum: float, **values: float) -> None:
+def _at_least(minimum: int, **values: int) -> None:
     for name, value in values.items():
         if value < minimum:
             raise ConfigError(f"{name} must be at least {minimum}, got {value}")
@@ -79,6 +80,10 @@ class OptimConfig:
             raise ConfigError(f"optim.lr must be positive, got {self.lr}")
         if not 0 <= self.ema < 1:
             raise ConfigError(f"optim.ema must be in [0, 1), got {self.ema}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optim.betas must be in [0, 1), got {list(self.betas)}")
+        if self.clip is not None and self.clip <= 0:
+            raise ConfigError(f"optim.clip must be positive, or null for none; got {self.clip}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +140,7 @@ class RunConfig:
     def __post_init__(self):
         counts = ("steps", "steps_per_epoch", "validate_every", "save_every", "log_every", "devices", "nodes")
         _at_least(1, **{f"run.{name}": getattr(self, name) for name in counts})
+        _at_least(0, **{"run.seed": self.seed})
         _one_of(PRECISIONS, **{"run.precision": self.precision})
         _one_of(VARIANTS, **{"run.variant": self.variant})
 
@@ -149,6 +155,11 @@ class TrainConfig:
     loss: ENLCALoss = field(default_factory=ENLCALoss)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self):
+        if self.loss.contrast_weight and self.network.attention != "none":
+            # Better now than when the contrastive loss joins, a hundred epochs later.
+            rank_ranges(self.data.patch**2, self.loss.relevant, self.loss.start)
 
 
 def _parser() -> Any:
@@ -170,11 +181,13 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig,
 
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file")
+    if path.stat().st_size == 0:
+        raise ConfigError(f"{path}: the file is empty (0 bytes)")
     parser = _parser()
     try:
         values = parser.parse_args(["--config", str(path), *overrides])
-        config = parser.instantiate_classes(values)
-        text = parser.dump(values, skip_none=False)
+        config = parser.instantiate(values)
+        text = parser.dump(values, skip_unset=False)
         return TrainConfig(**{name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}), text
     except (ArgumentError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())

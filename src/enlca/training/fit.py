@@ -3,15 +3,16 @@
 import json
 import logging
 import platform
+import signal
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset
 
@@ -19,9 +20,26 @@ import enlca
 from enlca.data.benchmark import find_pairs, load_pair
 from enlca.data.pack import cached_pack
 from enlca.data.patches import PatchBatches, StepSampler
-from enlca.training.callbacks import KeepBest, RedrawFeatures
+from enlca.training.callbacks import KeepBest, KeepLast, RedrawFeatures
 from enlca.training.config import ConfigError, TrainConfig
 from enlca.training.module import SRTraining
+
+# What Lightning says of things that are as they should be: patches are cheaper to cut than to send between
+# processes, validation is optional, and the run folder already holds the configuration.
+EXPECTED_REMARKS = (
+    ".*does not have many workers",
+    ".*LeafSpec",
+    ".*defined a `validation_step` but have no `val_dataloader`",
+    "Experiment logs directory .* exists and is not empty",
+)
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard events, without the empty `hparams.yaml` that Lightning puts beside them."""
+
+    def save(self) -> None:
+        """Write what is still in memory."""
+        self.experiment.flush()
 
 
 def fit(
@@ -62,6 +80,7 @@ def fit(
     loader = DataLoader(
         patches,
         batch_size=None,
+        collate_fn=_as_it_is,
         sampler=StepSampler(run.steps_per_epoch),
         num_workers=data.workers,
         persistent_workers=data.workers > 0,
@@ -69,12 +88,25 @@ def fit(
     )
     pictures = None
     if validation:
-        pictures = DataLoader(cast(Dataset, validation), batch_size=None, collate_fn=lambda pair: pair)
+        pictures = DataLoader(cast(Dataset, validation), batch_size=None, collate_fn=_as_it_is)
+    on_interrupt = signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        trainer.fit(module, loader, pictures)
+        for remark in EXPECTED_REMARKS:
+            warnings.filterwarnings("ignore", message=remark)
+        try:
+            trainer.fit(module, loader, pictures)
+        except SystemExit as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
+                # Lightning leaves with exit code 1 and ignores Ctrl-C from then on.
+                signal.signal(signal.SIGINT, on_interrupt)
+                raise KeyboardInterrupt from error
+            raise
     return run.dir / "best.safetensors"
+
+
+def _as_it_is(batch: Any) -> Any:
+    """PyTorch would turn tuples into lists, and arrays into tensors."""
+    return batch
 
 
 def environment() -> dict:
@@ -98,13 +130,7 @@ def _trainer(config: TrainConfig) -> L.Trainer:
         RedrawFeatures(run.seed),
         KeepBest(run.dir / "best.safetensors"),
         LearningRateMonitor(logging_interval="step"),
-        ModelCheckpoint(
-            dirpath=run.dir,
-            filename="last",
-            every_n_train_steps=run.save_every,
-            save_top_k=1,
-            enable_version_counter=False,
-        ),
+        KeepLast(run.dir / "last.ckpt", every=run.save_every),
         *([TQDMProgressBar(refresh_rate=10)] if terminal else []),
     ]
     return L.Trainer(
@@ -115,7 +141,7 @@ def _trainer(config: TrainConfig) -> L.Trainer:
         gradient_clip_val=config.optim.clip,
         logger=[
             CSVLogger(run.dir, name="", version="", flush_logs_every_n_steps=run.log_every),
-            TensorBoardLogger(run.dir, name="", version=""),
+            Events(run.dir, name="", version=""),
         ],
         callbacks=callbacks,
         log_every_n_steps=run.log_every,

@@ -46,7 +46,7 @@ class SRTraining(L.LightningModule):
         if config.optim.ema > 0:
             self.average = AveragedModel(
                 self.network, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema), use_buffers=False
-            )
+            ).requires_grad_(False)
 
     @property
     def averaged(self) -> SRNetwork:
@@ -80,8 +80,9 @@ class SRTraining(L.LightningModule):
         self.log_dict({name: value.detach() for name, value in terms._asdict().items()}, prog_bar=True)
         return terms.total
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Follow the weights."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Follow the weights at once: checkpoints are written before the module's `on_train_batch_end`."""
+        super().optimizer_step(*args, **kwargs)
         if self.average is not None:
             self.average.update_parameters(self.network)
 

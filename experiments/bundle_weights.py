@@ -1,0 +1,60 @@
+"""Turn a run's best weights into weights of the package: half precision, scored, with a complete card.
+
+    python -m experiments.bundle_weights runs/enlcn_tiny_x4 enlcn-tiny \\
+        --data-card experiments/training_data.json --test ../shared/data/test/Set5 ../shared/data/test/Set14
+
+The scores are those of the very file that is bundled (`enlca evaluate` on it), not of the run. The
+run's configuration and metrics are copied beside, to `experiments/results/NAME_xSCALE/`.
+"""
+
+import argparse
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from enlca.checkpoint.catalog import WEIGHTS
+from enlca.checkpoint.store import load_file, save
+from enlca.evaluation.evaluate import evaluate, method_called
+
+RESULTS = Path(__file__).parent / "results"
+FORM = argparse.RawDescriptionHelpFormatter
+
+
+def bundle(run: Path, name: str, data_card: Path, tests: list[Path], *, weights: Path = WEIGHTS) -> Path:
+    """Write `NAME_xSCALE.safetensors` into the package, and the run's log beside the experiments."""
+    network, card = load_file(run / "best.safetensors")
+    scale = card.network.scale
+    training = {**card.training, **json.loads(data_card.read_text()), "date": date.today().isoformat()}
+    target = weights / f"{name}_x{scale}.safetensors"
+    unscored = {"variant": card.variant, "training": training, "dtype": torch.float16}
+    save(network, target, **unscored)
+    report = evaluate(method_called(str(target), scale=scale, device="cpu"), tests, scale=scale).report
+    scores = {
+        dataset: {"psnr_y": round(mean["psnr_y"], 3), "ssim_y": round(mean["ssim_y"], 4), "n": mean["n"]}
+        for dataset, mean in report.datasets().items()
+    }
+    save(network, target, scores={**scores, **card.scores}, **unscored)
+    log = RESULTS / f"{name}_x{scale}"
+    log.mkdir(parents=True, exist_ok=True)
+    for file in ("config.yaml", "metrics.csv", "environment.json"):
+        shutil.copy(run / file, log / file)
+    print(report.to_markdown(), end="")
+    return target
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=FORM)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--data-card", type=Path, required=True, help="JSON: what the pictures are")
+    parser.add_argument("--test", type=Path, nargs="+", required=True, help="benchmark folders")
+    arguments = parser.parse_args()
+    print(bundle(arguments.run, arguments.name, arguments.data_card, arguments.test))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Why do my numbers differ?  The same pictures scored under every convention in common use.
+
+PSNR and SSIM are agreed; what they are taken of is not. Each row below changes one thing against the
+protocol of `enlca evaluate`, or is a whole convention of a toolkit.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+from numpy.lib.stride_tricks import sliding_window_view
+
+from enlca.image.color import luma
+from enlca.metrics import C1, C2, PEAK, WINDOW, ssim_plane
+
+Rgb = UInt8[np.ndarray, "_ _ 3"]
+Plane = Float64[np.ndarray, "_ _"]
+
+
+def bt601(rgb: Rgb) -> list[Plane]:
+    """Y of BT.601 in studio range, not rounded: the literature's."""
+    return [luma(rgb)]
+
+
+def bt601_rounded(rgb: Rgb) -> list[Plane]:
+    """The same as uint8: what `rgb2ycbcr` of MATLAB gives for uint8 pictures."""
+    return [np.floor(luma(rgb) + 0.5)]
+
+
+def full_range(rgb: Rgb) -> list[Plane]:
+    """Y of YIQ, 0 to 255: its steps are 255/219 as large, so PSNR is 1.32 dB lower."""
+    return [rgb @ np.array([0.299, 0.587, 0.114])]
+
+
+def channels(rgb: Rgb) -> list[Plane]:
+    """R, G and B, each as a plane of its own."""
+    return [rgb[..., channel].astype(np.float64) for channel in range(3)]
+
+
+def ssim_gaussian(sr: Plane, hr: Plane) -> float:
+    """The literature's: an 11 x 11 Gaussian window of sigma 1.5 wherever it fits inside."""
+    return ssim_plane(sr, hr, shave=0)
+
+
+def ssim_padded(sr: Plane, hr: Plane) -> float:
+    """The same window also where it leaves the picture, which is mirrored there."""
+    sr, hr = (np.pad(plane, WINDOW // 2, mode="reflect") for plane in (sr, hr))
+    return ssim_plane(sr, hr, shave=0)
+
+
+def ssim_uniform(sr: Plane, hr: Plane) -> float:
+    """A uniform 7 x 7 window with sample statistics (divided by 48), wherever it fits inside."""
+    mean_sr, mean_hr = _box(sr), _box(hr)
+    sample = 49 / 48
+    variances = sample * (_box(sr * sr) - mean_sr**2 + _box(hr * hr) - mean_hr**2)
+    covariance = sample * (_box(sr * hr) - mean_sr * mean_hr)
+    structure = (2 * covariance + C2) / (variances + C2)
+    return float(((2 * mean_sr * mean_hr + C1) / (mean_sr**2 + mean_hr**2 + C1) * structure).mean())
+
+
+def _box(plane: Plane) -> Plane:
+    """Means over 7 x 7 windows."""
+    return sliding_window_view(plane, (7, 7)).mean(axis=(-2, -1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convention:
+    """One way to score pictures.
+
+    Attributes:
+        name: what differs from the protocol.
+        used_by: who scores this way.
+        planes: what the scores are taken of; several planes count as one larger one.
+        shave: border pixels that are dropped, of the scale.
+        pooled: PSNR of the mean error of all images, instead of the mean of the images' PSNRs.
+        ssim: of one pair of planes; None where the row is about PSNR alone.
+    """
+
+    name: str
+    used_by: str = ""
+    planes: Callable[[Rgb], list[Plane]] = bt601
+    shave: Callable[[int], int] = lambda scale: scale
+    pooled: bool = False
+    ssim: Callable[[Plane, Plane], float] | None = ssim_gaussian
+
+
+CONVENTIONS = (
+    Convention(
+        name="protocol of enlca", used_by="papers; BasicSR (test_y_channel), EDSR-PyTorch on benchmarks"
+    ),
+    Convention(name="Y rounded to integers", used_by="MATLAB rgb2ycbcr of uint8", planes=bt601_rounded),
+    Convention(name="full-range luma (YIQ)", used_by="pyiqa by default, OpenCV YCrCb", planes=full_range),
+    Convention(name="RGB", used_by="scikit-image, piq on colour pictures", planes=channels),
+    Convention(name="no border dropped", used_by="", shave=lambda scale: 0),
+    Convention(name="border s + 6", used_by="", shave=lambda scale: scale + 6),
+    Convention(
+        name="RGB, border s + 6",
+        used_by="NTIRE challenges; EDSR-PyTorch on DIV2K",
+        planes=channels,
+        shave=lambda scale: scale + 6,
+    ),
+    Convention(
+        name="one PSNR over all pixels", used_by="torchmetrics PeakSignalNoiseRatio", pooled=True, ssim=None
+    ),
+    Convention(name="SSIM with mirrored borders", used_by="torchmetrics", ssim=ssim_padded),
+    Convention(name="SSIM with a uniform 7x7 window", used_by="scikit-image by default", ssim=ssim_uniform),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRow:
+    """A convention's scores over a set of pictures."""
+
+    convention: str
+    used_by: str
+    psnr: float
+    ssim: float | None
+
+
+def audit(pairs: Iterable[tuple[Rgb, Rgb]], *, scale: int) -> list[AuditRow]:
+    """Every convention's scores of (super-resolved, original) pairs.
+
+    Raises:
+        ValueError: no pairs, sizes that differ, or pictures too small for the largest border.
+    """
+    errors: dict[str, list[tuple[float, int]]] = {convention.name: [] for convention in CONVENTIONS}
+    ssims: dict[str, list[float]] = {convention.name: [] for convention in CONVENTIONS}
+    for sr, hr in pairs:
+        if sr.shape != hr.shape:
+            raise ValueError(f"pictures of {sr.shape[:2]} and {hr.shape[:2]} pixels cannot be compared")
+        for convention in CONVENTIONS:
+            border = convention.shave(scale)
+            planes = [
+                tuple(
+                    plane[border : plane.shape[0] - border, border : plane.shape[1] - border]
+                    for plane in pair
+                )
+                for pair in zip(convention.planes(sr), convention.planes(hr), strict=True)
+            ]
+            if min(planes[0][0].shape) < WINDOW:
+                raise ValueError(f"pictures of {sr.shape[:2]} pixels are too small for a border of {border}")
+            squares = [float(((x - y) ** 2).sum()) for x, y in planes]
+            errors[convention.name].append((sum(squares), len(planes) * planes[0][0].size))
+            if convention.ssim:
+                of_planes = [convention.ssim(x, y) for x, y in planes]
+                ssims[convention.name].append(sum(of_planes) / len(of_planes))
+    if not errors[CONVENTIONS[0].name]:
+        raise ValueError("there are no pictures to compare")
+    return [
+        AuditRow(
+            convention=convention.name,
+            used_by=convention.used_by,
+            psnr=_psnr(errors[convention.name], pooled=convention.pooled),
+            ssim=fmean(ssims[convention.name]) if convention.ssim else None,
+        )
+        for convention in CONVENTIONS
+    ]
+
+
+def _psnr(errors: list[tuple[float, int]], *, pooled: bool) -> float:
+    """From each image's sum of squares and number of values."""
+    if pooled:
+        errors = [(sum(total for total, _ in errors), sum(count for _, count in errors))]
+    means = [total / count for total, count in errors]
+    return fmean(math.inf if mean == 0 else 10 * math.log10(PEAK**2 / mean) for mean in means)
+
+
+def to_markdown(rows: list[AuditRow]) -> str:
+    """The table, with each row's distance from the first, which is the protocol."""
+    reference = rows[0]
+    lines = ["| convention | used by | PSNR | | SSIM | |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        ssim, change = "", ""
+        if row.ssim is not None and reference.ssim is not None:
+            ssim, change = f"{row.ssim:.4f}", f"{row.ssim - reference.ssim:+.4f}"
+        gap = row.psnr - reference.psnr if row.psnr != reference.psnr else 0.0
+        lines.append(
+            f"| {row.convention} | {row.used_by} | {row.psnr:.3f} | {gap:+.3f} | {ssim} | {change} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,139 @@
+"""Whatever is wrong: one line that says what, the contracted exit code, and nothing left behind."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (23, 19, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, with a good picture and bad ones."""
+    Image.fromarray(PIXELS).save(tmp_path / "good.png")
+    Image.fromarray(PIXELS).save(tmp_path / "cut.jpg")
+    whole = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("dear diary")
+    (tmp_path / "zero.png").touch()
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def everything(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+INPUTS = {
+    "gone.png": "no such file",
+    "text.png": "not a picture in a format that is read here; these are: png",
+    "cut.jpg": "damaged or cut short, get a whole copy",
+    "zero.png": "the file is empty (0 bytes)",
+    "empty": "no pictures in this folder; looked for .png",
+    "x" * 300 + ".png": "File name too long",
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_an_input_that_cannot_be_used_is_one_line_and_exit_code_1(folder, tiny_model, command, name):
+    before = everything(folder)
+    done = command("upscale", name, "--model", tiny_model)
+    assert (done.code, done.out) == (1, "")
+    [line] = done.err.splitlines()
+    assert line.startswith(f"enlca: {name}: ")
+    assert INPUTS[name] in line
+    assert everything(folder) == before
+
+
+def test_good_pictures_are_enlarged_whatever_stands_beside_them(folder, tiny_model, command):
+    before = everything(folder)
+    done = command("upscale", "text.png", "good.png", "gone.png", "--model", tiny_model)
+    assert done.code == 1
+    assert done.out == "good.png -> good_x4.png (76x92)\n"
+    assert [line.split(": ")[1] for line in done.err.splitlines()] == ["text.png", "gone.png"]
+    assert everything(folder) == sorted([*before, "good_x4.png"])
+    with Image.open("good_x4.png") as made:
+        assert made.size == (76, 92)
+
+
+USAGE = {
+    "no command": ("enlarge good.png", "enlarge"),
+    "no input": ("upscale --model {tiny}", "Missing argument"),
+    "unknown option": ("upscale good.png --model {tiny} --faster", "No such option: --faster"),
+    "scale": ("upscale good.png --scale 5", "--scale must be 2, 3 or 4; got 5"),
+    "scale in words": ("upscale good.png --scale four", "Invalid value for '--scale'"),
+    "scale of another model": ("upscale good.png --model {tiny} --scale 2", "enlarges x4, not x2"),
+    "model": ("upscale good.png --model waifu", "unknown model 'waifu'; known: "),
+    "model file": ("upscale good.png --model gone.safetensors", "gone.safetensors: no such checkpoint file"),
+    "model that is none": ("upscale good.png --model ./text.png", "text.png: not a readable .safetensors"),
+    "device": ("upscale good.png --model {tiny} --device gpu", "unknown device 'gpu'; choose from auto, cpu"),
+    "format": ("upscale good.png --model {tiny} --format gif", "one of png, jpg, webp, tif, avif; got 'gif'"),
+    "quality": ("upscale good.png --model {tiny} --quality 0", "--quality"),
+    "output": ("upscale good.png --model {tiny} -o out.gif", "cannot write .gif; choose from .png"),
+    "one output for two": ("upscale good.png cut.jpg --model {tiny} -o x.png", "more than one input"),
+    "output is input": (
+        "upscale good.png --model {tiny} -o good.png",
+        "is an input and would be overwritten",
+    ),
+    "evaluate scale": ("evaluate --model bicubic --data . --scale 1", "--scale must be 2, 3 or 4; got 1"),
+    "evaluate model": ("evaluate --model waifu --data . --scale 4", "unknown model 'waifu'"),
+    "evaluate nothing": ("evaluate --model bicubic --data empty --scale 4", "empty: no pictures"),
+    "evaluate nowhere": ("evaluate --model bicubic --data gone --scale 4", "gone: no such folder"),
+    "evaluate without scale": ("evaluate --model bicubic --data .", "Missing option '--scale'"),
+    "score scale": ("score . empty --scale 6", "--scale must be 2, 3 or 4; got 6"),
+    "score nothing": ("score . empty --scale 4", "empty: no pictures"),
+    "degrade nowhere": ("degrade gone small --scale 4", "gone: no such folder"),
+    "degrade a file": ("degrade good.png small --scale 4", "good.png: is a file, not a folder"),
+    "degrade onto itself": ("degrade . . --scale 4", "need a folder of their own"),
+    "degrade scale": ("degrade . small --scale 0", "--scale must be 2, 3 or 4; got 0"),
+    "info": ("info waifu", "unknown model 'waifu'"),
+    "info scale": ("info {tiny} --scale 3", "enlarges x4, not x3"),
+    "train nowhere": ("train gone.yaml", "gone.yaml: no such configuration file"),
+}
+
+
+@pytest.mark.parametrize("case", USAGE)
+def test_wrong_usage_is_one_line_and_exit_code_2(folder, tiny_model, command, case):
+    line, reason = USAGE[case]
+    before = everything(folder)
+    done = command(*line.format(tiny=tiny_model).split())
+    assert (done.code, done.out) == (2, "")
+    [message] = done.err.splitlines()
+    assert message.startswith("enlca: ")
+    assert reason in message
+    assert everything(folder) == before
+
+
+def test_failures_are_in_the_json_too(folder, tiny_model, command):
+    done = command("upscale", "good.png", "zero.png", "empty", "--model", tiny_model, "--json", "-o", "out")
+    assert done.code == 1
+    body = json.loads(done.out)
+    failed = {picture["source"]: picture["error"] for picture in body["pictures"] if picture["error"]}
+    assert failed.keys() == {"zero.png", "empty"}
+    assert sorted(done.err.splitlines()) == sorted(f"enlca: {error}" for error in failed.values())
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(folder, tiny_model, command):
+    (folder / "file").touch()
+    before = everything(folder)
+    for words in (
+        ("upscale", "good.png", "--model", tiny_model, "-o", "file/out"),
+        ("degrade", ".", "file/small", "--scale", 4),
+    ):
+        done = command(*words)
+        assert done.code in (1, 2)
+        assert len(done.err.splitlines()) == 1
+        assert "file" in done.err
+    assert everything(folder) == before
+
+
+def test_training_without_its_extra_packages_says_how_to_get_them(folder, command, monkeypatch):
+    (folder / "run.yaml").write_text("data: {train: .}")
+    monkeypatch.setitem(sys.modules, "jsonargparse", None)
+    done = command("train", "run.yaml")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "enlca: training needs jsonargparse: pip install 'enlca[train]'\n"

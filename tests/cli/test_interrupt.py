@@ -1,0 +1,220 @@
+"""Ctrl-C, at any time: exit code 130, one line, nothing half-written."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from enlca.cli.interrupt import interruptible
+from enlca.image import codecs, files
+from enlca.image.files import read_image
+from enlca.inference.upscaler import Upscaler
+from enlca.network.sr import SRNetwork
+
+LINE = "enlca: interrupted; nothing is left half-written\n"
+
+
+def interrupt(*arguments, **settings):
+    raise KeyboardInterrupt
+
+
+def files_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two pictures, the first one small and the second one large."""
+    generator = np.random.default_rng(0)
+    for name, side in (("1.png", 7), ("2.png", 1201)):
+        Image.fromarray(generator.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("place", "function"),
+    [
+        (codecs, "decode_with_vips"),
+        (SRNetwork, "forward"),
+        (codecs, "encode_with_vips"),
+        (files.os, "fsync"),
+        (files.os, "replace"),
+    ],
+    ids=["read", "compute", "encode", "write", "rename"],
+)
+def test_an_interrupted_picture_leaves_nothing(folder, tiny_model, command, monkeypatch, place, function):
+    monkeypatch.setattr(place, function, interrupt)
+    done = command("upscale", folder / "1.png", "--model", tiny_model, "-o", folder / "out")
+    monkeypatch.undo()
+    assert done == (130, "", LINE)
+    assert files_in(folder) == ["1.png", "2.png"]
+
+
+def test_what_was_done_before_stays(folder, tiny_model, command, monkeypatch):
+    picture = Upscaler.picture
+
+    def second_is_interrupted(self, given):
+        return picture(self, given) if given.pixels.shape[0] == 7 else interrupt()
+
+    monkeypatch.setattr(Upscaler, "picture", second_is_interrupted)
+    done = command("upscale", folder, "--model", tiny_model, "-o", folder / "out")
+    assert (done.code, done.err) == (130, LINE)
+    assert [path.name for path in (folder / "out").iterdir()] == ["1_x4.png"]
+
+
+@pytest.mark.parametrize("words", [("evaluate", "--model=bicubic", "--json"), ("degrade",)])
+def test_other_commands_are_interrupted_in_the_same_way(folder, command, monkeypatch, words):
+    from enlca.image import resize
+
+    monkeypatch.setattr(resize, "_resize_rows", interrupt)
+    if words[0] == "evaluate":
+        done = command(*words, folder / "x.json", "--data", folder, "--scale", 2)
+    else:
+        done = command(*words, folder, folder / "small", "--scale", 2)
+    assert (done.code, done.err) == (130, LINE)
+    assert files_in(folder) == ["1.png", "2.png"]
+
+
+@pytest.fixture
+def ctrl_c_works(monkeypatch):
+    """Where the tests run in the background, a shell has Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class InterruptsWhileLogging(logging.Handler):
+    """libvips logs what it did from a callback: where Ctrl-C ends up that came while it was at work."""
+
+    def emit(self, record):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_while_libvips_is_at_work(folder, tiny_model, command, ctrl_c_works):
+    logger, handler = logging.getLogger("pyvips"), InterruptsWhileLogging()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        done = command("upscale", folder, "--model", tiny_model, "-o", folder / "out")
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert (done.code, done.err) == (130, LINE)
+    assert not list((folder / "out").glob(".*"))
+    assert not (folder / "out" / "2_x4.png").exists()
+
+
+def test_an_interrupt_lost_in_a_destructor_comes_a_moment_later(ctrl_c_works, capsys):
+    class Doomed:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def work():
+        with interruptible():
+            Doomed()
+            deadline = time.monotonic() + 9
+            while time.monotonic() < deadline:
+                pass
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_made_of_an_interrupt_is_an_interrupt(ctrl_c_works):
+    def load():
+        with interruptible():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise ImportError("cannot load module more than once per process") from None
+
+    with pytest.raises(KeyboardInterrupt):
+        load()
+
+
+def test_other_errors_stay_what_they_are_and_handlers_are_put_back(ctrl_c_works):
+    def handlers():
+        return signal.getsignal(signal.SIGINT), sys.unraisablehook
+
+    def fail():
+        with interruptible():
+            assert set(handlers()).isdisjoint(before)
+            raise ImportError("gone")
+
+    before = handlers()
+    with pytest.raises(ImportError, match="gone"):
+        fail()
+    assert handlers() == before
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored(ctrl_c_works):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with interruptible():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+# A fresh interpreter that runs `enlca` and, where the test says so, announces a moment or signals itself.
+START = """
+import os, signal, sys
+from enlca.cli import main
+# Where the tests run in the background, Ctrl-C is ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+ANNOUNCE = """
+from enlca.network.sr import SRNetwork
+forward = SRNetwork.forward
+def announced(self, lr):
+    if lr.shape[-1] > 1000:
+        print("working", flush=True)
+    return forward(self, lr)
+SRNetwork.forward = announced
+main()
+"""
+SIGNAL_AT_IMPORT = """
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+main()
+"""
+
+
+def start(program, *words):
+    return subprocess.Popen(
+        [sys.executable, "-c", START + program, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_ctrl_c_in_the_middle_of_a_large_picture(folder, tiny_model):
+    process = start(ANNOUNCE, "upscale", folder, "--model", tiny_model, "-o", folder / "out")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", LINE)
+    assert [path.name for path in (folder / "out").iterdir()] == ["1_x4.png"]
+    assert read_image(folder / "out" / "1_x4.png").pixels.shape == (28, 28, 3)
+
+
+@pytest.mark.parametrize("name", ["typer", "torch", "enlca.inference.jobs"])
+def test_ctrl_c_while_things_are_loaded(folder, tiny_model, name):
+    process = start(
+        SIGNAL_AT_IMPORT.format(name=name), "upscale", folder, "--model", tiny_model, "-o", folder / "out"
+    )
+    assert process.communicate(timeout=60) == ("", LINE)
+    assert process.returncode == 130
+    assert not (folder / "out").exists()

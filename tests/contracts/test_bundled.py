@@ -1,0 +1,68 @@
+"""What the weights in the package promise: complete cards, and the scores that stand on them."""
+
+import pytest
+import torch
+from safetensors.torch import load_file as read_tensors
+
+from enlca.checkpoint.catalog import bundled
+from enlca.checkpoint.store import load_file
+from enlca.evaluation.evaluate import evaluate, method_called
+
+# The least that may be shipped: PSNR-Y on Set5 and Set14.
+FLOORS = {("enlcn-tiny", 4): (31.3, 28.0)}
+
+
+@pytest.fixture(params=bundled() or [None], ids=lambda item: item.path.name if item else "none")
+def item(request):
+    """One of the package's files; a package without any fails every test here."""
+    assert request.param is not None, "there are no weights in src/enlca/checkpoint/weights"
+    return request.param
+
+
+def test_what_the_readme_promises_is_there():
+    assert FLOORS.keys() <= {(item.name, item.scale) for item in bundled()}
+
+
+def test_a_bundled_file_loads_and_is_what_its_name_says(item):
+    network, card = load_file(item.path)
+    assert card == item.card
+    assert card.network.scale == item.scale
+    assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
+
+
+def test_a_bundled_file_is_small_and_in_half_precision(item):
+    assert {tensor.dtype for tensor in read_tensors(item.path).values()} == {torch.float16}
+    assert item.path.stat().st_size < 5_000_000
+
+
+def test_a_bundled_card_tells_how_its_weights_came_about(item):
+    card = item.card
+    assert card.variant in ("paper", "released")
+    assert card.network.attention == "linear"
+    assert card.training["data"]
+    assert card.training["steps"] > 0
+    assert 0 < card.training["n1"] < card.training["n2"]
+    assert card.scores.keys() >= {"Set5", "Set14"}
+
+
+def test_the_contrastive_loss_was_on_in_the_training_of_bundled_weights(item):
+    training = item.card.training
+    assert training["contrast_weight"] > 0
+    warm_up = training["contrast_after_epoch"] * training.get("steps_per_epoch", 1000)
+    assert warm_up < training["steps"]
+
+
+@pytest.mark.data
+def test_the_score_on_the_card_is_what_evaluate_finds(item, shared_data):
+    method = method_called(str(item.path), scale=item.scale, device="cpu")
+    found = evaluate(method, [shared_data / "test" / "Set5"], scale=item.scale)
+    assert found.failures == []
+    measured = found.report.datasets()["Set5"]
+    assert measured["n"] == 5
+    assert item.card.scores["Set5"]["psnr_y"] == pytest.approx(measured["psnr_y"], abs=0.005)
+
+
+def test_the_scores_on_the_card_are_good_enough_to_ship(item):
+    set5, set14 = FLOORS[item.name, item.scale]
+    assert item.card.scores["Set5"]["psnr_y"] >= set5
+    assert item.card.scores["Set14"]["psnr_y"] >= set14

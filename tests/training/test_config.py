@@ -1,0 +1,117 @@
+import dataclasses
+
+import pytest
+
+from enlca.training.config import ConfigError, TrainConfig, read_config
+
+MINIMAL = "data: {train: pictures}\nnetwork: {scale: 2}\nrun: {dir: run, steps: 7}\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_what_the_file_does_not_say_is_the_papers(file):
+    config, _ = read_config(file)
+    assert (config.data.patch, config.optim.betas) == (28, (0.9, 0.99))
+    assert (config.loss.relevant, config.loss.start, config.loss.margin) == (0.02, 0.08, 1.0)
+    assert (config.schedule.contrast_after, config.schedule.kind) == (150, "halve")
+    assert (config.network.channels, config.network.amplification, config.network.n_features) == (256, 6, 128)
+
+
+def test_any_field_can_be_overridden(file):
+    overrides = ["--run.steps", "11", "--network.attention=none", "--optim.betas", "[0.8, 0.9]"]
+    config, text = read_config(file, [*overrides, "--data.validation", "Val", "--loss.anchors", "5"])
+    assert (config.run.steps, config.network.attention, config.optim.betas) == (11, "none", (0.8, 0.9))
+    assert (str(config.data.validation), config.loss.anchors) == ("Val", 5)
+    file.write_text(text)
+    assert read_config(file) == (config, text)
+
+
+def test_the_resolved_text_names_every_field(file):
+    config, text = read_config(file)
+    for section in dataclasses.fields(TrainConfig):
+        for field in dataclasses.fields(getattr(config, section.name)):
+            assert f"\n  {field.name}:" in text
+
+
+MISTAKES = {
+    "unknown field": (["--run.pace", "3"], "--run.pace"),
+    "unknown section": (["--runs.steps", "3"], "--runs.steps"),
+    "word for a number": (["--run.steps", "many"], "run.steps"),
+    "no steps": (["--run.steps", "0"], "run.steps must be at least 1, got 0"),
+    "negative seed": (["--run.seed", "-1"], "run.seed must be at least 0, got -1"),
+    "half a channel": (["--network.channels", "8.5"], "network.channels"),
+    "scale": (["--network.scale", "5"], "scale must be one of 2, 3, 4; got 5"),
+    "attention": (["--network.attention", "soft"], "attention must be one of none, exact, linear"),
+    "blocks": (["--network.n_blocks", "7"], "must be a multiple of blocks_per_stage"),
+    "schedule": (["--schedule.kind", "step"], "schedule.kind must be one of cosine, halve; got 'step'"),
+    "precision": (["--run.precision", "8"], "run.precision must be one of 32-true"),
+    "variant": (["--run.variant", "mine"], "run.variant must be one of paper, released"),
+    "rate": (["--optim.lr", "0"], "optim.lr must be positive"),
+    "average": (["--optim.ema", "1"], "optim.ema must be in [0, 1), got 1"),
+    "betas": (["--optim.betas", "[0.9, 1.0]"], "optim.betas must be in [0, 1), got [0.9, 1.0]"),
+    "clip": (["--optim.clip", "0"], "optim.clip must be positive"),
+    "patch": (["--data.patch", "0"], "data.patch must be at least 1"),
+    "share": (["--loss.relevant", "1.5"], "relevant must be a share between 0 and 1"),
+    "anchors": (["--loss.anchors", "0"], "anchors must be at least 1"),
+    "ranks": (["--loss.start", "0.99"], "contrast needs ranks up to"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line_that_names_the_file_and_the_field(file, command, case):
+    overrides, reason = MISTAKES[case]
+    done = command("train", file, *overrides)
+    assert (done.code, done.out) == (2, "")
+    [line] = done.err.splitlines()
+    assert line.startswith(f"enlca: {file}: ")
+    assert reason in line
+    assert not (file.parent / "run").exists()
+
+
+FILES = {
+    "unknown key": (MINIMAL + "optim: {speed: 3}\n", "speed"),
+    "unknown section": (MINIMAL + "extra: {a: 3}\n", "extra"),
+    "section that is a number": (MINIMAL.replace("{scale: 2}", "2"), "network"),
+    "missing field": (MINIMAL.replace("steps: 7", "seed: 7"), "run.steps"),
+    "not YAML": ("data: [unclosed\n", "parsing"),
+    "a list": ("- data\n", ""),
+    "empty": ("", "empty (0 bytes)"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_with_a_mistake_is_one_line(file, command, case):
+    text, reason = FILES[case]
+    file.write_text(text)
+    done = command("train", file, "--print_config")
+    assert (done.code, done.out) == (2, "")
+    [line] = done.err.splitlines()
+    assert line.startswith(f"enlca: {file}: ")
+    assert len(line) > len(f"enlca: {file}: ")
+    assert reason in line
+
+
+def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path):
+    for path in (tmp_path / "gone.yaml", tmp_path):
+        with pytest.raises(ConfigError, match="no such configuration file"):
+            read_config(path)
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"x\.yaml: "):
+        read_config(tmp_path / "x.yaml")
+
+
+def test_the_ranks_matter_only_where_there_is_a_contrastive_loss(file):
+    ranks = ["--loss.start", "0.99"]
+    for off in (["--network.attention", "none"], ["--loss.contrast_weight", "0"]):
+        assert read_config(file, [*ranks, *off])[0].loss.start == 0.99
+
+
+def test_pictures_that_are_not_there_are_one_line(file, command):
+    done = command("train", file, "--data.train", file.parent / "gone")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "gone: no such folder" in done.err
