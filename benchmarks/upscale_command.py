@@ -7,7 +7,6 @@ read as PNG. The result is checked before anything is reported.
 """
 
 import argparse
-import csv
 import os
 import statistics
 import subprocess
@@ -18,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine import describe
+from benchmarks.report import publish
 from enlca.image.codecs import Picture
 from enlca.image.files import read_image, write_image
 
-RESULTS = Path(__file__).parent / "results"
 FORM = argparse.RawDescriptionHelpFormatter
 
 
@@ -83,15 +81,8 @@ def main() -> None:
         "seconds": round(statistics.median(float(run["seconds"]) for run in runs), 2),
         "peak_mib": round(max(float(run["peak_mib"]) for run in runs)),
         "runs": arguments.runs,
-        **describe(arguments.threads),
     }
-    RESULTS.mkdir(exist_ok=True)
-    with open(RESULTS / "upscale_command.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, row.keys())
-        writer.writeheader()
-        writer.writerow(row)
-    for name, value in row.items():
-        print(f"{name:10} {value}")
+    publish("upscale_command", row, threads=arguments.threads)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+import yaml
 
 from enlca.checkpoint.catalog import WEIGHTS
 from enlca.checkpoint.store import load_file, save
@@ -27,7 +28,14 @@ def bundle(run: Path, name: str, data_card: Path, tests: list[Path], *, weights:
     """Write `NAME_xSCALE.safetensors` into the package, and the run's log beside the experiments."""
     network, card = load_file(run / "best.safetensors")
     scale = card.network.scale
-    training = {**card.training, **json.loads(data_card.read_text()), "date": date.today().isoformat()}
+    loss = yaml.safe_load((run / "config.yaml").read_text())["loss"]
+    training = {
+        **card.training,
+        "hinge": loss["hinge"],
+        "anchors": loss["anchors"],
+        **json.loads(data_card.read_text()),
+        "date": date.today().isoformat(),
+    }
     target = weights / f"{name}_x{scale}.safetensors"
     unscored = {"variant": card.variant, "training": training, "dtype": torch.float16}
     save(network, target, **unscored)

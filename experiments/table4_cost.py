@@ -17,7 +17,7 @@ import tomllib
 from pathlib import Path
 
 import torch
-from benchmarks.machine import describe
+from benchmarks.report import describe
 
 from enlca.analysis.cost import count, lsh_flops_as_printed, seconds, table4
 from enlca.checkpoint.store import write_atomically

@@ -204,7 +204,7 @@ def test_ctrl_c_in_the_middle_of_a_large_picture(folder, tiny_model):
     assert process.stdout is not None
     assert process.stdout.readline() == "working\n"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, out, err) == (130, "", LINE)
     assert [path.name for path in (folder / "out").iterdir()] == ["1_x4.png"]
     assert read_image(folder / "out" / "1_x4.png").pixels.shape == (28, 28, 3)
@@ -215,6 +215,6 @@ def test_ctrl_c_while_things_are_loaded(folder, tiny_model, name):
     process = start(
         SIGNAL_AT_IMPORT.format(name=name), "upscale", folder, "--model", tiny_model, "-o", folder / "out"
     )
-    assert process.communicate(timeout=60) == ("", LINE)
+    assert process.communicate(timeout=300) == ("", LINE)
     assert process.returncode == 130
     assert not (folder / "out").exists()

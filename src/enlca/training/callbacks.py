@@ -109,4 +109,6 @@ class KeepLast(Checkpoint):
             if trainer.is_global_zero:
                 os.replace(building, self.path)
         finally:
-            building.unlink(missing_ok=True)
+            # The other ranks wait for the first one to write, and must not tidy up before it has.
+            if trainer.is_global_zero:
+                building.unlink(missing_ok=True)
