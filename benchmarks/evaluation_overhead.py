@@ -10,11 +10,29 @@ import argparse
 import statistics
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from benchmarks.report import publish
-from enlca.evaluation.evaluate import evaluate, method_called
+from enlca.evaluation.evaluate import Method, evaluate, method_called
+
+
+class Timed(NamedTuple):
+    """Seconds of an evaluation and of its forward passes, and its scores."""
+
+    whole: float
+    forward: float
+    scores: dict
+
+
+def timed(method: Method, data: Path, scale: int) -> Timed:
+    started = time.perf_counter()
+    report = evaluate(method, [data], scale=scale).report
+    for text in (report.to_json(), report.to_csv()):
+        text.encode()
+    whole = time.perf_counter() - started
+    return Timed(whole, sum(row.seconds for row in report.images), report.datasets())
 
 
 def main() -> None:
@@ -29,22 +47,15 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     method = method_called(arguments.model, scale=arguments.scale, device="cpu")
-    ratios, means = [], []
     # The first run warms up: memory, files, libraries.
-    for _ in range(arguments.runs + 1):
-        started = time.perf_counter()
-        report = evaluate(method, [arguments.data], scale=arguments.scale).report
-        report.to_json(), report.to_csv()
-        whole = time.perf_counter() - started
-        ratios.append(whole / sum(row.seconds for row in report.images))
-        means.append(report.datasets())
-    if any(mean != means[0] for mean in means):
+    runs = [timed(method, arguments.data, arguments.scale) for _ in range(arguments.runs + 1)]
+    if any(run.scores != runs[0].scores for run in runs):
         raise RuntimeError("the scores differ from run to run: nothing to report")
     row = {
         "model": arguments.model,
         "data": arguments.data.resolve().name,
-        "whole_by_forward": round(statistics.median(ratios[1:]), 3),
-        "forward_seconds": round(sum(row.seconds for row in report.images), 2),
+        "whole_by_forward": round(statistics.median(run.whole / run.forward for run in runs[1:]), 3),
+        "forward_seconds": round(statistics.median(run.forward for run in runs[1:]), 2),
         "runs": arguments.runs,
     }
     publish("evaluation_overhead", row, threads=arguments.threads)

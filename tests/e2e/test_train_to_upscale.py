@@ -20,6 +20,7 @@ from enlca.training.config import read_config
 pytestmark = pytest.mark.filterwarnings("error::UserWarning:lightning")
 
 STEPS, EPOCH = 20, 10
+UNFINISHED = {"last.ckpt", "metrics.csv", "config.yaml", "environment.json"}
 CONFIG = """\
 data: {train: pictures, validation: Val, patch: 11, batch: 3, cache: cache}
 network: {scale: 4, channels: 8, n_blocks: 2, blocks_per_stage: 1, embed_channels: 4, n_features: 8,
@@ -88,15 +89,8 @@ def test_a_run_leaves_what_is_contracted_and_nothing_else(home):
     names = {path.name for path in (home / "run").iterdir()}
     events = {name for name in names if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
-    assert names - events == {
-        "best.safetensors",
-        "last.ckpt",
-        "metrics.csv",
-        "config.yaml",
-        "environment.json",
-    }
-    environment = json.loads((home / "run" / "environment.json").read_text())
-    assert environment["torch"] == torch.__version__
+    assert names - events == {"best.safetensors", *UNFINISHED}
+    assert json.loads((home / "run" / "environment.json").read_text())["torch"] == torch.__version__
     assert sorted(path.name for path in home.iterdir()) == ["Val", "cache", "pictures", "run", "tiny.yaml"]
 
 
@@ -181,9 +175,8 @@ def test_random_features_are_redrawn_every_epoch_and_copied_into_the_average():
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(home, command):
     assert command("train", "tiny.yaml", "--run.dir", "again").code == 0
-    assert (home / "again" / "best.safetensors").read_bytes() == (
-        home / "run" / "best.safetensors"
-    ).read_bytes()
+    once, again = ((home / run / "best.safetensors").read_bytes() for run in ("run", "again"))
+    assert again == once
     first, second = (torch.load(home / run / "last.ckpt", weights_only=True) for run in ("run", "again"))
     for name, tensor in first["state_dict"].items():
         assert torch.equal(second["state_dict"][name], tensor), name
@@ -232,9 +225,8 @@ def test_an_interrupted_training_is_one_line(home, command, monkeypatch):
     done = command("train", "tiny.yaml", "--run.dir", "stopped", "--run.save_every", 2)
     assert done == (130, "", "enlca: interrupted; nothing is left half-written\n")
     names = {path.name for path in (home / "stopped").iterdir() if not path.name.startswith("events.")}
-    assert names == {"last.ckpt", "metrics.csv", "config.yaml", "environment.json"}
-    stopped = torch.load(home / "stopped" / "last.ckpt", weights_only=True)
-    assert stopped["global_step"] == 2
+    assert names == UNFINISHED
+    assert torch.load(home / "stopped" / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
 def test_a_checkpoint_in_the_middle_holds_the_average_of_that_very_step(home, command, monkeypatch):

@@ -16,12 +16,13 @@ from enlca.evaluation.audit import AuditRow, audit
 from enlca.evaluation.protocol import Protocol
 from enlca.evaluation.scores import ImageScore, Report
 from enlca.image.codecs import Picture
+from enlca.image.color import luma
 from enlca.image.files import PictureError, find_pictures, write_image
 from enlca.image.resize import imresize
 from enlca.inference.chop import chopped
 from enlca.inference.ensemble import Forward, self_ensemble
 from enlca.inference.upscaler import Upscaler, enlarge
-from enlca.metrics import psnr, ssim
+from enlca.metrics import psnr_plane, ssim_plane
 
 BICUBIC = "bicubic"
 PROTOCOLS = ("whole", "chop")
@@ -99,15 +100,6 @@ def evaluate(
     if len({folder.resolve().name for folder in folders}) < len(folders):
         raise EvaluationError("two data folders have the same name, so their scores would mix; rename one")
     work = [(folder.resolve().name, pair) for folder in folders for pair in find_pairs(folder, scale)]
-    rows, failures = [], []
-    for done, (dataset, pair) in enumerate(work):
-        on_image(f"{dataset}/{pair.name}", done, len(work))
-        try:
-            target = save_images / dataset / f"{pair.name}.png" if save_images else None
-            rows.append(_score_pair(method, dataset, pair, scale=scale, save_as=target))
-        except EnlcaError as error:
-            failures.append(str(error))
-    on_image("", len(work), len(work))
     sources = {"matlab-bicubic" if pair.lr is None else "files" for _, pair in work}
     protocol = Protocol(
         name=method.protocol,
@@ -115,6 +107,15 @@ def evaluate(
         lr_source=" and ".join(sorted(sources)),
         ensemble=method.ensemble,
     )
+    rows, failures = [], []
+    for done, (dataset, pair) in enumerate(work):
+        on_image(f"{dataset}/{pair.name}", done, len(work))
+        try:
+            target = save_images / dataset / f"{pair.name}.png" if save_images else None
+            rows.append(_score_pair(method, protocol, dataset, pair, save_as=target))
+        except EnlcaError as error:
+            failures.append(str(error))
+    on_image("", len(work), len(work))
     return Evaluation(Report(protocol=protocol, model=method.about, images=rows), failures)
 
 
@@ -168,8 +169,10 @@ def audit_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> tuple[list
         raise EvaluationError("; ".join([*failures, str(error)])) from error
 
 
-def _score_pair(method: Method, dataset: str, pair: Pair, *, scale: int, save_as: Path | None) -> ImageScore:
-    lr, hr = load_pair(pair, scale)
+def _score_pair(
+    method: Method, protocol: Protocol, dataset: str, pair: Pair, *, save_as: Path | None
+) -> ImageScore:
+    lr, hr = load_pair(pair, protocol.scale)
     started = time.perf_counter()
     sr = method.enlarge(lr)
     seconds = time.perf_counter() - started
@@ -181,16 +184,17 @@ def _score_pair(method: Method, dataset: str, pair: Pair, *, scale: int, save_as
         hr,
         dataset=dataset,
         image=pair.name,
-        scale=scale,
+        scale=protocol.scale,
         model=method.name,
-        protocol=f"{method.protocol}+ensemble" if method.ensemble else method.protocol,
+        protocol=protocol.label,
         seconds=round(seconds, 4),
     )
 
 
 def _row(sr: np.ndarray, hr: np.ndarray, *, scale: int, **named: Any) -> ImageScore:
     try:
-        psnr_y, ssim_y = psnr(sr, hr, shave=scale), ssim(sr, hr, shave=scale)
+        planes = luma(sr), luma(hr)
+        psnr_y, ssim_y = psnr_plane(*planes, shave=scale), ssim_plane(*planes, shave=scale)
     except ValueError as error:
         raise PictureError(f"{named['dataset']}/{named['image']}: {error}") from error
     return ImageScore(
