@@ -19,7 +19,8 @@ WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
 # Rows that are scored at a time, and the window at each of their places.
 STRIP = 32
-_distance = np.arange(STRIP + WINDOW - 1) - np.arange(STRIP)[:, None] - WINDOW // 2
+BLOCK = STRIP + WINDOW - 1
+_distance = np.arange(BLOCK) - np.arange(STRIP)[:, None] - WINDOW // 2
 TABLE = np.where(abs(_distance) <= WINDOW // 2, np.exp(-0.5 * (_distance / SIGMA) ** 2), 0.0)
 TABLE /= TABLE.sum(axis=1, keepdims=True)
 
@@ -45,7 +46,8 @@ def ssim(sr: UInt8[np.ndarray, "h w *c"], hr: UInt8[np.ndarray, "H W *C"], *, sh
 def psnr_plane(sr: Float64[np.ndarray, "h w"], hr: Float64[np.ndarray, "H W"], *, shave: int) -> float:
     """`psnr` of two planes whose peak is 255."""
     sr, hr = _shaved(sr, hr, shave=shave, smallest=1)
-    squared_error = float(np.mean((sr - hr) ** 2))
+    error = sr - hr
+    squared_error = float(np.vdot(error, error)) / error.size
     return math.inf if squared_error == 0.0 else 10.0 * math.log10(PEAK**2 / squared_error)
 
 
@@ -53,16 +55,20 @@ def ssim_plane(sr: Float64[np.ndarray, "h w"], hr: Float64[np.ndarray, "H W"], *
     """`ssim` of two planes whose peak is 255: the mean over all places where the window fits inside."""
     x, y = _shaved(sr, hr, shave=shave, smallest=WINDOW)
     places = len(x) - WINDOW + 1
-    strips = (slice(start, start + STRIP + WINDOW - 1) for start in range(0, places, STRIP))
+    strips = (slice(start, start + BLOCK) for start in range(0, places, STRIP))
     total = math.fsum(_similarity(x[strip], y[strip]).sum() for strip in strips)
     return total / (places * (x.shape[1] - WINDOW + 1))
 
 
 def _similarity(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """SSIM at every place of a strip of at most STRIP places in height, which stays in the cache."""
-    mean_x, mean_y, product, power = (_blur(plane) for plane in (x, y, x * y, x * x + y * y))
-    means = mean_x * mean_y
-    powers = mean_x**2 + mean_y**2
+    planes = np.empty((4, *x.shape))
+    planes[0], planes[1] = x, y
+    np.multiply(x, y, out=planes[2])
+    np.multiply(x, x, out=planes[3])
+    planes[3] += y * y
+    mean_x, mean_y, product, power = _blur(planes)
+    means, powers = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     covariance, variances = product - means, power - powers
     return (2 * means + C1) * (2 * covariance + C2) / ((powers + C1) * (variances + C2))
 
@@ -84,17 +90,12 @@ def _shaved(sr: np.ndarray, hr: np.ndarray, *, shave: int, smallest: int) -> tup
     return sr[inner], hr[inner]
 
 
-def _blur(strip: np.ndarray) -> np.ndarray:
-    """Gaussian means over every window that lies inside the strip: one axis after the other."""
-    down = _table(len(strip)) @ strip
-    return np.concatenate(
-        [
-            down[:, start : start + STRIP + WINDOW - 1]
-            @ _table(min(STRIP + WINDOW - 1, strip.shape[1] - start)).T
-            for start in range(0, strip.shape[1] - WINDOW + 1, STRIP)
-        ],
-        axis=1,
-    )
+def _blur(strips: np.ndarray) -> np.ndarray:
+    """Gaussian means over every window that lies inside each strip: rows first, then blocks of columns."""
+    height, width = strips.shape[1:]
+    down = _table(height) @ strips
+    blocks = (down[..., start : start + BLOCK] for start in range(0, width - WINDOW + 1, STRIP))
+    return np.concatenate([block @ _table(block.shape[2]).T for block in blocks], axis=2)
 
 
 def _table(size: int) -> np.ndarray:

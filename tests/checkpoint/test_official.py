@@ -248,12 +248,13 @@ def test_a_state_dict_that_does_not_fit_its_settings_is_not_written():
         to_official(config, tensors)
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
 @torch.no_grad()
-def test_chop_cuts_the_authors_network_and_ours_alike():
-    theirs = released(2)
+def test_chop_cuts_the_authors_network_and_ours_alike(scale):
+    theirs = released(scale)
     ours = converted(theirs.state_dict())
     lr = torch.rand(1, 3, 61, 47, generator=torch.Generator().manual_seed(0))
-    expected = chopped(theirs, scale=2)(lr)
-    assert (chopped(ours, scale=2)(lr) - expected).abs().max() <= TOLERANCE * expected.abs().max()
+    expected = chopped(theirs, scale=scale)(lr)
+    assert (chopped(ours, scale=scale)(lr) - expected).abs().max() <= TOLERANCE * expected.abs().max()
     # Chop matters here: the whole picture gives another result.
     assert (theirs(lr) - expected).abs().max() > 5 * TOLERANCE * expected.abs().max()

@@ -38,8 +38,12 @@ def info(
     for title in ("network", "training"):
         print(f"\n{title}")
         for name, value in facts[title].items():
-            symbol = f" ({symbols[name]})" if name in symbols else ""
-            print(f"  {name + symbol:24} {_plain(value)}")
+            label = f"{name} ({symbols[name]})" if name in symbols else name
+            # A list of sentences takes a line each.
+            lines = value if isinstance(value, list) and all(isinstance(v, str) for v in value) else [value]
+            for line in lines:
+                print(f"  {label:24} {_plain(line)}")
+                label = ""
     print("\nscores")
     for name, mean in card.scores.items():
         print(f"  {name:24} {_plain(mean)}")
