@@ -96,7 +96,15 @@ class InterruptsWhileLogging(logging.Handler):
         signal.raise_signal(signal.SIGINT)
 
 
-def test_ctrl_c_while_libvips_is_at_work(folder, tiny_model, command, ctrl_c_works):
+def test_ctrl_c_while_libvips_is_at_work(folder, tiny_model, command, ctrl_c_works, monkeypatch):
+    picture = Upscaler.picture
+
+    def slowly(self, given):
+        # So small a picture could be done before Ctrl-C is raised again; a sleep is cut short by it.
+        time.sleep(5)
+        return picture(self, given)
+
+    monkeypatch.setattr(Upscaler, "picture", slowly)
     logger, handler = logging.getLogger("pyvips"), InterruptsWhileLogging()
     level = logger.level
     logger.addHandler(handler)

@@ -1,7 +1,7 @@
 """Enlarge benchmark pictures by a method and score them; or score pictures that somebody already made."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -125,23 +125,12 @@ def score_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> Evaluation
     Raises:
         PictureError: a folder without pictures.
     """
-    made = find_pictures(sr_folder)
+    made, originals = find_pictures(sr_folder), find_pictures(hr_folder)
     rows, failures = [], []
-    for hr_path in find_pictures(hr_folder):
+    for name, sr, hr in _pairs(made, originals, scale, failures):
+        facts = {"dataset": hr_folder.resolve().name, "image": name, "model": sr_folder.resolve().name}
         try:
-            sr, hr = load_made(hr_path, made, scale)
-            rows.append(
-                _row(
-                    sr,
-                    hr,
-                    dataset=hr_folder.resolve().name,
-                    image=hr_path.stem,
-                    scale=scale,
-                    model=sr_folder.resolve().name,
-                    protocol="given",
-                    seconds=0.0,
-                )
-            )
+            rows.append(_row(sr, hr, scale=scale, protocol="given", seconds=0.0, **facts))
         except EnlcaError as error:
             failures.append(str(error))
     protocol = Protocol(name="given", scale=scale, lr_source="given")
@@ -156,17 +145,26 @@ def audit_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> tuple[list
         PictureError: a folder without pictures.
         EvaluationError: no picture could be used, or they are too small.
     """
-    made = find_pictures(sr_folder)
-    pairs, failures = [], []
-    for hr_path in find_pictures(hr_folder):
-        try:
-            pairs.append(load_made(hr_path, made, scale))
-        except EnlcaError as error:
-            failures.append(str(error))
+    made, originals = find_pictures(sr_folder), find_pictures(hr_folder)
+    failures: list[str] = []
+    pairs = ((sr, hr) for _, sr, hr in _pairs(made, originals, scale, failures))
     try:
         return audit(pairs, scale=scale), failures
     except ValueError as error:
         raise EvaluationError("; ".join([*failures, str(error)])) from error
+
+
+def _pairs(
+    made: Sequence[Path], originals: Sequence[Path], scale: int, failures: list[str]
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, super-resolved and original, one at a time; `failures` gets a line for each that cannot be."""
+    for path in originals:
+        try:
+            sr, hr = load_made(path, made, scale)
+        except EnlcaError as error:
+            failures.append(str(error))
+        else:
+            yield path.stem, sr, hr
 
 
 def _score_pair(
