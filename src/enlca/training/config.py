@@ -119,6 +119,8 @@ class RunConfig:
         save_every: steps between writes of `last.ckpt`.
         log_every: steps between rows of `metrics.csv`.
         seed: of weights, patches, anchors and random features.
+        start_from: checkpoint whose weights the run begins with, of any scale (EDSR's x3 and x4 began with
+            the weights of x2); null draws them.
         devices: devices to use.
         nodes: machines to use.
         precision: Lightning's name of the number format.
@@ -132,6 +134,7 @@ class RunConfig:
     save_every: int = 1000
     log_every: int = 100
     seed: int = 0
+    start_from: Path | None = None
     devices: int = 1
     nodes: int = 1
     precision: str = "32-true"

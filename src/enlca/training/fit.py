@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset
 
 import enlca
+from enlca.checkpoint.store import load_file
 from enlca.data.benchmark import find_pairs, load_pair
 from enlca.data.pack import cached_pack
 from enlca.data.patches import PatchBatches, StepSampler
@@ -73,6 +74,8 @@ def fit(
     (run.dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
     L.seed_everything(run.seed, verbose=False)
     module = SRTraining(config).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if run.start_from is not None:
+        begin_with(module, run.start_from)
     trainer = _trainer(config)
     patches = PatchBatches(
         packed, patch=data.patch, batch=data.batch, seed=run.seed, rank=trainer.global_rank
@@ -102,6 +105,24 @@ def fit(
                 raise KeyboardInterrupt from error
             raise
     return run.dir / "best.safetensors"
+
+
+def begin_with(module: SRTraining, path: Path) -> None:
+    """Copy the weights of a checkpoint into `module`, and into its average; only the upsampler may differ.
+
+    Raises:
+        CheckpointError: if the file is not a checkpoint.
+        ConfigError: if it holds another network.
+    """
+    source, own = load_file(path)[0].state_dict(), module.network.state_dict()
+    fitting = {
+        name: tensor for name, tensor in source.items() if name in own and own[name].shape == tensor.shape
+    }
+    misfits = sorted(name for name in source.keys() ^ own.keys() | (own.keys() - fitting.keys()))
+    if misfits := [name for name in misfits if not name.startswith("upsampler.")]:
+        raise ConfigError(f"run.start_from: {path} holds another network ({misfits[0]} does not fit)")
+    for network in (module.network, module.averaged):
+        network.load_state_dict(fitting, strict=False)
 
 
 def _as_it_is(batch: Any) -> Any:
