@@ -1,8 +1,11 @@
-"""The one kind of error that is meant for the person at the keyboard."""
+"""The root of all errors that a user can do something about."""
 
 
-class EnlcaError(ValueError):
-    """Input that cannot be used: one line that says what is wrong and what would be right.
+class EnlcaError(Exception):
+    """Something a user can understand and act on: the message is one line that says what and what instead.
 
-    Commands print it without a traceback; each room has its own kind.
+    `exit_code` is what a command ends with: 2 where the call was wrong, 1 where the work failed,
+    130 where somebody stopped it.
     """
+
+    exit_code = 2

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from enlca.data.pack import PackedSet
-from enlca.data.patches import ANCHORS, PATCHES, PatchBatches, StepSampler, dihedral, seed_of
+from enlca.data.patches import ANCHORS, PATCHES, PatchBatches, ResidentPatches, dihedral, seed_of
 
 P, B = 5, 7
 MOVES = range(8)
@@ -74,7 +74,7 @@ def test_a_batch_depends_on_seed_step_and_rank_only():
     source = packed((11, 13), (17, 7))
 
     def batch(seed=1, step=5, rank=0, earlier=()):
-        batches = PatchBatches(source, patch=P, batch=B, seed=seed, rank=rank)
+        batches = PatchBatches(source, patch=P, batch=B, seed=seed, rank=rank, world=2)
         for number in earlier:
             batches[number]
         return torch.cat([side.flatten() for side in batches[step]])
@@ -112,14 +112,24 @@ def test_a_picture_smaller_than_the_patch_is_named():
         PatchBatches(packed((P, P), (P, P - 1)), patch=P, batch=B, seed=0)
 
 
-def test_steps_are_numbered_through_all_epochs():
-    sampler = StepSampler(7)
-    steps = []
-    for epoch in range(3):
-        sampler.set_epoch(epoch)
-        assert len(list(sampler)) == len(sampler)
-        steps += sampler
-    assert steps == list(range(21))
+def test_several_devices_share_the_batch_that_one_would_have():
+    source = packed((11, 13), (17, 7))
+    settings = {"patch": P, "seed": 1}
+    alone = PatchBatches(source, batch=3 * B, **settings)
+    shared = [PatchBatches(source, batch=B, rank=rank, world=3, **settings) for rank in range(3)]
+    for step in (0, 5):
+        for side in range(2):
+            assert torch.equal(torch.cat([part[step][side] for part in shared]), alone[step][side])
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_patches_cut_on_the_device_are_those_cut_from_the_map(scale):
+    batches = PatchBatches(packed((11, 13), (17, 7), (P, P), scale=scale), patch=P, batch=31, seed=3)
+    resident = ResidentPatches(batches, torch.device("cpu"))
+    for step in range(3):
+        assert set(batches.places(step).move) == set(MOVES)
+        for mine, theirs in zip(resident[step], batches[step], strict=True):
+            assert torch.equal(mine, theirs)
 
 
 def test_random_streams_never_meet():

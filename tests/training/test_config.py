@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from enlca.training.config import ConfigError, TrainConfig, read_config
+from enlca.training.config import ConfigError, TrainConfig
+from enlca.training.parse import read_config
 
 MINIMAL = "data: {train: pictures}\nnetwork: {scale: 2}\nrun: {dir: run, steps: 7}\n"
 
@@ -33,14 +34,20 @@ def test_any_field_can_be_overridden(file):
 
 def test_the_resolved_text_names_every_field(file):
     config, text = read_config(file)
+    assert "\nversion: 1" in text
     for section in dataclasses.fields(TrainConfig):
+        if section.name == "version":
+            continue
         for field in dataclasses.fields(getattr(config, section.name)):
             assert f"\n  {field.name}:" in text
 
 
 MISTAKES = {
-    "unknown field": (["--run.pace", "3"], "--run.pace"),
-    "unknown section": (["--runs.steps", "3"], "--runs.steps"),
+    "unknown field": (["--run.pace", "3"], "unknown entry run.pace; run has dir, steps, steps_per_epoch"),
+    "unknown section": (["--runs.steps", "3"], "unknown section 'runs'; there are data, network, run, loss"),
+    "device": (["--run.device", "tpu"], "run.device must be one of auto, cpu, cuda, mps; got 'tpu'"),
+    "redraws": (["--schedule.redraw_every", "0"], "schedule.redraw_every must be at least 1"),
+    "workers": (["--data.resident=true", "--data.workers=2"], "data.resident cuts patches on the device"),
     "word for a number": (["--run.steps", "many"], "run.steps"),
     "no steps": (["--run.steps", "0"], "run.steps must be at least 1, got 0"),
     "negative seed": (["--run.seed", "-1"], "run.seed must be at least 0, got -1"),
@@ -74,12 +81,13 @@ def test_a_mistake_is_one_line_that_names_the_file_and_the_field(file, command, 
 
 
 FILES = {
-    "unknown key": (MINIMAL + "optim: {speed: 3}\n", "speed"),
-    "unknown section": (MINIMAL + "extra: {a: 3}\n", "extra"),
+    "unknown key": (MINIMAL + "optim: {speed: 3}\n", "optim.speed; optim has lr, betas, clip, ema"),
+    "unknown section": (MINIMAL + "extra: {a: 3}\n", "unknown section 'extra'; there are data, network"),
+    "of a newer version": (MINIMAL + "version: 2\n", "version 2, this enlca reads version 1; update enlca"),
     "section that is a number": (MINIMAL.replace("{scale: 2}", "2"), "network"),
     "missing field": (MINIMAL.replace("steps: 7", "seed: 7"), "run.steps"),
-    "not YAML": ("data: [unclosed\n", "parsing"),
-    "a list": ("- data\n", ""),
+    "not YAML": ("data: [unclosed\n", "not YAML: while parsing"),
+    "a list": ("- data\n", "expected the sections data, network, run, loss, optim, schedule"),
     "empty": ("", "empty (0 bytes)"),
 }
 

@@ -8,6 +8,7 @@ import sys
 from enlca.cli.interrupt import interruptible
 
 INTERRUPTED = 130
+INTERRUPTION = "enlca: interrupted; nothing is left half-written"
 
 
 def main() -> None:
@@ -20,6 +21,5 @@ def main() -> None:
             code = run()
     except KeyboardInterrupt:
         code = INTERRUPTED
-    if code == INTERRUPTED:
-        print("enlca: interrupted; nothing is left half-written", file=sys.stderr)
+        print(INTERRUPTION, file=sys.stderr)
     sys.exit(code)

@@ -1,29 +1,52 @@
-"""Commands that train: `train`."""
+"""Commands that train: `train`, `resume`."""
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enlca.cli.common import progress
 from enlca.errors import EnlcaError
+
+if TYPE_CHECKING:
+    from enlca.training.sight import OnProgress
+    from enlca.training.sight import Progress as ProgressOfRun
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="--section.key VALUE", help="Fields that differ from the file."),
+]
 
 
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The run; see configs/.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="--section.key VALUE", help="Fields that differ from the file."),
-    ] = None,
+    overrides: Overrides = None,
     print_config: Annotated[
         bool, typer.Option("--print_config", help="Print the resolved configuration and stop.")
     ] = False,
 ) -> None:
     """Train a network."""
-    try:
-        from enlca.training.config import read_config
+    _run(config, overrides, resume=None, print_config=print_config)
 
-        settings, text = read_config(config, overrides or [])
+
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.")],
+    overrides: Overrides = None,
+) -> None:
+    """Go on with a run that was stopped or killed; it ends in the same weights, to the bit on a CPU."""
+    if not (run / "config.yaml").is_file():
+        raise EnlcaError(f"{run}: no run to go on with (it has no config.yaml)")
+    _run(run / "config.yaml", overrides, resume=run, print_config=False)
+
+
+def _run(file: Path, overrides: list[str] | None, *, resume: Path | None, print_config: bool) -> None:
+    try:
+        from enlca.training.parse import read_config
+
+        extra = [] if resume is None else ["--run.dir", str(resume)]
+        settings, text = read_config(file, [*(overrides or []), *extra])
         if print_config:
             print(text, end="")
             return
@@ -31,10 +54,51 @@ def train(
     except ModuleNotFoundError as error:
         raise EnlcaError(f"training needs {error.name}: pip install 'enlca[train]'") from error
 
-    with progress("decoding pictures") as show:
-        best = fit(settings, text, on_pack=lambda done, total: show("", done, total))
-    print(f"best weights: {best}")
+    with _bar() as (on_pack, on_progress):
+        best = fit(
+            settings,
+            text,
+            resume=resume is not None,
+            on_pack=on_pack,
+            on_progress=on_progress,
+            say=lambda line: print(f"enlca: {line}", file=sys.stderr),
+        )
+    if best is not None:
+        print(f"best weights: {best}")
 
 
-COMMANDS = (train,)
-SETTINGS: dict[str, dict] = {"train": {"context_settings": {"ignore_unknown_options": True}}}
+SHOWN = {
+    "psnr": "PSNR {:.3f}",
+    "l1": "L1 {:.4f}",
+    "contrast": "L_cl {:.4f}",
+    "gap": "gap {:.2f}",
+    "steps_per_second": "{:.1f} steps/s",
+}
+
+
+@contextmanager
+def _bar() -> Iterator[tuple[Callable[[int, int], None], "OnProgress | None"]]:
+    """One bar on stderr for decoding, then training; nothing where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None, None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None)
+
+        def on_pack(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description="decoding pictures")
+
+        def on_progress(now: "ProgressOfRun") -> None:
+            numbers = [form.format(now.numbers[name]) for name, form in SHOWN.items() if name in now.numbers]
+            bar.update(task, completed=now.step, total=now.steps, description="  ".join(numbers))
+
+        yield on_pack, on_progress
+
+
+_OVERRIDABLE = {"context_settings": {"ignore_unknown_options": True}}
+COMMANDS = (train, resume)
+SETTINGS: dict[str, dict] = {"train": _OVERRIDABLE, "resume": _OVERRIDABLE}

@@ -1,23 +1,26 @@
 """Aligned random patches and the 8 dihedral moves, each a function of (seed, step, rank) alone.
 
-Nothing is remembered between batches, so a run that is stopped and resumed sees the same patches.
+Nothing is remembered between batches, so a run that is stopped and resumed sees the same patches; and
+the patches of a step are drawn for all devices together, so that two devices with 8 patches each see
+what one with 16 does.
 
 Letters:  B batch   P side of the LR patch   S scale
 """
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from enlca.data.pack import PackedSet
 
 # What a random stream is for; part of its seed, so that streams never repeat one another.
 PATCHES, ANCHORS, REDRAW = range(3)
+
+Batch = tuple[UInt8[Tensor, "B 3 P P"], UInt8[Tensor, "B 3 SP SP"]]
 
 
 def seed_of(seed: int, purpose: int, *counters: int) -> int:
@@ -32,61 +35,118 @@ def dihedral(picture: Any, move: int) -> Any:
     return turned[:, ::-1] if move & 4 else turned
 
 
+class Places(NamedTuple):
+    """Where the patches of a batch are: a picture's number, the LR patch's corner, and a move."""
+
+    picture: Int[np.ndarray, "B"]
+    top: Int[np.ndarray, "B"]
+    left: Int[np.ndarray, "B"]
+    move: Int[np.ndarray, "B"]
+
+
 class PatchBatches(Dataset):
-    """Batch number `step` of a run: LR and HR patches, `B 3 P P` and `B 3 SP SP`, uint8.
+    """Batch number `step` of a run: LR and HR patches, `B 3 P P` and `B 3 SP SP`, uint8, cut from the map.
 
     A picture is chosen in proportion to the number of patches that it holds.
+
+    Args:
+        packed: the pictures.
+        patch: P.
+        batch: B, on each device.
+        seed: of the run.
+        rank: this device's number.
+        world: how many devices there are.
 
     Raises:
         ValueError: if a picture is smaller than the patch.
     """
 
-    def __init__(self, packed: PackedSet, *, patch: int, batch: int, seed: int, rank: int = 0):
-        self.packed, self.patch, self.batch, self.seed, self.rank = packed, patch, batch, seed, rank
-        places = [(height - patch + 1, width - patch + 1) for height, width in packed.shapes]
-        for name, (rows, columns) in zip(packed.names, places, strict=True):
+    def __init__(
+        self, packed: PackedSet, *, patch: int, batch: int, seed: int, rank: int = 0, world: int = 1
+    ):
+        self.packed, self.patch, self.batch, self.seed = packed, patch, batch, seed
+        self.rank, self.world = rank, world
+        self.rows, self.columns = (np.array(sides) - patch + 1 for sides in zip(*packed.shapes, strict=True))
+        for name, rows, columns in zip(packed.names, self.rows, self.columns, strict=True):
             if min(rows, columns) < 1:
                 raise ValueError(f"{name} is smaller than the LR patch of {patch} pixels at x{packed.scale}")
-        areas = np.array([rows * columns for rows, columns in places], dtype=np.float64)
+        areas = (self.rows * self.columns).astype(np.float64)
         self.cumulative = np.cumsum(areas) / areas.sum()
 
-    def __getitem__(self, step: int) -> tuple[UInt8[Tensor, "B 3 P P"], UInt8[Tensor, "B 3 SP SP"]]:
-        random = np.random.default_rng(seed_of(self.seed, PATCHES, step, self.rank))
-        patches = [self._patch(random) for _ in range(self.batch)]
+    def places(self, step: int) -> Places:
+        """Where this device's patches of a step are."""
+        total = self.world * self.batch
+        random = np.random.default_rng(seed_of(self.seed, PATCHES, step))
+        chance, down, right = random.random((3, total))
+        move = random.integers(8, size=total)
+        picture = np.searchsorted(self.cumulative, chance, side="right").clip(max=len(self.packed) - 1)
+        top = (down * self.rows[picture]).astype(np.int64)
+        left = (right * self.columns[picture]).astype(np.int64)
+        mine = slice(self.rank * self.batch, (self.rank + 1) * self.batch)
+        return Places(*(values[mine] for values in (picture, top, left, move)))
+
+    def __getitem__(self, step: int) -> Batch:
+        places = zip(*(values.tolist() for values in self.places(step)), strict=True)
+        patches = [self._patch(*place) for place in places]
         lr, hr = (np.stack(side).transpose(0, 3, 1, 2) for side in zip(*patches, strict=True))
         return torch.from_numpy(np.ascontiguousarray(lr)), torch.from_numpy(np.ascontiguousarray(hr))
 
-    def _patch(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        index = min(
-            int(np.searchsorted(self.cumulative, random.random(), side="right")), len(self.packed) - 1
-        )
-        height, width = self.packed.shapes[index]
-        top = int(random.integers(height - self.patch + 1))
-        left = int(random.integers(width - self.patch + 1))
-        move = int(random.integers(8))
-
-        def crop(picture: np.ndarray, scale: int) -> np.ndarray:
+    def _patch(self, picture: int, top: int, left: int, move: int) -> tuple[np.ndarray, np.ndarray]:
+        def crop(pixels: np.ndarray, scale: int) -> np.ndarray:
             rows = slice(scale * top, scale * (top + self.patch))
             columns = slice(scale * left, scale * (left + self.patch))
-            return dihedral(picture[rows, columns], move)
+            return dihedral(pixels[rows, columns], move)
 
-        return crop(self.packed.lr_picture(index), 1), crop(self.packed.hr_picture(index), self.packed.scale)
+        packed = self.packed
+        return crop(packed.lr_picture(picture), 1), crop(packed.hr_picture(picture), packed.scale)
 
 
-class StepSampler(Sampler[int]):
-    """The steps of one epoch, numbered through the whole run: epoch e has e L .. (e + 1) L - 1."""
+class ResidentPatches:
+    """The batches of a `PatchBatches`, with all pictures on `device`: crops and moves are one gather there.
 
-    def __init__(self, steps_per_epoch: int):
-        self.steps_per_epoch = steps_per_epoch
-        self.epoch = 0
+    It costs the memory of all pixels, 3 (1 + 1 / S^2) bytes for each of the large ones.
+    """
 
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of each epoch."""
-        self.epoch = epoch
+    def __init__(self, patches: PatchBatches, device: torch.device):
+        packed = patches.packed
+        self.patches, self.device = patches, device
+        self.starts = torch.tensor(packed.starts[: len(packed)], device=device)
+        self.widths = torch.tensor([width for _, width in packed.shapes], device=device)
+        # A copy first: the map is read-only, which tensors cannot be.
+        self.sides = [
+            (scale, torch.from_numpy(np.array(pixels)).to(device), self._grid(scale * patches.patch))
+            for scale, pixels in ((1, packed.lr), (packed.scale, packed.hr))
+        ]
 
-    def __iter__(self) -> Iterator[int]:
-        first = self.epoch * self.steps_per_epoch
-        return iter(range(first, first + self.steps_per_epoch))
+    def _grid(self, side: int) -> tuple[Tensor, Tensor]:
+        """For each move, the row and the column that each pixel of a moved patch comes from."""
+        place = np.moveaxis(np.indices((side, side)), 0, -1)
+        moved = np.stack([dihedral(place, move) for move in range(8)])
+        rows, columns = torch.from_numpy(moved).to(self.device).unbind(-1)
+        return rows, columns
 
-    def __len__(self) -> int:
-        return self.steps_per_epoch
+    def __getitem__(self, step: int) -> Batch:
+        places = self.patches.places(step)
+        picture, top, left, move = (torch.from_numpy(x).to(self.device, non_blocking=True) for x in places)
+        lr, hr = (self._cut(*side, picture, top, left, move) for side in self.sides)
+        return lr, hr
+
+    def _cut(
+        self,
+        scale: int,
+        pixels: UInt8[Tensor, "Bytes"],
+        grid: tuple[Tensor, Tensor],
+        picture: Tensor,
+        top: Tensor,
+        left: Tensor,
+        move: Tensor,
+    ) -> UInt8[Tensor, "B 3 side side"]:
+        def wide(values: Tensor) -> Tensor:
+            return values.view(-1, 1, 1)
+
+        rows = wide(scale * top) + grid[0][move]
+        columns = wide(scale * left) + grid[1][move]
+        first = wide(self.starts[picture] * scale**2) + 3 * (
+            rows * wide(scale * self.widths[picture]) + columns
+        )
+        return pixels[first.unsqueeze(1) + torch.arange(3, device=self.device).view(1, 3, 1, 1)]

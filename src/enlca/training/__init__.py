@@ -1,1 +1,1 @@
-"""Training on Lightning: typed configuration, the step, its callbacks, `fit`."""
+"""Training: typed configuration, the loop, what it saves and shows. Lightning Fabric spreads it."""

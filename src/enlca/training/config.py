@@ -6,15 +6,16 @@ An *epoch* is `run.steps_per_epoch` steps (EDSR's convention: 1000), whatever th
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from enlca.attention.contrast import rank_ranges
 from enlca.errors import EnlcaError
 from enlca.losses import ENLCALoss
 from enlca.network.sr import SRConfig
 
+VERSION = 1
 VARIANTS = ("paper", "released")
 SCHEDULES = ("cosine", "halve")
+DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
@@ -45,6 +46,7 @@ class DataConfig:
         batch: patches in a batch, on each device.
         cache: folder for the decoded pictures; None is the user's cache folder.
         workers: loader processes beside the training process.
+        resident: hold all pictures in the device's memory and cut patches there.
     """
 
     train: Path
@@ -53,10 +55,15 @@ class DataConfig:
     batch: int = 16
     cache: Path | None = None
     workers: int = 0
+    resident: bool = False
 
     def __post_init__(self):
         _at_least(1, **{"data.patch": self.patch, "data.batch": self.batch})
         _at_least(0, **{"data.workers": self.workers})
+        if self.resident and self.workers:
+            raise ConfigError(
+                "data.resident cuts patches on the device and needs no data.workers: leave one out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +102,20 @@ class ScheduleConfig:
         warmup: steps of linear growth of the learning rate at the start.
         halve_at: epochs after which "halve" halves it.
         contrast_after: epochs of L1 alone before the contrastive loss joins.
+        redraw_every: steps between new draws of F; null is an epoch, the paper's. NLSA draws every step.
     """
 
     kind: str = "halve"
     warmup: int = 0
     halve_at: list[int] = field(default_factory=lambda: [200, 400, 600, 800])
     contrast_after: int = 150
+    redraw_every: int | None = None
 
     def __post_init__(self):
         _one_of(SCHEDULES, **{"schedule.kind": self.kind})
         _at_least(0, **{"schedule.warmup": self.warmup, "schedule.contrast_after": self.contrast_after})
+        if self.redraw_every is not None:
+            _at_least(1, **{"schedule.redraw_every": self.redraw_every})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +132,11 @@ class RunConfig:
         seed: of weights, patches, anchors and random features.
         start_from: checkpoint whose weights the run begins with, of any scale (EDSR's x3 and x4 began with
             the weights of x2); null draws them.
-        devices: devices to use.
+        device: "auto" (the fastest there is), "cpu", "cuda" or "mps".
+        devices: devices on each machine; torchrun and SLURM say it themselves.
         nodes: machines to use.
-        precision: Lightning's name of the number format.
+        precision: "32-true", "bf16-mixed" or "16-mixed"; attention sums in 32 bits in all of them.
+        compile: let `torch.compile` translate the network; a minute at the start, for faster steps.
         variant: whose reading of the method this is: "paper" or "released".
     """
 
@@ -135,22 +148,28 @@ class RunConfig:
     log_every: int = 100
     seed: int = 0
     start_from: Path | None = None
+    device: str = "auto"
     devices: int = 1
     nodes: int = 1
     precision: str = "32-true"
+    compile: bool = False
     variant: str = "paper"
 
     def __post_init__(self):
         counts = ("steps", "steps_per_epoch", "validate_every", "save_every", "log_every", "devices", "nodes")
         _at_least(1, **{f"run.{name}": getattr(self, name) for name in counts})
         _at_least(0, **{"run.seed": self.seed})
+        _one_of(DEVICES, **{"run.device": self.device})
         _one_of(PRECISIONS, **{"run.precision": self.precision})
         _one_of(VARIANTS, **{"run.variant": self.variant})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """All of a run. See each section's class."""
+    """All of a run. See each section's class.
+
+    `version` is that of these sections' meaning; a file of a later one is refused.
+    """
 
     data: DataConfig
     network: SRConfig
@@ -158,40 +177,11 @@ class TrainConfig:
     loss: ENLCALoss = field(default_factory=ENLCALoss)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    version: int = VERSION
 
     def __post_init__(self):
+        if self.version != VERSION:
+            raise ConfigError(f"version must be {VERSION}, which this enlca reads; got {self.version}")
         if self.loss.contrast_weight and self.network.attention != "none":
             # Better now than when the contrastive loss joins, a hundred epochs later.
             rank_ranges(self.data.patch**2, self.loss.relevant, self.loss.start)
-
-
-def _parser() -> Any:
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(prog="enlca train", exit_on_error=False)
-    parser.add_argument("--config", action="config")
-    parser.add_class_arguments(TrainConfig)
-    return parser
-
-
-def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig, str]:
-    """The configuration of a YAML file with `--section.field value` overrides, and its resolved YAML.
-
-    Raises:
-        ConfigError: for a missing file, unknown entries or impossible values.
-    """
-    from jsonargparse import ArgumentError
-
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such configuration file")
-    if path.stat().st_size == 0:
-        raise ConfigError(f"{path}: the file is empty (0 bytes)")
-    parser = _parser()
-    try:
-        values = parser.parse_args(["--config", str(path), *overrides])
-        config = parser.instantiate(values)
-        text = parser.dump(values, skip_unset=False)
-        return TrainConfig(**{name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}), text
-    except (ArgumentError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: {reason}") from error

@@ -1,174 +1,172 @@
-"""`fit`: from a configuration to a run folder."""
+"""`fit`: from a configuration to a run folder, and from a run folder on."""
 
 import json
-import logging
-import platform
-import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import lightning as L
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-import enlca
-from enlca.checkpoint.store import load_file
-from enlca.data.benchmark import find_pairs, load_pair
-from enlca.data.pack import cached_pack
-from enlca.data.patches import PatchBatches, StepSampler
-from enlca.training.callbacks import KeepBest, KeepLast, RedrawFeatures
+from enlca.checkpoint.store import load_file, write_atomically
+from enlca.data.pack import PackedSet, open_training_set
+from enlca.data.patches import Batch, PatchBatches, ResidentPatches
+from enlca.network.sr import SRNetwork
 from enlca.training.config import ConfigError, TrainConfig
-from enlca.training.module import SRTraining
+from enlca.training.devices import environment, is_first_here, launch
+from enlca.training.folder import RunFolder, TrainingStopped
+from enlca.training.loop import Training
+from enlca.training.sight import OnProgress
+from enlca.training.state import StateError, read_state
+from enlca.training.stopping import ignore_interrupts, stop_politely
+from enlca.training.validation import ValidationSet
 
-# What Lightning says of things that are as they should be: patches are cheaper to cut than to send between
-# processes, validation is optional, and the run folder already holds the configuration.
-EXPECTED_REMARKS = (
-    ".*does not have many workers",
-    ".*LeafSpec",
-    ".*defined a `validation_step` but have no `val_dataloader`",
-    "Experiment logs directory .* exists and is not empty",
-)
-
-
-class Events(TensorBoardLogger):
-    """TensorBoard events, without the empty `hparams.yaml` that Lightning puts beside them."""
-
-    def save(self) -> None:
-        """Write what is still in memory."""
-        self.experiment.flush()
+# Patches are cheaper to cut than to send between processes.
+EXPECTED_REMARK = ".*does not have many workers"
 
 
 def fit(
     config: TrainConfig,
     config_text: str,
     *,
+    resume: bool = False,
     on_pack: Callable[[int, int], None] = lambda done, total: None,
-) -> Path:
-    """Train as `config` says; returns the path of the best weights.
+    on_progress: OnProgress | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path | None:
+    """Train as `config` says; the path of the best weights (None on all processes but the first).
 
-    `config_text` is the resolved configuration for the run folder; `on_pack(done, total)` follows the
-    decoding of the pictures.
+    Args:
+        config: all settings.
+        config_text: the resolved configuration, for the run folder.
+        resume: go on with the run in `run.dir` instead of beginning one.
+        on_pack: called with pictures done and pictures in all while they are decoded.
+        on_progress: called every few steps.
+        say: receives remarks, a line each.
 
     Raises:
-        ConfigError: if the run folder already holds a run.
+        ConfigError: if the run folder already holds a run, or `run.start_from` is another network.
+        StateError: if there is nothing to go on from, or it is of another network.
         PictureError: if a picture cannot be used.
+        TrainingFailed: if a number is not finite, or the end cannot be saved.
+        TrainingStopped: after Ctrl-C or SIGTERM.
     """
     run, data = config.run, config.data
-    if (run.dir / "metrics.csv").exists() or (run.dir / "last.ckpt").exists():
-        raise ConfigError(f"{run.dir} already holds a run; choose another with --run.dir, or move it away")
-    packed = cached_pack(
-        data.train, scale=config.network.scale, min_side=data.patch, cache=data.cache, on_progress=on_pack
-    )
-    validation = []
-    if data.validation is not None:
-        scale = config.network.scale
-        validation = [load_pair(pair, scale) for pair in find_pairs(data.validation, scale)]
-
-    run.dir.mkdir(parents=True, exist_ok=True)
-    (run.dir / "config.yaml").write_text(config_text)
-    (run.dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
-    L.seed_everything(run.seed, verbose=False)
-    module = SRTraining(config).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    if run.start_from is not None:
-        begin_with(module, run.start_from)
-    trainer = _trainer(config)
-    patches = PatchBatches(
-        packed, patch=data.patch, batch=data.batch, seed=run.seed, rank=trainer.global_rank
-    )
-    loader = DataLoader(
-        patches,
-        batch_size=None,
-        collate_fn=_as_it_is,
-        sampler=StepSampler(run.steps_per_epoch),
-        num_workers=data.workers,
-        persistent_workers=data.workers > 0,
-        pin_memory=torch.cuda.is_available(),
-    )
-    pictures = None
-    if validation:
-        pictures = DataLoader(cast(Dataset, validation), batch_size=None, collate_fn=_as_it_is)
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    with warnings.catch_warnings():
-        for remark in EXPECTED_REMARKS:
-            warnings.filterwarnings("ignore", message=remark)
+    if not resume and any((run.dir / name).exists() for name in ("metrics.csv", "last.ckpt")):
+        raise ConfigError(
+            f"{run.dir} already holds a run; go on with it by `enlca resume {run.dir}`,"
+            " choose another with --run.dir, or move it away"
+        )
+    # What can fail is done before processes are started and files are written.
+    packed = _open(config, on_pack) if is_first_here() else None
+    validation = None if data.validation is None else ValidationSet(data.validation, config.network.scale)
+    start_from = None if run.start_from is None or resume else load_weights(config)
+    state, remark = read_state(run.dir) if resume else (None, None)
+    if remark:
+        say(remark)
+    fabric = launch(config.run)
+    if packed is None:
+        packed = _open(config, on_pack)
+    with stop_politely() as stopping:
+        training = Training(config, fabric, validation=validation, stopping=stopping.is_set)
+        if start_from is not None:
+            begin_with(training, start_from)
+        if state is not None:
+            _restore(training, state)
+        if fabric.is_global_zero:
+            run.dir.mkdir(parents=True, exist_ok=True)
+            write_atomically(run.dir / "config.yaml", config_text.encode())
+            write_atomically(
+                run.dir / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode()
+            )
+            training.folder = RunFolder(config, start=training.done, devices=fabric.world_size, say=say)
+        patches = PatchBatches(
+            packed,
+            patch=data.patch,
+            batch=data.batch,
+            seed=run.seed,
+            rank=fabric.global_rank,
+            world=fabric.world_size,
+        )
+        steps = range(training.done, run.steps)
         try:
-            trainer.fit(module, loader, pictures)
-        except SystemExit as error:
-            if isinstance(error.__context__, KeyboardInterrupt):
-                # Lightning leaves with exit code 1 and ignores Ctrl-C from then on.
-                signal.signal(signal.SIGINT, on_interrupt)
-                raise KeyboardInterrupt from error
-            raise
-    return run.dir / "best.safetensors"
+            finished = training.run(_batches(patches, steps, config, fabric.device), on_progress)
+        finally:
+            if training.folder is not None:
+                training.folder.close()
+    if not finished:
+        if not fabric.is_global_zero:
+            sys.exit(TrainingStopped.exit_code)  # the first process has the word
+        raise TrainingStopped(f"stopped after step {training.done}; go on with: enlca resume {run.dir}")
+    return run.dir / "best.safetensors" if fabric.is_global_zero else None
 
 
-def begin_with(module: SRTraining, path: Path) -> None:
-    """Copy the weights of a checkpoint into `module`, and into its average; only the upsampler may differ.
+def load_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
+    """The tensors of `run.start_from`, made sure to fit; only the upsampler may be another.
 
     Raises:
         CheckpointError: if the file is not a checkpoint.
         ConfigError: if it holds another network.
     """
-    source, own = load_file(path)[0].state_dict(), module.network.state_dict()
+    path = config.run.start_from
+    assert path is not None
+    with torch.random.fork_rng(devices=[]):
+        source, own = load_file(path)[0].state_dict(), SRNetwork(config.network).state_dict()
     fitting = {
         name: tensor for name, tensor in source.items() if name in own and own[name].shape == tensor.shape
     }
-    misfits = sorted(name for name in source.keys() ^ own.keys() | (own.keys() - fitting.keys()))
-    if misfits := [name for name in misfits if not name.startswith("upsampler.")]:
+    misfits = (source.keys() | own.keys()) - fitting.keys()
+    if misfits := sorted(name for name in misfits if not name.startswith("upsampler.")):
         raise ConfigError(f"run.start_from: {path} holds another network ({misfits[0]} does not fit)")
-    for network in (module.network, module.averaged):
-        network.load_state_dict(fitting, strict=False)
+    return fitting
+
+
+def begin_with(training: Training, tensors: dict[str, torch.Tensor]) -> None:
+    """Copy weights into a run's network and its average."""
+    for network in (training.network, training.averaged):
+        network.load_state_dict(tensors, strict=False)
+
+
+def _restore(training: Training, state: dict[str, Any]) -> None:
+    try:
+        training.load_state(state)
+    except (StateError, RuntimeError, KeyError, ValueError) as error:
+        folder = training.config.run.dir
+        raise StateError(f"{folder}: cannot go on: {' '.join(str(error).split())[:300]}") from error
+
+
+def _open(config: TrainConfig, on_pack: Callable[[int, int], None]) -> PackedSet:
+    data = config.data
+    return open_training_set(
+        data.train, scale=config.network.scale, min_side=data.patch, cache=data.cache, on_progress=on_pack
+    )
+
+
+def _batches(
+    patches: PatchBatches, steps: range, config: TrainConfig, device: torch.device
+) -> Iterator[Batch]:
+    """The batches of `steps`, in order."""
+    if config.data.resident:
+        resident = ResidentPatches(patches, device)
+        return (resident[step] for step in steps)
+    workers = config.data.workers
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=EXPECTED_REMARK)
+        return iter(
+            DataLoader(
+                patches,
+                batch_size=None,
+                sampler=steps,
+                collate_fn=_as_it_is,
+                num_workers=workers,
+                worker_init_fn=ignore_interrupts if workers else None,
+                pin_memory=device.type == "cuda",
+            )
+        )
 
 
 def _as_it_is(batch: Any) -> Any:
-    """PyTorch would turn tuples into lists, and arrays into tensors."""
+    """PyTorch would turn tuples into lists."""
     return batch
-
-
-def environment() -> dict:
-    """Versions and hardware, for `environment.json`."""
-    return {
-        "enlca": enlca.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lightning": L.__version__,
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-def _trainer(config: TrainConfig) -> L.Trainer:
-    run = config.run
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    terminal = sys.stderr.isatty()
-    callbacks = [
-        RedrawFeatures(run.seed),
-        KeepBest(run.dir / "best.safetensors"),
-        LearningRateMonitor(logging_interval="step"),
-        KeepLast(run.dir / "last.ckpt", every=run.save_every),
-        *([TQDMProgressBar(refresh_rate=10)] if terminal else []),
-    ]
-    return L.Trainer(
-        max_steps=run.steps,
-        devices=run.devices,
-        num_nodes=run.nodes,
-        precision=run.precision,  # pyright: ignore[reportArgumentType]
-        gradient_clip_val=config.optim.clip,
-        logger=[
-            CSVLogger(run.dir, name="", version="", flush_logs_every_n_steps=run.log_every),
-            Events(run.dir, name="", version=""),
-        ],
-        callbacks=callbacks,
-        log_every_n_steps=run.log_every,
-        check_val_every_n_epoch=run.validate_every,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_progress_bar=terminal,
-        enable_model_summary=False,
-    )

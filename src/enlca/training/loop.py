@@ -1,0 +1,250 @@
+"""The training loop: each step is a function of the state before it and of (seed, step).
+
+    step:  redraw F when it is time, cut patches, L1 + L_cl, Adam, average the weights
+    then:  log, validate and keep the best, save - each after a fixed number of steps
+
+So a run that was killed and goes on from a saved state ends in the same bytes as one that was not.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from enlca.data.patches import ANCHORS, REDRAW, Batch, seed_of
+from enlca.losses import LossTerms
+from enlca.network.sr import SRNetwork
+from enlca.training.config import TrainConfig
+from enlca.training.folder import RunFolder, TrainingFailed
+from enlca.training.objective import Objective, first_nonfinite, learning_rate_factor
+from enlca.training.sight import OnProgress, Progress
+from enlca.training.state import StateError
+from enlca.training.validation import ValidationSet
+
+# Steps between looks at whether somebody wants to stop, where several devices have to agree on it.
+AGREE_EVERY = 10
+SHOW_EVERY = 10
+
+
+@dataclass
+class Best:
+    """The best validation so far, and the last step that was validated."""
+
+    psnr: float = float("-inf")
+    validated: int = 0
+
+
+class Training:
+    """A run in memory.
+
+    Args:
+        config: all settings.
+        fabric: the devices, launched.
+        validation: pictures to choose the best weights on; None keeps the last weights.
+        folder: what the run writes; None on all processes but the first.
+        stopping: whether somebody asked to stop.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        fabric: Fabric,
+        *,
+        validation: ValidationSet | None,
+        folder: RunFolder | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ):
+        self.config, self.fabric, self.validation = config, fabric, validation
+        self.folder, self.stopping = folder, stopping
+        self.done = 0
+        self.best = Best()
+        self.numbers: dict[str, int | float] = {}
+        torch.manual_seed(config.run.seed)
+        network = SRNetwork(config.network).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.network = fabric.to_device(network)
+        self.objective = Objective(self.network, config.loss, compile=config.run.compile)
+        self.average = None
+        if config.optim.ema > 0:
+            # Random features are copied into the average, never averaged: the mean of two orthogonal
+            # Gaussian matrices is neither.
+            self.average = AveragedModel(
+                self.network, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema), use_buffers=False
+            ).requires_grad_(False)
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(),
+            lr=config.optim.lr,
+            betas=config.optim.betas,
+            fused=fabric.device.type in ("cpu", "cuda"),
+        )
+        self.spread, self.spread_optimizer = fabric.setup(self.objective, self.optimizer)
+
+    @property
+    def averaged(self) -> SRNetwork:
+        """The weights that count."""
+        return self.network if self.average is None else cast(SRNetwork, self.average.module)
+
+    def run(self, batches: Iterable[Batch], on_progress: OnProgress | None = None) -> bool:
+        """Take the steps that `batches` has batches for; False if it was asked to stop before the end.
+
+        Raises:
+            TrainingFailed: a number is not finite, or the last state cannot be saved.
+        """
+        run = self.config.run
+        self._validate_if_due()
+        clock, counted = time.perf_counter(), self.done
+        for batch in batches:
+            terms = self._step(self.done, batch)
+            self.done += 1
+            row = {}
+            if self.done % run.log_every == 0 or self.done == run.steps:
+                seconds = time.perf_counter() - clock
+                row = self._values(terms) | {"steps_per_second": round((self.done - counted) / seconds, 2)}
+            if psnr := self._validate_if_due():
+                row |= {"epoch": self._epoch(self.done - 1), **psnr}
+            stop = self._agreed_to_stop()
+            last = stop or self.done == run.steps
+            if self.folder is not None:
+                if last or self.done % run.save_every == 0:
+                    self.folder.save(self.state(), last=last)
+                if row:
+                    self.folder.write(self.done, row)
+            if row:
+                self.numbers |= row
+                clock, counted = time.perf_counter(), self.done
+            if on_progress is not None and (row or self.done % SHOW_EVERY == 0):
+                on_progress(Progress(self.done, run.steps, self.numbers))
+            if stop and self.done < run.steps:
+                return False
+        if self.best.psnr == float("-inf"):
+            self._keep()
+        return True
+
+    def _epoch(self, step: int) -> int:
+        return step // self.config.run.steps_per_epoch
+
+    def _step(self, step: int, batch: Batch) -> LossTerms:
+        config, run = self.config, self.config.run
+        always = config.network.attention == "lsh"  # NLSA hashes anew in every forward
+        every = 1 if always else config.schedule.redraw_every or run.steps_per_epoch
+        if step % every == 0:
+            # The same F on every device: it depends on the seed and the step alone.
+            self.network.redraw_(torch.Generator().manual_seed(seed_of(run.seed, REDRAW, step // every)))
+        factor = learning_rate_factor(
+            step, schedule=config.schedule, steps=run.steps, steps_per_epoch=run.steps_per_epoch
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.optim.lr * factor
+        lr, hr = (side.to(self.fabric.device, non_blocking=True) for side in batch)
+        anchors = torch.Generator(lr.device).manual_seed(
+            seed_of(run.seed, ANCHORS, step, self.fabric.global_rank)
+        )
+        contrast = self._epoch(step) >= config.schedule.contrast_after
+        terms = self.spread(lr, hr, contrast=contrast, generator=anchors)
+        self.fabric.backward(terms.total)
+        norm = self.fabric.clip_gradients(
+            self.spread,
+            self.spread_optimizer,
+            max_norm=config.optim.clip or float("inf"),
+            error_if_nonfinite=False,
+        )
+        self._refuse_nonfinite(step, terms, norm, lr, hr, contrast)
+        self.spread_optimizer.step()
+        self.spread_optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return terms
+
+    def _refuse_nonfinite(
+        self, step: int, terms: LossTerms, norm: Tensor | None, lr: Tensor, hr: Tensor, contrast: bool
+    ) -> None:
+        # In 16 bits a gradient may overflow: the loss scaler skips that step and goes on.
+        watched = terms.total.detach()
+        if norm is not None and self.config.run.precision != "16-mixed":
+            watched = watched + norm.to(watched.device)
+        if torch.isfinite(watched):
+            return
+        again = f"enlca resume {self.config.run.dir} --optim.lr {self.config.optim.lr / 2:g}"
+        what = first_nonfinite(self.objective, lr, hr, contrast=contrast)
+        raise TrainingFailed(
+            f"step {step}: {what} is not finite; nothing of this step is saved. Go on from the last good"
+            f" state with smaller steps: {again}"
+        )
+
+    def _values(self, terms: LossTerms) -> dict[str, int | float]:
+        values = torch.stack([term.detach().float() for term in terms])
+        values = cast(Tensor, self.fabric.all_reduce(values, reduce_op="mean"))
+        numbers = dict(zip(LossTerms._fields, values.tolist(), strict=True))
+        return {"epoch": self._epoch(self.done - 1), "lr": self.optimizer.param_groups[0]["lr"], **numbers}
+
+    def _validate_if_due(self) -> dict[str, int | float]:
+        """Validate where an epoch ends, or the run; also the epoch whose end was saved but not validated."""
+        run = self.config.run
+        every = run.validate_every * run.steps_per_epoch
+        due = self.done > 0 and (self.done % every == 0 or self.done == run.steps)
+        if self.validation is None or not due or self.best.validated == self.done:
+            return {}
+        psnr, pictures = self.validation.score(self.averaged, self.fabric)
+        self.best.validated = self.done
+        if self.folder is not None:
+            self.folder.show(self.done, pictures)
+        if psnr > self.best.psnr:
+            self.best.psnr = psnr
+            self._keep()
+        return {"psnr": psnr}
+
+    def _keep(self) -> None:
+        if self.folder is not None:
+            psnr = self.best.psnr if self.best.psnr > float("-inf") else None
+            self.folder.keep(self.averaged, step=self.done, psnr=psnr)
+
+    def _agreed_to_stop(self) -> bool:
+        stop = self.stopping()
+        if self.fabric.world_size == 1:
+            return stop
+        if self.done % AGREE_EVERY:
+            return False
+        flag = torch.tensor(float(stop), device=self.fabric.device)
+        return bool(cast(Tensor, self.fabric.all_reduce(flag, reduce_op="sum")) > 0)
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on."""
+        return {
+            "step": self.done,
+            "best": self.best.psnr,
+            "validated": self.best.validated,
+            "settings": self.config.network.to_dict(),
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`.
+
+        Raises:
+            StateError: if it is of another network, or of a run with or without an average.
+        """
+        if state["settings"] != self.config.network.to_dict():
+            mine = self.config.network.to_dict()
+            differ = [
+                f"{key} {value} there, {mine.get(key)} here"
+                for key, value in state["settings"].items()
+                if mine.get(key) != value
+            ]
+            raise StateError(f"the saved state is of another network ({', '.join(differ)})")
+        if (self.average is None) != (state["average"] is None):
+            raise StateError(
+                f"optim.ema was {'0' if state['average'] is None else 'not 0'} when the state was saved"
+            )
+        self.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.done, self.best = state["step"], Best(state["best"], state["validated"])

@@ -1,0 +1,89 @@
+"""What one step of training computes, and the learning rate that it has.
+
+Letters:  B batch   P side of the LR patch   S scale
+"""
+
+import math
+from functools import partial
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from enlca.losses import ENLCALoss, LossTerms
+from enlca.network.sr import SRNetwork
+from enlca.training.config import ScheduleConfig
+
+
+class Objective(nn.Module):
+    """A network and the loss that it is trained on: a batch in, loss terms out.
+
+    The loss is inside, so that whatever wraps a module to spread it over devices sees one forward.
+    """
+
+    def __init__(self, network: SRNetwork, loss: ENLCALoss, *, compile: bool = False):
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        enlarge = network.forward_with_embeddings
+        self._enlarge = torch.compile(enlarge) if compile else enlarge
+
+    def forward(
+        self,
+        lr: UInt8[Tensor, "B 3 P P"],
+        hr: UInt8[Tensor, "B 3 SP SP"],
+        *,
+        contrast: bool,
+        generator: torch.Generator | None = None,
+    ) -> LossTerms:
+        """The loss of a batch; `generator` chooses the anchors of the contrastive loss."""
+        small, large = (side.to(memory_format=torch.channels_last).float() / 255 for side in (lr, hr))
+        sr, embeddings = self._enlarge(small)
+        return self.loss(sr, large, embeddings, contrast=contrast, generator=generator)
+
+
+def learning_rate_factor(step: int, *, schedule: ScheduleConfig, steps: int, steps_per_epoch: int) -> float:
+    """The learning rate of step `step` (from 0), as a multiple of the initial one."""
+    if step < schedule.warmup:
+        return (step + 1) / schedule.warmup
+    if schedule.kind == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+    return 0.5 ** sum(step >= epoch * steps_per_epoch for epoch in schedule.halve_at)
+
+
+@torch.no_grad()
+def first_nonfinite(objective: Objective, lr: Tensor, hr: Tensor, *, contrast: bool) -> str:
+    """The name of the first tensor of a step that is not finite: a weight, an output, a loss or a gradient.
+
+    The forward pass is repeated, so random anchors may differ; gradients are those that the weights have now.
+    """
+    for name, parameter in objective.network.named_parameters():
+        if not parameter.isfinite().all():
+            return f"the weight {name}"
+    found: list[str] = []
+
+    def look(name: str, module: nn.Module, inputs: object, output: object) -> None:
+        tensors = output if isinstance(output, (list, tuple)) else [output]
+        if not all(tensor.isfinite().all() for tensor in tensors if isinstance(tensor, Tensor)):
+            found.append(name)
+
+    handles = [
+        module.register_forward_hook(partial(look, name))
+        for name, module in objective.network.named_modules()
+    ]
+    try:
+        small, large = (side.float() / 255 for side in (lr, hr))
+        sr, embeddings = objective.network.forward_with_embeddings(small)
+        terms = objective.loss(sr, large, embeddings, contrast=contrast)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if found:
+        return f"the output of {found[0]}"
+    for name, term in terms._asdict().items():
+        if name != "total" and not term.isfinite():
+            return f"the loss term {name}"
+    for name, parameter in objective.network.named_parameters():
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            return f"the gradient of {name}"
+    return "the loss in the run's own precision"

@@ -1,0 +1,71 @@
+"""From a YAML file and `--section.field value` overrides to a `TrainConfig`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from enlca.training.config import VERSION, ConfigError, TrainConfig
+
+SECTIONS = {field.name: field for field in dataclasses.fields(TrainConfig)}
+FIELDS = {
+    name: [inner.name for inner in dataclasses.fields(field.type)]
+    for name, field in SECTIONS.items()
+    if isinstance(field.type, type) and dataclasses.is_dataclass(field.type)
+}
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig, str]:
+    """The configuration of a YAML file with `--section.field value` overrides, and its resolved YAML.
+
+    Raises:
+        ConfigError: for a missing file, unknown entries (the known ones are listed) or impossible values.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    _refuse_unknown(path, overrides)
+    parser = ArgumentParser(prog="enlca train", exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(TrainConfig)
+    try:
+        values = parser.parse_args(["--config", str(path), *overrides])
+        config = parser.instantiate(values)
+        text = parser.dump(values, skip_unset=False)
+        return TrainConfig(**{name: getattr(config, name) for name in SECTIONS}), text
+    except (ConfigError, ArgumentError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _refuse_unknown(path: Path, overrides: Sequence[str]) -> None:
+    """Say what there is, where something is asked for that is not: the parser's own message does not."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file")
+    if path.stat().st_size == 0:
+        raise ConfigError(f"{path}: the file is empty (0 bytes)")
+    try:
+        body = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(body, dict):
+        raise ConfigError(f"{path}: expected the sections {', '.join(FIELDS)}")
+    if body.get("version", VERSION) != VERSION:
+        raise ConfigError(
+            f"{path}: version {body['version']}, this enlca reads version {VERSION}; update enlca"
+        )
+    named = [(section, field) for section, inner in body.items() for field in _keys(inner)]
+    for word in overrides:
+        if word.startswith("--"):
+            section, _, field = word[2:].partition("=")[0].partition(".")
+            named.append((section, field or None))
+    for section, field in named:
+        if section not in SECTIONS:
+            raise ConfigError(f"{path}: unknown section {section!r}; there are {', '.join(FIELDS)}")
+        if section in FIELDS and field is not None and field not in FIELDS[section]:
+            known = ", ".join(FIELDS[section])
+            raise ConfigError(f"{path}: unknown entry {section}.{field}; {section} has {known}")
+
+
+def _keys(inner: Any) -> list[str | None]:
+    return list(inner) if isinstance(inner, dict) and inner else [None]

@@ -1,0 +1,36 @@
+"""Ctrl-C and SIGTERM while training: the step is finished and saved first."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def stop_politely() -> Iterator[threading.Event]:
+    """Inside, the first Ctrl-C or SIGTERM sets the event, the second ends the work at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    # A shell that starts a command in the background has Ctrl-C ignored: that stays.
+    kinds = [kind for kind in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(kind) != signal.SIG_IGN]
+    before = {kind: signal.signal(kind, ask) for kind in kinds}
+    try:
+        yield asked
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def ignore_interrupts(worker: int) -> None:
+    """For loader processes."""
+    # Ctrl-C reaches every process of the terminal; the loop finishes its step and needs the workers for it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,82 @@
+"""PSNR-Y of the averaged weights by the evaluation protocol, the pictures shared out among devices.
+
+Letters:  h, w height and width of the small picture   H, W of the large one
+"""
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from enlca.data.benchmark import find_pairs, load_pair
+from enlca.image.files import PictureError
+from enlca.metrics import psnr
+from enlca.network.sr import SRNetwork
+
+# Enough to see what the network does, little enough for a log: pictures, and pixels a side.
+SHOWN, CROP = 3, 256
+
+
+class ValidationSet:
+    """The pairs of a benchmark folder in memory.
+
+    Raises:
+        PictureError: if there are none, or one cannot be used.
+    """
+
+    def __init__(self, folder: Path, scale: int):
+        self.scale = scale
+        self.names, self.pairs = [], []
+        problems = []
+        for pair in find_pairs(folder, scale):
+            try:
+                self.pairs.append(load_pair(pair, scale))
+                self.names.append(pair.name)
+            except PictureError as error:
+                problems.append(str(error))
+        if problems:
+            more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+            raise PictureError(f"validation: {'; '.join(problems[:3])}{more}")
+
+    def score(
+        self, network: SRNetwork, fabric: Fabric
+    ) -> tuple[float, list[tuple[str, UInt8[np.ndarray, "_ _ 3"]]]]:
+        """Mean PSNR-Y in dB, equal on all devices, and the middle of the first pictures, enlarged.
+
+        Each device scores every n-th picture. The scores are joined before they are averaged, so the mean
+        is that of one device to the last bit, also where the devices have different numbers of pictures.
+        """
+        scores = torch.zeros(len(self.pairs), dtype=torch.float64, device=_with_doubles(fabric.device))
+        shown = []
+        was_training = network.training
+        network.eval()
+        for index in range(fabric.global_rank, len(self.pairs), fabric.world_size):
+            small, large = self.pairs[index]
+            made = _enlarge(network, small, fabric.device)
+            scores[index] = psnr(made, large, shave=self.scale)
+            if len(shown) < SHOWN:
+                shown.append((f"validation/{self.names[index]}", _middle(made)))
+        network.train(was_training)
+        return float(cast(Tensor, fabric.all_reduce(scores, reduce_op="sum")).mean()), shown
+
+
+def _with_doubles(device: torch.device) -> torch.device:
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+@torch.no_grad()
+def _enlarge(
+    network: SRNetwork, small: UInt8[np.ndarray, "h w 3"], device: torch.device
+) -> UInt8[np.ndarray, "H W 3"]:
+    lr = torch.from_numpy(small.transpose(2, 0, 1).copy()).to(device)
+    sr = network(lr[None].float() / 255)[0].clamp(0, 1).mul(255).round().byte()
+    return sr.permute(1, 2, 0).cpu().numpy()
+
+
+def _middle(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "_ _ 3"]:
+    top, left = (max(0, (side - CROP) // 2) for side in pixels.shape[:2])
+    return pixels[top : top + CROP, left : left + CROP]

@@ -1,0 +1,158 @@
+import dataclasses
+
+import pytest
+import torch
+from lightning.fabric import Fabric
+
+from enlca.data.patches import PatchBatches
+from enlca.training.loop import Training
+from enlca.training.parse import read_config
+
+
+@pytest.fixture
+def training(home):
+    """A run of the tiny configuration in memory, with fields of `optim` changed, and its batches."""
+    from enlca.data.pack import open_training_set
+
+    def make(steps=40, **optim):
+        config, _ = read_config(home / "tiny.yaml")
+        config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, **optim))
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, steps=steps))
+        packed = open_training_set(home / "pictures", scale=2, min_side=11, cache=home / "cache")
+        made = Training(config, Fabric(accelerator="cpu", devices=1), validation=None)
+        return made, PatchBatches(packed, patch=11, batch=3, seed=config.run.seed)
+
+    return make
+
+
+def test_weights_are_averaged_and_random_features_are_copied(training):
+    made, batches = training(ema=0.75)
+    average, wanted = made.averaged.state_dict(), None
+    projections = [name for name in average if name.endswith("projection")]
+    assert len(projections) == 3
+    for step in range(10):
+        made.run([batches[step]])
+        weights = {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
+        wanted = (
+            {name: 0.75 * wanted[name] + 0.25 * new for name, new in weights.items()} if step else weights
+        )
+        for name in average:
+            if name in projections:
+                assert torch.equal(average[name], weights[name])
+            else:
+                torch.testing.assert_close(average[name], wanted[name])
+    assert not torch.equal(average["head.weight"], weights["head.weight"])
+
+
+def test_without_an_average_the_weights_themselves_count(training):
+    made, batches = training(ema=0.0)
+    assert made.averaged is made.network
+    made.run([batches[0]])
+
+
+def test_only_the_networks_own_weights_are_trained_by_the_papers_adam(training):
+    made, _ = training(ema=0.5, lr=3e-4)
+    [group] = made.optimizer.param_groups
+    assert (group["betas"], group["lr"], group["weight_decay"]) == ((0.9, 0.99), 3e-4, 0)
+    assert {id(x) for x in group["params"]} == {id(x) for x in made.network.parameters()}
+
+
+def test_random_features_change_when_an_epoch_begins_and_only_then(training):
+    made, batches = training()
+    draws = []
+    for step in range(17):
+        made.run([batches[step]])
+        draws.append(made.network.body[0].attend.projection.clone())
+    changes = [step for step in range(1, 17) if not torch.equal(draws[step], draws[step - 1])]
+    assert changes == [8, 16]
+
+
+def test_a_state_that_was_saved_and_loaded_goes_on_the_same(training, home):
+    made, batches = training()
+    made.run([batches[step] for step in range(7)])
+    torch.save(made.state(), "state")
+    again, _ = training()
+    again.load_state(torch.load("state", weights_only=True))
+    for one in (made, again):
+        one.run([batches[step] for step in range(7, 13)])
+    first, second = made.state(), again.state()
+    for part in ("network", "average"):
+        for name, tensor in first[part].items():
+            assert torch.equal(second[part][name], tensor)
+
+
+def test_a_gradient_is_clipped_to_the_norm_asked_for(training):
+    seen = []
+    for clip in (None, 1e-3):
+        made, batches = training(clip=clip)
+        parameters = list(made.network.parameters())
+        made.optimizer.step = lambda *rest, of=parameters: seen.append(
+            torch.nn.utils.get_total_norm([parameter.grad for parameter in of])
+        )
+        made.run([batches[0]])
+    assert seen[0] > 1e-2
+    torch.testing.assert_close(seen[1], torch.tensor(1e-3))
+
+
+def test_a_nan_stops_the_run_before_it_reaches_a_weight(home, command, monkeypatch):
+    step = Training._step
+
+    def poisoned(self, number, batch):
+        if number == 7:
+            with torch.no_grad():
+                self.network.fuse.bias[2] = float("nan")
+        return step(self, number, batch)
+
+    monkeypatch.setattr(Training, "_step", poisoned)
+    done = command("train", "tiny.yaml")
+    assert (done.code, done.out) == (1, "")
+    [line] = done.err.splitlines()
+    assert line.startswith("enlca: step 7: the weight fuse.bias is not finite; nothing of this step is saved")
+    assert line.endswith("enlca resume run --optim.lr 0.0005")
+    state = torch.load("run/last.ckpt", weights_only=True)
+    assert state["step"] == 5
+    assert all(tensor.isfinite().all() for tensor in state["network"].values())
+
+
+def test_progress_tells_the_numbers_of_the_run(home):
+    from enlca.training.fit import fit
+
+    settings, text = read_config(home / "tiny.yaml")
+    seen = []
+    fit(settings, text, on_progress=seen.append)
+    assert (seen[-1].step, seen[-1].steps) == (40, 40)
+    assert seen[-1].numbers.keys() >= {"psnr", "l1", "contrast", "gap", "steps_per_second", "lr"}
+    assert [now.step for now in seen] == sorted({now.step for now in seen})
+
+
+def test_a_run_begins_with_the_weights_of_another_scale(home, command):
+    assert command("train", "tiny.yaml", "--run.steps=1").code == 0
+    words = (
+        "train",
+        "tiny.yaml",
+        "--run.steps=1",
+        "--optim.lr=1e-12",
+        "--run.start_from=run/best.safetensors",
+    )
+    assert command(*words, "--run.dir=other", "--network.scale=3").code == 0
+    first, other = (torch.load(f"{run}/last.ckpt", weights_only=True)["network"] for run in ("run", "other"))
+    for name, tensor in first.items():
+        if name.startswith("upsampler.") or name.endswith("projection"):
+            continue
+        # `best` holds the average, which after one step is the weights.
+        torch.testing.assert_close(other[name], tensor, rtol=0, atol=1e-9)
+    done = command(*words, "--run.dir=third", "--network.channels=12")
+    assert done.code == 2
+    assert "run.start_from: run/best.safetensors holds another network (body.0.embed.key.weight" in done.err
+    assert not (home / "third").exists()
+
+
+@pytest.mark.parametrize(
+    "extra", [["--data.workers", "2"], ["--data.resident", "true"], ["--run.precision=bf16-mixed"]]
+)
+def test_the_same_patches_come_from_workers_and_from_the_device(home, command, extra, rows):
+    assert command("train", "tiny.yaml", "--run.steps=6").code == 0
+    assert command("train", "tiny.yaml", "--run.steps=6", "--run.dir=other", *extra).code == 0
+    tolerance = 0.01 if "bf16" in extra[0] else 0
+    for one, other in zip(rows("run"), rows("other"), strict=True):
+        assert float(other["l1"]) == pytest.approx(float(one["l1"]), rel=tolerance)

@@ -1,0 +1,224 @@
+"""A run that was stopped, killed or damaged goes on and ends as if nothing had happened."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from enlca.training import folder as run_folder
+from enlca.training import state as run_state
+from enlca.training.loop import Training
+
+KILLED = """
+import os, signal, sys
+from enlca.training.loop import Training
+
+step = Training._step
+def dies(self, number, batch):
+    if number == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, number, batch)
+Training._step = dies
+sys.argv = ["enlca", "train", "tiny.yaml", "--run.dir", "{run}"]
+from enlca.cli import main
+main()
+"""
+
+
+def kill_at(step, run):
+    """A training process that is killed before it takes a step."""
+    settings = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    program = [sys.executable, "-c", KILLED.format(step=step, run=run)]
+    done = subprocess.run(program, env=os.environ | settings, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.fixture
+def assert_same(rows):
+    """Two runs ended in the same bytes and measured the same numbers."""
+
+    def compare(run, other):
+        for name in ("best.safetensors", "last.ckpt"):
+            assert (run / name).read_bytes() == (other / name).read_bytes(), name
+        assert rows(run) == rows(other)
+
+    return compare
+
+
+@pytest.fixture
+def straight(home, command):
+    """A run of 40 steps that nothing happened to."""
+    assert command("train", "tiny.yaml").out == "best weights: run/best.safetensors\n"
+    return home / "run"
+
+
+@pytest.mark.parametrize("last_step", [17])
+def test_a_run_killed_at_step_17_and_resumed_ends_in_the_same_bytes(
+    home, command, straight, last_step, assert_same
+):
+    kill_at(last_step, "killed")
+    assert torch.load("killed/last.ckpt")["step"] == 15
+    done = command("resume", "killed")
+    assert done == (0, "best weights: killed/best.safetensors\n", "")
+    assert_same(home / "killed", straight)
+
+
+@pytest.mark.parametrize("stop", [1, 5, 8, 9, 16, 39])
+def test_a_run_stopped_after_any_step_ends_in_the_same_bytes(
+    home, command, straight, stop, monkeypatch, assert_same
+):
+    step = Training._step
+
+    def stops(self, number, batch):
+        if number == stop - 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, number, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_step", stops)
+        done = command("train", "tiny.yaml", "--run.dir", "stopped")
+    assert done.code == 130
+    assert done.err == f"enlca: stopped after step {stop}; go on with: enlca resume stopped\n"
+    assert torch.load("stopped/last.ckpt")["step"] == stop
+    assert command("resume", "stopped").code == 0
+    assert_same(home / "stopped", straight)
+
+
+def test_nlsa_draws_its_rotations_from_the_step(home, command, monkeypatch):
+    words = ("train", "tiny.yaml", "--network.attention=lsh", "--loss.contrast_weight=0", "--run.steps=9")
+    assert command(*words).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_agreed_to_stop", lambda self: self.done == 4)
+        assert command(*words, "--run.dir", "stopped").code == 130
+    assert command("resume", "stopped").code == 0
+    assert (home / "stopped" / "last.ckpt").read_bytes() == (home / "run" / "last.ckpt").read_bytes()
+
+
+def test_a_truncated_state_falls_back_to_the_one_before_and_says_so(home, command, straight, assert_same):
+    kill_at(17, "killed")
+    os.truncate("killed/last.ckpt", 5000)
+    done = command("resume", "killed")
+    assert done.code == 0
+    [line] = done.err.splitlines()
+    assert line.startswith("enlca: killed/last.ckpt is damaged (")
+    assert line.endswith("; going on from previous.ckpt, step 10")
+    assert_same(home / "killed", straight)
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(home, command, straight, assert_same):
+    kill_at(17, "killed")
+    os.rename("killed/last.ckpt", "killed/.next.ckpt")
+    assert command("resume", "killed").err == ""
+    assert_same(home / "killed", straight)
+    assert not (home / "killed" / ".next.ckpt").exists()
+
+
+def test_a_run_killed_before_its_first_save_begins_again(home, command, straight, assert_same):
+    kill_at(3, "killed")
+    assert command("resume", "killed").code == 0
+    assert_same(home / "killed", straight)
+
+
+def test_a_finished_run_stays_as_it_is(home, command, straight):
+    before = {path: path.read_bytes() for path in straight.iterdir() if "events" not in path.name}
+    assert command("resume", "run").out == "best weights: run/best.safetensors\n"
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_second_ctrl_c_ends_at_once(home, command, monkeypatch):
+    def stops(self, number, batch):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("still there")
+
+    monkeypatch.setattr(Training, "_step", stops)
+    done = command("train", "tiny.yaml")
+    assert done == (130, "", "enlca: interrupted; nothing is left half-written\n")
+
+
+def test_sigterm_saves_as_ctrl_c_does(home, command, monkeypatch):
+    step = Training._step
+
+    def stops(self, number, batch):
+        signal.raise_signal(signal.SIGTERM)
+        return step(self, number, batch)
+
+    monkeypatch.setattr(Training, "_step", stops)
+    assert command("train", "tiny.yaml").err == "enlca: stopped after step 1; go on with: enlca resume run\n"
+
+
+def test_what_cannot_be_gone_on_from_is_one_line(home, command, straight):
+    for word, reason in {"nowhere": "no run to go on with", "Val": "no run to go on with"}.items():
+        done = command("resume", word)
+        assert (done.code, done.out) == (2, "")
+        assert reason in done.err
+    before = (straight / "last.ckpt").read_bytes()
+    for change, reason in {
+        ("--network.channels", 12): "another network (channels 8 there, 12 here)",
+        ("--optim.ema", 0): "optim.ema was not 0 when the state was saved",
+    }.items():
+        done = command("resume", "run", *change)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert reason in done.err
+    assert (straight / "last.ckpt").read_bytes() == before
+    for name in ("last.ckpt", "previous.ckpt"):
+        os.truncate(straight / name, 99)
+    done = command("resume", "run")
+    assert done.code == 2
+    assert "nothing to go on from" in done.err
+    torch.save({"format": 2}, straight / "last.ckpt")
+    assert "state format 2, this version of enlca reads 1" in command("resume", "run").err
+
+
+def test_a_full_disk_costs_one_state_and_not_the_run(home, command, straight, monkeypatch, assert_same):
+    write, calls = run_folder.write_state, []
+
+    def full(folder, state):
+        calls.append(state["step"])
+        if state["step"] == 10:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(folder, state)
+
+    monkeypatch.setattr(run_folder, "write_state", full)
+    done = command("train", "tiny.yaml", "--run.dir", "full")
+    assert done.code == 0
+    reason = "full/last.ckpt cannot be written: No space left on device"
+    assert done.err == f"enlca: {reason}; training goes on, and what was saved before is kept\n"
+    assert calls == list(range(5, 41, 5))
+    assert_same(home / "full", straight)
+
+
+def test_a_disk_that_is_full_at_the_end_is_an_error_and_the_state_before_stays(home, command, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write = run_state.write_atomically
+    words = ("train", "tiny.yaml", "--run.steps", 10, "--data.validation", "null")
+    monkeypatch.setattr(
+        run_state,
+        "write_atomically",
+        lambda path, content: (write if not (home / "run" / "last.ckpt").exists() else full)(path, content),
+    )
+    done = command(*words)
+    assert (done.code, done.out) == (1, "")
+    assert (
+        "run/last.ckpt cannot be written: No space left on device; what was saved before is kept" in done.err
+    )
+    assert torch.load("run/last.ckpt")["step"] == 5
+
+
+def test_training_works_outside_the_main_thread(home):
+    from enlca.training.fit import fit
+    from enlca.training.parse import read_config
+
+    made = []
+    settings, text = read_config(home / "tiny.yaml", ["--run.steps", "2"])
+    thread = threading.Thread(target=lambda: made.append(fit(settings, text)))
+    thread.start()
+    thread.join()
+    assert made == [settings.run.dir / "best.safetensors"]
