@@ -34,13 +34,25 @@ def describe(threads: int) -> dict[str, str | int]:
     }
 
 
-def publish(name: str, row: dict, *, threads: int) -> None:
-    """Print a result and write it to `results/NAME.csv`, with the machine that it was measured on."""
-    row = {**row, **describe(threads)}
+def show(*rows: dict) -> None:
+    """Print results, one value a line and an empty line between rows."""
+    for index, row in enumerate(rows):
+        if index:
+            print()
+        width = max(18, *map(len, row))
+        for key, value in row.items():
+            print(f"{key:{width}} {value}")
+
+
+def publish(name: str, *rows: dict, threads: int) -> None:
+    """Print results and write them to `results/NAME.csv`, with the machine that they were measured on.
+
+    All rows have the same keys.
+    """
+    described = [{**row, **describe(threads)} for row in rows]
     RESULTS.mkdir(exist_ok=True)
     with open(RESULTS / f"{name}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, row.keys(), lineterminator="\n")
+        writer = csv.DictWriter(file, described[0].keys(), lineterminator="\n")
         writer.writeheader()
-        writer.writerow(row)
-    for key, value in row.items():
-        print(f"{key:18} {value}")
+        writer.writerows(described)
+    show(*described)

@@ -28,11 +28,10 @@ def bundle(run: Path, name: str, data_card: Path, tests: list[Path], *, weights:
     """Write `NAME_xSCALE.safetensors` into the package, and the run's log beside the experiments."""
     network, card = load_file(run / "best.safetensors")
     scale = card.network.scale
-    loss = yaml.safe_load((run / "config.yaml").read_text())["loss"]
+    begun_with = yaml.safe_load((run / "config.yaml").read_text())["run"].get("start_from")
     training = {
         **card.training,
-        "hinge": loss["hinge"],
-        "anchors": loss["anchors"],
+        **({"started_from": Path(begun_with).name} if begun_with else {}),
         **json.loads(data_card.read_text()),
         "date": date.today().isoformat(),
     }

@@ -39,8 +39,9 @@ class ENLCALoss:
     """
 
     contrast_weight: float = 1e-3
-    relevant: float | int = 0.02
-    start: float | int = 0.08
+    # int first: a YAML reader that tried float first would make a share of a count.
+    relevant: int | float = 0.02
+    start: int | float = 0.08
     margin: float = 1.0
     hinge: bool = False
     irrelevant_floor: float = 0.0

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from enlca.attention.contrast import contrastive_loss, rank_ranges, relevance
 
@@ -63,16 +65,84 @@ def test_the_gap_is_the_margin_less_the_loss():
     torch.testing.assert_close(result.gap, 1.0 - result.loss)
 
 
-def test_anchors_estimate_the_full_loss_without_bias():
+def chosen(q: Tensor, k: Tensor, **settings) -> Tensor:
+    """Which queries of each image the loss was taken over, `B N`: those that it has a gradient for."""
+    q = q.detach().requires_grad_()
+    [gradient] = torch.autograd.grad(contrastive_loss(q, k, **settings).loss, q)
+    return gradient.abs().sum(dim=1) > 0
+
+
+@pytest.mark.parametrize("hinge", [False, True])
+def test_over_many_seeds_anchors_estimate_the_full_loss_and_gap_without_bias(hinge):
     q, k = unit(1), unit(2)
-    generator = torch.Generator().manual_seed(4)
-    draws = torch.stack(
-        [contrastive_loss(q, k, anchors=7, generator=generator).loss for _ in range(400)]
-    ).double()
-    full = contrastive_loss(q, k).loss
-    # Four standard errors of the mean of 400 draws.
-    assert abs(float(draws.mean() - full)) < 4 * float(draws.std()) / math.sqrt(len(draws))
-    assert float(draws.std()) > 0
+    # A margin that half of the queries have reached, so that the hinge is felt.
+    settings = {"margin": 1.8, "hinge": hinge}
+    draws = [
+        contrastive_loss(q, k, anchors=7, generator=torch.Generator().manual_seed(seed), **settings)
+        for seed in range(400)
+    ]
+    full = contrastive_loss(q, k, **settings)
+    for estimates, exact in zip(zip(*draws, strict=True), full, strict=True):
+        estimates = torch.stack(estimates).double()
+        error = float(estimates.std()) / math.sqrt(len(estimates))
+        assert 0 < abs(float(estimates.mean() - exact)) < 4 * error
+
+
+def test_the_mean_over_all_sets_of_anchors_is_the_full_loss_in_value_and_gradient():
+    n, anchors = 7, 2
+    q, k = (unit(seed, n)[:1].requires_grad_() for seed in (1, 2))
+    settings = {"relevant": 2, "start": 3}
+
+    def results(**more) -> list[Tensor]:
+        terms = contrastive_loss(q, k, **settings, **more)
+        return [*terms, *torch.autograd.grad(terms.loss, (q, k))]
+
+    seen = {}
+    for seed in range(400):
+        found = results(anchors=anchors, generator=torch.Generator().manual_seed(seed))
+        queries = tuple(found[2][0].abs().sum(dim=0).nonzero().flatten().tolist())
+        seen[queries] = found
+    # Every subset of two has come up, and each one always with the same loss.
+    assert len(seen) == math.comb(n, anchors)
+    for parts, whole in zip(zip(*seen.values(), strict=True), results(), strict=True):
+        torch.testing.assert_close(torch.stack(parts).mean(dim=0), whole)
+
+
+def test_each_query_is_chosen_equally_often_and_each_image_chooses_for_itself():
+    images, anchors = 600, 7
+    q, k = (unit(seed)[:1].expand(images, -1, -1) for seed in (1, 2))
+    picks = chosen(q, k, anchors=anchors, generator=torch.Generator().manual_seed(3))
+    assert (picks.sum(dim=1) == anchors).all()
+    assert len(picks.unique(dim=0)) == images
+    share = anchors / N
+    deviations = (picks.sum(dim=0) - images * share) / math.sqrt(images * share * (1 - share))
+    assert deviations.abs().max() < 4
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the size of the largest tensor that was made, in the forward pass and in the backward."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
+        self.elements = max([self.elements, *sizes])
+        return made
+
+
+@pytest.mark.parametrize(("anchors", "growth"), [(7, 2), (None, 4)])
+def test_memory_is_linear_in_the_positions_with_anchors_and_quadratic_without(anchors, growth):
+    def largest(n: int) -> int:
+        q, k = unit(1, n).requires_grad_(), unit(2, n).requires_grad_()
+        with Largest() as made:
+            generator = torch.Generator().manual_seed(1)
+            loss = contrastive_loss(q, k, anchors=anchors, generator=generator).loss
+            torch.autograd.grad(loss, (q, k))
+        return made.elements
+
+    assert largest(2 * N) == growth * largest(N)
+    assert (largest(N) < N * N) == (anchors is not None)
 
 
 def test_all_queries_as_anchors_is_the_full_loss():

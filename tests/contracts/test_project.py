@@ -1,13 +1,11 @@
 """What people outside may rely on: cheap imports, and commands in the README that exist."""
 
-import dataclasses
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 import typer.main
@@ -75,10 +73,9 @@ def calls(line: str) -> list[list[str]]:
 
 def overrides() -> set[str]:
     """`--section.field` for each field of the training configuration."""
-    from enlca.training.config import TrainConfig
+    from enlca.training.parse import FIELDS
 
-    sections = get_type_hints(TrainConfig)
-    return {f"--{name}.{field.name}" for name, kind in sections.items() for field in dataclasses.fields(kind)}
+    return {f"--{section}.{field}" for section, fields in FIELDS.items() for field in fields}
 
 
 def mistakes(words: list[str]) -> list[str]:
@@ -95,7 +92,7 @@ def mistakes(words: list[str]) -> list[str]:
     known |= {"--help", "-h"}
     named = [word.partition("=")[0] for word in words if re.match(r"--?[A-Za-z]", word)]
     unknown = [name for name in named if name not in known]
-    if path == "enlca train":
+    if path in ("enlca train", "enlca resume"):
         unknown = [name for name in unknown if name not in TRAIN_OPTIONS | overrides()]
     missing = [word for word in words if word.startswith("configs/") and not (ROOT / word).is_file()]
     return [
