@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 from fractions import Fraction
 
 import numpy as np
@@ -7,7 +8,16 @@ import pytest
 from PIL import Image
 
 from enlca.data import pack
-from enlca.data.pack import PackError, cached_pack, default_cache, open_pack, write_pack
+from enlca.data.layouts import training_pairs
+from enlca.data.pack import (
+    PackError,
+    UnusablePictures,
+    damaged_pictures,
+    default_cache,
+    open_pack,
+    open_training_set,
+    write_pack,
+)
 from enlca.image.files import PictureError, find_pictures, read_image
 from enlca.image.resize import imresize, mod_crop
 
@@ -18,27 +28,40 @@ def noise(*shape):
     return np.random.default_rng(sum(shape)).integers(0, 256, shape, dtype=np.uint8)
 
 
+def put(pixels, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """RGB, grey and half-transparent pictures, of different sizes, some in a folder of their own."""
-    folder = tmp_path / "pictures"
-    (folder / "b").mkdir(parents=True)
     for name, size in SIZES.items():
         layers = {"grey.png": (), "clear.png": (4,)}.get(name, (3,))
-        Image.fromarray(noise(*size, *layers)).save(folder / name)
-    return folder
+        put(noise(*size, *layers), tmp_path / "pictures" / name)
+    return tmp_path / "pictures"
+
+
+def packed_at_once(folder, out, scale=2, **settings):
+    write_pack(folder, training_pairs(folder, scale), out, scale=scale, **settings)
+    return open_pack(out)
 
 
 def never(done, total):
     raise AssertionError("the pictures were decoded once more")
 
 
+def recorded():
+    """A listener, and what it heard: how many of how many were done."""
+    heard = []
+    return (lambda *step: heard.append(step)), heard
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_a_pack_gives_back_each_picture_mod_cropped_and_its_small_one(folder, tmp_path, scale):
     files = find_pictures(folder, recursive=True)
-    write_pack(files, tmp_path / "pack", scale=scale)
-    packed = open_pack(tmp_path / "pack")
-    assert packed.names == [file.name for file in files]
+    packed = packed_at_once(folder, tmp_path / "pack", scale)
+    assert packed.names == [file.relative_to(folder).as_posix() for file in files]
     assert len(packed) == len(SIZES)
     for index, file in enumerate(files):
         hr = mod_crop(read_image(file).rgb, scale)
@@ -46,39 +69,82 @@ def test_a_pack_gives_back_each_picture_mod_cropped_and_its_small_one(folder, tm
         np.testing.assert_array_equal(packed.lr_picture(index), imresize(hr, Fraction(1, scale)))
 
 
+def test_small_pictures_on_disk_are_taken_as_they_are(tmp_path):
+    for name in ("0001", "0002"):
+        put(noise(18, 26, 3), tmp_path / "DIV2K_train_HR" / f"{name}.png")
+        put(noise(9, 13, 3), tmp_path / "DIV2K_train_LR_bicubic" / "X2" / f"{name}x2.png")
+        # The other half of DIV2K lies beside and must not be trained on.
+        put(noise(8, 8, 3), tmp_path / "DIV2K_valid_HR" / f"08{name}.png")
+        put(noise(4, 4, 3), tmp_path / "DIV2K_valid_LR_bicubic" / "X2" / f"08{name}x2.png")
+    packed = open_training_set(tmp_path, scale=2, cache=tmp_path / "cache")
+    assert packed.names == ["DIV2K_train_HR/0001.png", "DIV2K_train_HR/0002.png"]
+    np.testing.assert_array_equal(packed.lr_picture(1), noise(9, 13, 3))
+    np.testing.assert_array_equal(packed.hr_picture(1), noise(18, 26, 3))
+
+
+def test_a_pair_that_does_not_fit_is_refused(tmp_path):
+    for name, size in (("a", (9, 13, 3)), ("b", (9, 14, 3))):
+        put(noise(18, 26, 3), tmp_path / "HR" / f"{name}.png")
+        put(noise(*size), tmp_path / "LR" / f"{name}.png")
+    put(noise(18, 26, 3), tmp_path / "HR" / "c.png")
+    with pytest.raises(UnusablePictures) as caught:
+        open_training_set(tmp_path, scale=2, cache=tmp_path / "cache")
+    message = str(caught.value)
+    assert "2 of 3 pictures cannot be used: LR/b.png: 14x9 times 2 is not the size" in message
+    assert "HR/c.png: has no partner" in message
+
+
 def test_a_pack_is_found_again_without_decoding(folder, tmp_path):
-    first = cached_pack(folder, scale=4, cache=tmp_path / "cache")
-    again = cached_pack(folder, scale=4, cache=tmp_path / "cache", on_progress=never)
+    first = open_training_set(folder, scale=4, cache=tmp_path / "cache")
+    again = open_training_set(folder, scale=4, cache=tmp_path / "cache", on_progress=never)
     np.testing.assert_array_equal(again.hr, first.hr)
     assert again.shapes == first.shapes
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
-@pytest.mark.parametrize("other", [{"scale": 2}, {"scale": 4, "min_side": 2}])
-def test_other_settings_have_a_pack_of_their_own(folder, tmp_path, other):
-    cached_pack(folder, scale=4, cache=tmp_path / "cache")
+def test_another_scale_has_a_pack_of_its_own_and_another_patch_has_not(folder, tmp_path):
+    open_training_set(folder, scale=4, cache=tmp_path / "cache")
+    open_training_set(folder, scale=4, min_side=2, cache=tmp_path / "cache", on_progress=never)
     with pytest.raises(AssertionError, match="once more"):
-        cached_pack(folder, cache=tmp_path / "cache", on_progress=never, **other)
+        open_training_set(folder, scale=2, cache=tmp_path / "cache", on_progress=never)
 
 
 def test_a_changed_picture_is_packed_anew(folder, tmp_path):
     settings = {"scale": 4, "cache": tmp_path / "cache"}
-    before = cached_pack(folder, **settings)
-    index = before.names.index("3.png")
+    before = open_training_set(folder, **settings)
+    index = before.names.index("b/3.png")
     changed = 255 - noise(31, 29, 3)
     Image.fromarray(changed).save(folder / "b" / "3.png")
-    after = cached_pack(folder, **settings)
+    after = open_training_set(folder, **settings)
     np.testing.assert_array_equal(after.hr_picture(index), changed[:28, :28])
     # The size of a file can stay the same; its time says that it was written.
     stamp = (folder / "grey.png").stat().st_mtime_ns
     os.utime(folder / "grey.png", ns=(stamp, stamp + 1))
     with pytest.raises(AssertionError, match="once more"):
-        cached_pack(folder, **settings, on_progress=never)
+        open_training_set(folder, **settings, on_progress=never)
+
+
+def test_a_pack_is_a_training_set_itself(folder, tmp_path):
+    packed_at_once(folder, tmp_path / "pack", 4)
+    packed = open_training_set(tmp_path / "pack", scale=4, min_side=4, on_progress=never)
+    assert len(packed) == len(SIZES)
+    with pytest.raises(PackError, match="a pack for x4, not for x2"):
+        open_training_set(tmp_path / "pack", scale=2, on_progress=never)
+    with pytest.raises(UnusablePictures, match=r"2 of 4 pictures .*clear\.png: 16x44 is too small"):
+        open_training_set(tmp_path / "pack", scale=4, min_side=5, on_progress=never)
+
+
+def test_pictures_of_another_scale_do_not_pass_for_large_ones(tmp_path):
+    put(noise(18, 26, 3), tmp_path / "HR_x2" / "a.png")
+    put(noise(9, 13, 3), tmp_path / "LR_x2" / "a.png")
+    with pytest.raises(PictureError, match=r"holds pictures for x2, none for x4; name .*HR_x2"):
+        open_training_set(tmp_path, scale=4, cache=tmp_path / "cache")
 
 
 def test_progress_counts_to_the_end(folder, tmp_path):
-    seen = []
-    write_pack(find_pictures(folder), tmp_path / "pack", scale=2, on_progress=lambda *step: seen.append(step))
-    assert seen == [(0, 2), (1, 2), (2, 2)]
+    listen, heard = recorded()
+    packed_at_once(folder, tmp_path / "pack", on_progress=listen)
+    assert heard == [(done, 4) for done in range(5)]
 
 
 @pytest.mark.parametrize(
@@ -89,11 +155,12 @@ def test_progress_counts_to_the_end(folder, tmp_path):
         ("pack.json", lambda file: os.truncate(file, 9), "damaged"),
         ("pack.json", lambda file: file.unlink(), "not a pack"),
         ("pack.json", lambda file: file.write_text(json.dumps({"format": 99})), "format 99"),
+        ("pack.json", lambda file: file.write_text(json.dumps({"format": pack.FORMAT})), "damaged"),
     ],
 )
 def test_a_damaged_pack_is_refused_and_says_what_to_delete(folder, tmp_path, name, damage, reason):
     out = tmp_path / "pack"
-    write_pack(find_pictures(folder), out, scale=2)
+    packed_at_once(folder, out)
     damage(out / name)
     with pytest.raises(PackError, match=reason) as caught:
         open_pack(out)
@@ -101,48 +168,89 @@ def test_a_damaged_pack_is_refused_and_says_what_to_delete(folder, tmp_path, nam
     assert "delete" in str(caught.value)
 
 
-def test_interrupted_packing_leaves_nothing(folder, tmp_path):
-    def interrupt(done, total):
-        if done == 3:
-            raise KeyboardInterrupt
+@pytest.mark.parametrize("side", ["lr", "hr"])
+def test_one_changed_byte_is_found_and_its_picture_named(folder, tmp_path, side):
+    packed = packed_at_once(folder, tmp_path / "pack", 2)
+    assert damaged_pictures(tmp_path / "pack") == []
+    place = packed.starts[2] * (4 if side == "hr" else 1)
+    with open(tmp_path / "pack" / f"{side}.bin", "r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 1]))
+    assert damaged_pictures(tmp_path / "pack") == [packed.names[2]]
 
-    with pytest.raises(KeyboardInterrupt):
-        cached_pack(folder, scale=2, cache=tmp_path / "cache", on_progress=interrupt)
-    assert not list((tmp_path / "cache").iterdir())
 
-
-def test_a_picture_that_cannot_be_used_is_named_and_nothing_is_left(folder, tmp_path):
-    with pytest.raises(PictureError, match=r"clear\.png: 17x47 is too small.*at least 20 pixels") as caught:
-        cached_pack(folder, scale=4, min_side=5, cache=tmp_path / "cache")
-    assert "\n" not in str(caught.value)
-    assert not list((tmp_path / "cache").iterdir())
-    (folder / "broken.png").write_text("no picture")
-    with pytest.raises(PictureError, match=r"broken\.png"):
-        cached_pack(folder, scale=4, cache=tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+def test_all_pictures_that_cannot_be_used_are_counted_and_the_good_ones_stay_packed(folder, tmp_path):
+    settings = {"scale": 4, "cache": tmp_path / "cache"}
+    for number in range(4):
+        (folder / f"broken_{number}.png").write_text("no picture")
+    with pytest.raises(UnusablePictures) as caught:
+        open_training_set(folder, min_side=5, **settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert f"{folder}: 6 of 8 pictures cannot be used: broken_0.png: not a picture" in message
+    assert "; (and 3 more); see `enlca data check" in message
+    assert message.count(str(folder)) == 2
+    assert all(path.name.startswith(".") for path in (tmp_path / "cache").iterdir())
+    for number in range(3):
+        (folder / f"broken_{number}.png").unlink()
+    put(noise(20, 24, 3), folder / "broken_3.png")
+    put(noise(20, 28, 4), folder / "clear.png")
+    put(noise(22, 20), folder / "grey.png")
+    listen, heard = recorded()
+    packed = open_training_set(folder, min_side=5, **settings, on_progress=listen)
+    # Only the mended one and the two that are large enough now.
+    assert heard == [(2, 5), (3, 5), (4, 5), (5, 5)]
+    whole = packed_at_once(folder, tmp_path / "whole", 4)
+    assert packed.names == whole.names
+    for index in range(5):
+        np.testing.assert_array_equal(packed.lr_picture(index), whole.lr_picture(index))
+        np.testing.assert_array_equal(packed.hr_picture(index), whole.hr_picture(index))
+    assert [path.name for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")] == []
 
 
 def test_the_smallest_side_allowed_is_enough(folder, tmp_path):
     # The narrowest picture is 17 wide: 4 small pixels at x4.
-    assert min(map(min, cached_pack(folder, scale=4, min_side=4, cache=tmp_path).shapes)) == 4
+    packed = open_training_set(folder, scale=4, min_side=4, cache=tmp_path / "cache")
+    assert min(map(min, packed.shapes)) == 4
+
+
+def test_what_is_there_and_is_no_pack_is_not_touched(folder, tmp_path):
+    out = tmp_path / "out"
+    for make in (lambda: out.write_text("mine"), lambda: (out.unlink(), put(noise(9, 9, 3), out / "x.png"))):
+        make()
+        with pytest.raises(PackError, match="is there and is not a pack"):
+            packed_at_once(folder, out)
+    assert [path.name for path in out.iterdir()] == ["x.png"]
 
 
 def test_two_runs_may_pack_the_same_pictures_at_once(folder, tmp_path):
-    files, out = find_pictures(folder), tmp_path / "pack"
+    decoded, packs, first_has_begun = [], [], threading.Event()
 
-    def the_other_run_is_faster(done, total):
-        if done == total:
-            write_pack(files, out, scale=2)
+    def listen(done, total):
+        decoded.append(done)
+        first_has_begun.set()
 
-    write_pack(files, out, scale=2, on_progress=the_other_run_is_faster)
-    assert len(open_pack(out)) == len(files)
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    def run():
+        packs.append(open_training_set(folder, scale=2, cache=tmp_path / "cache", on_progress=listen))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    threads[0].start()
+    first_has_begun.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert [len(packed) for packed in packs] == [4, 4, 4]
+    assert decoded.count(4) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_packs_go_to_the_cache_folder_of_the_user(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert default_cache() == tmp_path / "xdg" / "enlca"
-    cached_pack(folder, scale=3)
+    open_training_set(folder, scale=3)
     [made] = (tmp_path / "xdg" / "enlca").iterdir()
     assert made.name.startswith("pictures-x3-")
     monkeypatch.delenv("XDG_CACHE_HOME")

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from enlca.cli import INTERRUPTED, cost, measure, models, pictures, training
+from enlca.cli import INTERRUPTED, INTERRUPTION, cost, data, measure, models, pictures, training
 from enlca.errors import EnlcaError
 
 app = typer.Typer(
@@ -18,23 +18,28 @@ app = typer.Typer(
 for room in (pictures, measure, models, cost, training):
     for command in room.COMMANDS:
         app.command(command.__name__, **room.SETTINGS.get(command.__name__, {}))(command)
+app.add_typer(data.app, name="data")
 
 
 def run() -> int:
     """Run the command that `sys.argv` names; the exit code."""
     try:
-        return app(prog_name="enlca", standalone_mode=False) or 0
+        code = app(prog_name="enlca", standalone_mode=False) or 0
     except typer.TyperException as error:
         # Without a command the help has been printed, and there is nothing to add.
         message = getattr(error, "format_message", error.__str__)().strip()
         return _complain(f"{message} (see enlca --help, or enlca COMMAND --help)", 2) if message else 2
     except EnlcaError as error:
-        return _complain(str(error), 2)
+        return _complain(str(error), error.exit_code)
     except OSError as error:
         # No space, no permission, a file where a folder should be: not ours to mend, but to name.
         return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except typer.Abort:
-        return INTERRUPTED
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        # Typer makes this number of Ctrl-C.
+        print(INTERRUPTION, file=sys.stderr)
+    return code
 
 
 def _complain(message: str, code: int) -> int:

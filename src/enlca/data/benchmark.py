@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from enlca.image.files import Picture, PictureError, find_pictures, read_image
 from enlca.image.resize import imresize, mod_crop
 
-# Where data sets keep large and small pictures; {s} is the scale.
+# Where data sets keep large and small pictures; {s} is the scale, {name} that of the folder.
 LAYOUTS = (
     ("HR_x{s}", "LR_x{s}"),
     ("HR", "LR_bicubic/X{s}"),
@@ -22,8 +22,11 @@ LAYOUTS = (
     ("original", "LRbicx{s}"),
     ("original", "LR_bicubic/X{s}"),
     ("GTmod12", "LRbicx{s}"),
+    ("{name}_HR", "{name}_LR_x{s}"),
     ("DIV2K_valid_HR", "DIV2K_valid_LR_bicubic/X{s}"),
 )
+# DIV2K keeps both in one folder: what training takes must never be what a score is measured on.
+TRAIN_LAYOUT = ("DIV2K_train_HR", "DIV2K_train_LR_bicubic/X{s}")
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,32 @@ def find_pairs(folder: Path, scale: int) -> list[Pair]:
     Raises:
         PictureError: if there are no large pictures.
     """
-    layouts = [tuple(folder / side.format(s=scale) for side in layout) for layout in LAYOUTS]
-    layouts = [layout for layout in layouts if layout[0].is_dir()]
-    complete = [layout for layout in layouts if layout[1].is_dir()]
-    if not complete:
-        return [Pair(path.stem, path) for path in find_pictures(layouts[0][0] if layouts else folder)]
-    large, small = (find_pictures(side) for side in complete[0])
+    large, small = find_layout(folder, scale) or (folder, None)
+    if small is None:
+        return [Pair(path.stem, path) for path in find_pictures(large)]
+    return match(find_pictures(large), find_pictures(small))
+
+
+def find_layout(
+    folder: Path, scale: int, layouts: Sequence[tuple[str, str]] = LAYOUTS
+) -> tuple[Path, Path | None] | None:
+    """The folders of large and of small pictures inside `folder`, by the first of `layouts` that has both.
+
+    The second is None where only large pictures are there; all is None where no layout fits.
+    """
+    names = {"s": scale, "name": folder.resolve().name}
+    sides = [(folder / large.format(**names), folder / small.format(**names)) for large, small in layouts]
+    found = [(large, small if small.is_dir() else None) for large, small in sides if large.is_dir()]
+    return min(found, key=lambda pair: pair[1] is None, default=None)
+
+
+def match(large: Sequence[Path], small: Sequence[Path]) -> list[Pair]:
+    """A pair for each of `large`; its `fault` says where there is no partner, or more than one."""
+    partners = _Partners(small)
     pairs = []
     for path in large:
         try:
-            pairs.append(Pair(path.stem, path, partner(path, small)))
+            pairs.append(Pair(path.stem, path, partners.of(path)))
         except PictureError as error:
             pairs.append(Pair(path.stem, path, fault=str(error)))
     return pairs
@@ -130,19 +149,35 @@ def partner(hr: Path, made: Sequence[Path]) -> Path:
     Raises:
         PictureError: there is none, or more than one.
     """
-    wanted = _stems(hr)
-    matches: dict[int, list[Path]] = {}
-    for path in made:
-        cuts = [i + wanted.index(stem) for i, stem in enumerate(_stems(path)) if stem in wanted]
-        if cuts:
-            matches.setdefault(min(cuts), []).append(path)
-    if not matches:
-        raise PictureError(f"{hr}: has no partner of the same name in {made[0].parent}")
-    closest = matches[min(matches)]
-    if len(closest) > 1:
-        names = " and ".join(path.name for path in closest)
-        raise PictureError(f"{hr}: {names} in {made[0].parent} could all be its partner; move one away")
-    return closest[0]
+    return _Partners(made).of(hr)
+
+
+class _Partners:
+    """Pictures, found by their names and by what is left of those without suffixes.
+
+    Thousands of large pictures look here for theirs: comparing each with each would take a minute.
+    """
+
+    def __init__(self, made: Sequence[Path]):
+        self.folder = made[0].parent
+        self.cuts: dict[str, list[tuple[int, Path]]] = {}
+        for path in made:
+            for cuts, stem in enumerate(_stems(path)):
+                self.cuts.setdefault(stem, []).append((cuts, path))
+
+    def of(self, hr: Path) -> Path:
+        """See `partner`."""
+        fewest: dict[Path, int] = {}
+        for cuts, stem in enumerate(_stems(hr)):
+            for more_cuts, path in self.cuts.get(stem, ()):
+                fewest[path] = min(cuts + more_cuts, fewest.get(path, cuts + more_cuts))
+        if not fewest:
+            raise PictureError(f"{hr}: has no partner of the same name in {self.folder}")
+        closest = [path for path, cuts in fewest.items() if cuts == min(fewest.values())]
+        if len(closest) > 1:
+            names = " and ".join(path.name for path in closest)
+            raise PictureError(f"{hr}: {names} in {self.folder} could all be its partner; move one away")
+        return closest[0]
 
 
 @cache

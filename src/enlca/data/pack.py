@@ -1,32 +1,25 @@
-"""A folder of large pictures, decoded and degraded once, as one memory-mapped file a side.
+"""A folder of pictures, decoded and degraded once, as one memory-mapped file a side.
 
 A pack is a folder with `hr.bin` and `lr.bin` (all pictures' uint8 RGB pixels, one after the other) and
-`pack.json` (scale, and each picture's name and size). Training crops straight from the memory map: a
-patch costs a few page reads, never a decoder.
+`pack.json` (scale, and each picture's name, size, place and checksums). Training crops straight from the
+memory map: a patch costs a few page reads, never a decoder. `packing` writes what is read here.
 """
 
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from enlca.errors import EnlcaError
-from enlca.image.files import Picture, PictureError, find_pictures, read_image
-from enlca.image.resize import imresize, mod_crop
+from enlca.data.journal import Entry
+from enlca.data.layouts import training_pairs
+from enlca.data.packing import FORMAT, PackError, UnusablePictures, stamp, too_small, write_pack
 
-FORMAT = 1
-
-
-class PackError(EnlcaError):
-    """A pack that cannot be used; deleting it is enough, since it is made anew."""
+__all__ = ["PackError", "PackedSet", "UnusablePictures", "open_pack", "open_training_set", "write_pack"]
 
 
 @dataclass(frozen=True)
@@ -65,73 +58,42 @@ class PackedSet:
 
 
 def open_pack(folder: Path) -> PackedSet:
-    """Open a pack made by `write_pack`.
+    """Open a pack made by `write_pack`; looks at sizes only, `damaged_pictures` looks at all bytes.
 
     Raises:
         PackError: if the pack is of another version, or its files are not what they should be.
     """
-    try:
-        index = json.loads((folder / "pack.json").read_text())
-    except (OSError, ValueError) as error:
-        raise PackError(f"{folder}: not a pack, or damaged; delete it ({error})") from error
-    if index.get("format") != FORMAT:
-        found = index.get("format")
-        raise PackError(f"{folder}: pack format {found}, this version reads {FORMAT}; delete it")
-    shapes = [(height, width) for _, height, width in index["pictures"]]
-    sizes = [height * width * 3 for height, width in shapes]
-    starts = np.concatenate([[0], np.cumsum(sizes)]).tolist()
+    scale, entries, lr_bytes = _read_index(folder)
     pixels = {}
-    for side, expected in (("lr", starts[-1]), ("hr", starts[-1] * index["scale"] ** 2)):
+    for side, expected in (("lr", lr_bytes), ("hr", lr_bytes * scale**2)):
         path = folder / f"{side}.bin"
         size = path.stat().st_size if path.is_file() else 0
         if size != expected:
             raise PackError(f"{path}: {size} bytes, expected {expected}; delete {folder}")
         pixels[side] = np.memmap(path, dtype=np.uint8, mode="r")
-    names = [name for name, _, _ in index["pictures"]]
-    return PackedSet(index["scale"], names, shapes, pixels["hr"], pixels["lr"], starts)
+    shapes = [(entry.height, entry.width) for entry in entries.values()]
+    starts = [entry.start for entry in entries.values()]
+    return PackedSet(scale, list(entries), shapes, pixels["hr"], pixels["lr"], starts)
 
 
-def write_pack(
-    files: Sequence[Path],
-    out: Path,
-    *,
-    scale: int,
-    min_side: int = 1,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
-    """Decode `files`, mod-crop them to `scale`, degrade them by MATLAB's bicubic, and store both.
-
-    The pack appears whole under `out`, or not at all. `min_side` is the smallest LR side accepted.
+def damaged_pictures(
+    folder: Path, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[str]:
+    """The names of a pack's pictures whose bytes are not those that were packed: reads all of them.
 
     Raises:
-        PictureError: if a picture cannot be read or is too small, naming it.
+        PackError: see `open_pack`.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        pictures = []
-        with open(building / "hr.bin", "wb") as hr_file, open(building / "lr.bin", "wb") as lr_file:
-            for done, path in enumerate(files):
-                on_progress(done, len(files))
-                hr = _large_picture(path, scale, min_side)
-                lr = imresize(hr, Fraction(1, scale))
-                hr.tofile(hr_file)
-                lr.tofile(lr_file)
-                pictures.append((path.name, *lr.shape[:2]))
-        on_progress(len(files), len(files))
-        index = {"format": FORMAT, "scale": scale, "pictures": pictures}
-        (building / "pack.json").write_text(json.dumps(index))
-        try:
-            os.replace(building, out)
-        except OSError:
-            # Somebody else packed the same pictures meanwhile: then theirs will do.
-            if not (out / "pack.json").exists():
-                raise
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    packed = open_pack(folder)
+    damaged = []
+    for done, (name, entry) in enumerate(_read_index(folder)[1].items(), 1):
+        if not entry.is_intact(packed.lr, packed.hr, packed.scale):
+            damaged.append(name)
+        on_progress(done, len(packed))
+    return damaged
 
 
-def cached_pack(
+def open_training_set(
     folder: Path,
     *,
     scale: int,
@@ -139,18 +101,37 @@ def cached_pack(
     cache: Path | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PackedSet:
-    """The pack of all pictures under `folder`, made on first use.
+    """The pictures of `folder`: a pack, or what `layouts` finds in it, which is then packed on first use.
 
-    It is found again by the names, sizes and times of the files, so a changed folder is packed anew.
-    `cache` defaults to the user's cache folder.
+    The pack made then goes to `cache` (default: the user's cache folder). It is found again by the names,
+    sizes and times of the files, so a changed folder is packed anew. `min_side` is that of an LR patch.
+
+    Raises:
+        PictureError: no pictures, or some cannot be used; all good ones are packed before that is said.
+        PackError: `folder` is a pack of another scale or version, or damaged.
     """
-    files = find_pictures(folder, recursive=True)
-    stamps = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    key = hashlib.sha256(json.dumps([FORMAT, scale, min_side, stamps]).encode()).hexdigest()[:16]
-    out = (cache or default_cache()) / f"{folder.resolve().name}-x{scale}-{key}"
-    if not (out / "pack.json").exists():
-        write_pack(files, out, scale=scale, min_side=min_side, on_progress=on_progress)
-    return open_pack(out)
+    if is_pack(folder):
+        packed = open_pack(folder)
+        if packed.scale != scale:
+            raise PackError(f"{folder}: a pack for x{packed.scale}, not for x{scale}; pack the pictures anew")
+    else:
+        pairs = training_pairs(folder, scale)
+        home, name = cache or default_cache(), f"{folder.resolve().name}-x{scale}"
+        out = home / f"{name}-{_digest([[pair.name, *stamp(pair)] for pair in pairs])}"
+        if not is_pack(out):
+            # By the folder's path alone: what is packed must be found again after a picture was mended.
+            work = home / f".{name}-{_digest(str(folder.resolve()))}.part"
+            write_pack(folder, pairs, out, scale=scale, min_side=min_side, work=work, on_progress=on_progress)
+        packed = open_pack(out)
+    if small := too_small(dict(zip(packed.names, packed.shapes, strict=True)), scale, min_side):
+        advice = f"see `enlca data check {folder} --scale {scale} --patch {min_side}`"
+        raise UnusablePictures(folder, list(small.values()), len(packed), advice)
+    return packed
+
+
+def is_pack(folder: Path) -> bool:
+    """Whether a pack is there; not whether it is a good one."""
+    return (folder / "pack.json").is_file()
 
 
 def default_cache() -> Path:
@@ -158,12 +139,19 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "enlca"
 
 
-def _large_picture(path: Path, scale: int, min_side: int) -> UInt8[np.ndarray, "H W 3"]:
-    picture: Picture = read_image(path)
-    height, width = picture.pixels.shape[:2]
-    if min(height, width) < min_side * scale:
-        raise PictureError(
-            f"{path}: {width}x{height} is too small, training needs at least {min_side * scale} pixels a side"
-            f" (LR patch {min_side} times scale {scale})"
-        )
-    return mod_crop(picture.rgb, scale)
+def _read_index(folder: Path) -> tuple[int, dict[str, Entry], int]:
+    """Scale, pictures by name, and the size of `lr.bin`."""
+    try:
+        index = json.loads((folder / "pack.json").read_text())
+        if index["format"] != FORMAT:
+            raise PackError(
+                f"{folder}: pack format {index['format']}, this version reads {FORMAT}; delete it"
+            )
+        entries = {record.pop("name"): Entry(**record) for record in index["pictures"]}
+        return index["scale"], entries, index["lr_bytes"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise PackError(f"{folder}: not a pack, or damaged; delete it ({error})") from error
+
+
+def _digest(of: object) -> str:
+    return hashlib.sha256(json.dumps([FORMAT, of]).encode()).hexdigest()[:16]

@@ -1,0 +1,150 @@
+"""Commands about pictures for training and testing: `data check`, `data pack`, `data fetch`."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from enlca.cli import INTERRUPTED
+from enlca.cli.common import progress, report_failures
+from enlca.cli.pictures import check_scale
+from enlca.errors import EnlcaError
+
+if TYPE_CHECKING:
+    from enlca.data.check import Contents
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Pictures, or pairs, or a pack.")],
+    scale: Annotated[
+        int | None, typer.Option(help="Look at this scale only; default: all that small pictures are of.")
+    ] = None,
+    patch: Annotated[
+        int | None, typer.Option(min=1, help="Side of the LR patch that must fit into every picture.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> int:
+    """Read every picture of a folder or pack: what is there, and what training would stumble over."""
+    check_scale(scale)
+    if patch is not None and scale is None:
+        raise typer.BadParameter("--patch counts small pixels: say --scale, too")
+    from enlca.data.check import check_folder
+
+    with progress("reading") as show:
+        found = check_folder(folder, scale=scale, patch=patch, on_progress=partial(show, ""))
+    if as_json:
+        print(json.dumps(found.to_dict()))
+    else:
+        print(f"{folder}")
+        for contents in found.contents:
+            _print(contents)
+        print(f"  {len(found.problems) or 'no'} problem{'s' if len(found.problems) != 1 else ''}")
+    return report_failures(found.problems)
+
+
+def pack(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Large pictures, or pairs.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The pack: a folder that is made.")],
+    scale: Annotated[int, typer.Option(help="2, 3 or 4.")],
+    min_side: Annotated[
+        int, typer.Option(min=1, help="Refuse pictures with fewer small pixels than this a side.")
+    ] = 1,
+) -> None:
+    """Decode and degrade pictures once, for training from memory maps; what is interrupted goes on later."""
+    check_scale(scale)
+    from enlca.data.layouts import training_pairs
+    from enlca.data.pack import PackError, is_pack, open_pack
+    from enlca.data.packing import write_pack
+
+    pairs = training_pairs(folder, scale)
+    was_there = is_pack(out)
+    with _resumable(), progress("packing") as show:
+        count = partial(show, "")
+        write_pack(folder, pairs, out, scale=scale, min_side=min_side, on_progress=count)
+    packed = open_pack(out)
+    if packed.scale != scale or packed.names != [pair.name for pair in pairs]:
+        raise PackError(f"{out}: is a pack of other pictures, or for another scale; name another place")
+    megabytes = (packed.hr.size + packed.lr.size) / 1e6
+    already = "is packed already: " if was_there else ""
+    print(f"{out}: {already}{len(packed)} pictures for x{scale}, {megabytes:.1f} MB")
+
+
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="What to fetch; see --list.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Receives a folder of the set's name.")
+    ] = None,
+    scale: Annotated[
+        int | None, typer.Option(help="Small pictures of this scale only; default: all.")
+    ] = None,
+    url_base: Annotated[str | None, typer.Option(help="A mirror that has the same files.")] = None,
+    sha256: Annotated[
+        list[str] | None, typer.Option(metavar="FILE=HASH", help="What an archive must be; may be repeated.")
+    ] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="Show what can be fetched, and stop.")] = False,
+) -> int:
+    """Download a data set: resumed, verified and unpacked; what is there already is not fetched again."""
+    from enlca.data.sources import SOURCES, find_source, listing
+
+    if list_all:
+        print(listing(), end="")
+        return 0
+    if name is None or folder is None:
+        raise typer.BadParameter(f"say what to fetch ({', '.join(SOURCES)}) and where to")
+    check_scale(scale)
+    source = find_source(name)
+    hashes = dict(_hash(words) for words in sha256 or [])
+    try:
+        from enlca.data.fetch import fetch
+    except ModuleNotFoundError as error:
+        raise EnlcaError(f"fetching needs {error.name}: pip install 'enlca[train]'") from error
+
+    with _resumable(), progress("fetching") as show:
+        lines = fetch(source, folder, scale=scale, url_base=url_base, hashes=hashes, on_progress=show)
+        for line in lines:
+            print(line, flush=True)
+    return 0
+
+
+class _Stopped(EnlcaError):
+    exit_code = INTERRUPTED
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Ctrl-C inside says that nothing is lost by it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _Stopped("interrupted; the same command goes on where this one stopped") from None
+
+
+def _hash(words: str) -> tuple[str, str]:
+    name, equals, digest = words.partition("=")
+    if not (name and equals and len(digest) == 64 and set(digest.lower()) <= set("0123456789abcdef")):
+        raise typer.BadParameter(f"--sha256 must be FILE=HASH with 64 hexadecimal digits; got {words!r}")
+    return name, digest.lower()
+
+
+def _print(contents: "Contents") -> None:
+    for_scale = f" (x{contents.scale})" if contents.scale else ""
+    print(f"  {contents.layout}{for_scale}")
+    print(f"    {contents.pictures} pictures, {contents.megapixels:.1f} megapixels")
+    if contents.smallest and contents.median and contents.largest:
+        sizes = (contents.smallest, contents.median, contents.largest)
+        words = [f"{what} {width}x{height}" for what, (width, height) in zip(WORDS, sizes, strict=True)]
+        print(f"    {', '.join(words)}")
+        print(f"    {', '.join(f'{number} {mode}' for mode, number in contents.modes.items())}")
+
+
+WORDS = ("smallest", "median", "largest")
+
+app = typer.Typer(
+    help="Pictures for training and testing: check, pack, fetch.", no_args_is_help=True, add_completion=False
+)
+for command in (check, pack, fetch):
+    app.command(command.__name__)(command)

@@ -1,0 +1,185 @@
+"""Is a folder of pictures fit for training? Everything that would go wrong later, found by reading it all."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from enlca.data.ahead import read_ahead
+from enlca.data.layouts import Part, find_parts
+from enlca.data.pack import damaged_pictures, is_pack, open_pack
+from enlca.data.packing import PackError, too_small
+from enlca.errors import EnlcaError
+from enlca.image.files import read_image
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Large pictures that belong together.
+
+    Attributes:
+        layout: where they and their small ones are.
+        scale: what they are for; None where that can be any.
+        pictures: how many there are; all other numbers count those that can be read.
+        megapixels: of the large ones together.
+        smallest, median, largest: width and height, by area; None if none can be read.
+        modes: how many there are of each kind.
+    """
+
+    layout: str
+    scale: int | None
+    pictures: int
+    megapixels: float
+    smallest: Size | None
+    median: Size | None
+    largest: Size | None
+    modes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is in a folder, and a line for each thing that is wrong with it."""
+
+    folder: str
+    contents: list[Contents]
+    problems: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One file, read: its size and kind, and a digest of its pixels; or why it cannot be read."""
+
+    height: int = 0
+    width: int = 0
+    mode: str = ""
+    digest: bytes = b""
+    fault: str | None = None
+
+
+def check_folder(
+    folder: Path,
+    *,
+    scale: int | None = None,
+    patch: int | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Findings:
+    """Read every picture of a folder or a pack, and say what is there and what is wrong.
+
+    `scale` looks at one scale only; without it, at each that the folder has small pictures of. `patch` is the
+    side of an LR patch that must fit into every picture.
+
+    Raises:
+        PictureError: there are no pictures.
+        PackError: it is a pack that cannot be opened, or of another scale.
+    """
+    if is_pack(folder):
+        return _check_pack(folder, scale, patch or 1, on_progress)
+    parts = find_parts(folder, scale)
+    files = list(dict.fromkeys(path for part in parts for path in _files(part)))
+    seen: dict[Path, _Seen] = {}
+    on_progress(0, len(files))
+    for done, (path, what) in enumerate(read_ahead(_look, files), 1):
+        seen[path] = what
+        on_progress(done, len(files))
+    problems = [what.fault for what in seen.values() if what.fault]
+    for part in parts:
+        problems += _problems_of(part, part.scale or scale, patch or 1, seen)
+    problems += _duplicates(parts, seen)
+    described = [_describe(folder, part, seen) for part in parts]
+    # The same large pictures may come with small ones of several scales.
+    return Findings(str(folder), described, list(dict.fromkeys(problems)))
+
+
+def _files(part: Part) -> Iterator[Path]:
+    for pair in part.pairs:
+        yield pair.hr
+        if pair.lr:
+            yield pair.lr
+
+
+def _look(path: Path) -> _Seen:
+    try:
+        picture = read_image(path)
+    except EnlcaError as error:
+        return _Seen(fault=str(error))
+    height, width, channels = picture.pixels.shape
+    mode = ("grey" if channels == 1 else "RGB") + (" with transparency" if picture.alpha is not None else "")
+    digest = hashlib.blake2b(f"{height}x{width} ".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(picture.rgb).data)
+    return _Seen(height, width, mode, digest.digest())
+
+
+def _problems_of(part: Part, scale: int | None, patch: int, seen: dict[Path, _Seen]) -> Iterator[str]:
+    """Pairs that do not fit, small pictures of nobody, pictures too small for a patch."""
+    yield from (pair.fault for pair in part.pairs if pair.fault)
+    yield from (f"{path}: a small picture that belongs to no large one" for path in part.orphans)
+    if scale is None:
+        return
+    shapes = {}
+    for pair in part.pairs:
+        hr = seen[pair.hr]
+        if hr.fault:
+            continue
+        shapes[str(pair.hr)] = hr.height // scale, hr.width // scale
+        lr = seen[pair.lr] if pair.lr else None
+        if lr and not lr.fault and (lr.height, lr.width) != shapes[str(pair.hr)]:
+            yield (
+                f"{pair.lr}: {lr.width}x{lr.height} times {scale} is not the size of {pair.hr}"
+                f" ({hr.width}x{hr.height})"
+            )
+    yield from too_small(shapes, scale, patch).values()
+
+
+def _duplicates(parts: Sequence[Part], seen: dict[Path, _Seen]) -> Iterator[str]:
+    """Large pictures with the same pixels: they count twice, or leak from training into validation."""
+    # The folders HR_x2, HR_x3, HR_x4 may well hold the same picture, one for each scale.
+    for scale in dict.fromkeys(part.scale for part in parts):
+        first: dict[bytes, Path] = {}
+        pairs = [pair for part in parts if part.scale in (scale, None) for pair in part.pairs]
+        for path in dict.fromkeys(pair.hr for pair in pairs if not seen[pair.hr].fault):
+            if (other := first.setdefault(seen[path].digest, path)) != path:
+                yield f"{path}: the same picture as {other}"
+
+
+def _describe(folder: Path, part: Part, seen: dict[Path, _Seen]) -> Contents:
+    good = [what for pair in part.pairs if not (what := seen[pair.hr]).fault]
+    large = "this folder" if part.large == folder else part.large.relative_to(folder).as_posix()
+    small = f"in {part.small.relative_to(folder).as_posix()}" if part.small else "are made"
+    sizes = [(what.width, what.height) for what in good]
+    modes = dict(Counter(what.mode for what in good).most_common())
+    layout = f"large pictures in {large}, small ones {small}"
+    return _contents(layout, part.scale, len(part.pairs), sizes, modes)
+
+
+def _contents(
+    layout: str, scale: int | None, pictures: int, sizes: list[Size], modes: dict[str, int]
+) -> Contents:
+    sizes = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    places = (sizes[0], sizes[len(sizes) // 2], sizes[-1]) if sizes else (None, None, None)
+    megapixels = round(sum(width * height for width, height in sizes) / 1e6, 3)
+    return Contents(layout, scale, pictures, megapixels, *places, modes)
+
+
+def _check_pack(
+    folder: Path, scale: int | None, patch: int, on_progress: Callable[[int, int], None]
+) -> Findings:
+    packed = open_pack(folder)
+    if scale not in (None, packed.scale):
+        raise PackError(f"{folder}: a pack for x{packed.scale}, not for x{scale}")
+    shapes = dict(zip(packed.names, packed.shapes, strict=True))
+    problems = [f"{folder}: {line}" for line in too_small(shapes, packed.scale, patch).values()]
+    for name in damaged_pictures(folder, on_progress):
+        problems.append(f"{folder}: {name}: its bytes are not those that were packed; delete the pack")
+    sizes = [(width * packed.scale, height * packed.scale) for height, width in packed.shapes]
+    contents = _contents("pack", packed.scale, len(packed), sizes, {"RGB": len(packed)})
+    return Findings(str(folder), [contents], problems)
