@@ -1,6 +1,8 @@
 """A home with pictures and a configuration, for whole runs of a network as small as it gets."""
 
+import contextlib
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,19 +22,38 @@ run: {dir: run, steps: 40, steps_per_epoch: 8, save_every: 5, log_every: 3, seed
 """
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
-    """The current folder: `pictures`, `Val` (3 of them, of different sizes) and `tiny.yaml`."""
+@pytest.fixture(scope="session")
+def template(tmp_path_factory) -> Path:
+    """What `home` is a copy of, with the run of its configuration, which nothing happened to."""
+    from enlca.training.fit import fit
+    from enlca.training.parse import read_config
+
+    folder = tmp_path_factory.mktemp("template")
     random = np.random.default_rng(1)
-    for folder, sizes in {"pictures": [(61, 67), (47, 53)], "Val": [(29, 31), (31, 37), (41, 23)]}.items():
-        (tmp_path / folder).mkdir()
+    for name, sizes in {"pictures": [(61, 67), (47, 53)], "Val": [(29, 31), (31, 37), (41, 23)]}.items():
+        (folder / name).mkdir()
         for number, (height, width) in enumerate(sizes):
             noise = random.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
             picture = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
-            picture.save(tmp_path / folder / f"{number}.png")
-    (tmp_path / "tiny.yaml").write_text(CONFIG)
+            picture.save(folder / name / f"{number}.png")
+    (folder / "tiny.yaml").write_text(CONFIG)
+    with contextlib.chdir(folder):
+        fit(*read_config(Path("tiny.yaml")))
+    return folder
+
+
+@pytest.fixture
+def home(template, tmp_path, monkeypatch) -> Path:
+    """The current folder: `pictures`, `Val` (3 of them, of different sizes), `tiny.yaml`, and a cache."""
+    shutil.copytree(template, tmp_path, ignore=shutil.ignore_patterns("run"), dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def straight(template, home) -> Path:
+    """The folder `run` in `home`: 40 steps that nothing happened to."""
+    return Path(shutil.copytree(template / "run", home / "run"))
 
 
 @pytest.fixture
