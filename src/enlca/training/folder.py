@@ -105,14 +105,17 @@ class RunFolder:
             "patch": config.data.patch,
             "batch": config.data.batch * self.devices,
             "lr": config.optim.lr,
-            "contrast_weight": config.loss.contrast_weight,
-            "contrast_after_epoch": config.schedule.contrast_after,
-            "n1": config.loss.relevant,
-            "n2": config.loss.start,
-            "margin": config.loss.margin,
-            "hinge": config.loss.hinge,
-            "anchors": config.loss.anchors,
         }
+        if config.loss.contrast_weight and config.network.attention != "none":
+            history |= {
+                "contrast_weight": config.loss.contrast_weight,
+                "contrast_after_epoch": config.schedule.contrast_after,
+                "n1": config.loss.relevant,
+                "n2": config.loss.start,
+                "margin": config.loss.margin,
+                "hinge": config.loss.hinge,
+                "anchors": config.loss.anchors,
+            }
         if config.run.start_from is not None:
             history["started_from"] = config.run.start_from.name
         return history
