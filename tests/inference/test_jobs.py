@@ -1,13 +1,21 @@
+import threading
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from enlca.image.files import read_image
-from enlca.inference.jobs import Job, JobError, plan, run
+from enlca.checkpoint.store import CheckpointError
+from enlca.image.files import Picture, read_image
+from enlca.inference import jobs as jobs_module
+from enlca.inference.jobs import Job, Outcome, plan, run
+from enlca.inference.scratch import Scratch
+from enlca.inference.target import Size, Sizer
 from enlca.inference.upscaler import Upscaler
 
 H, W, S = 7, 5, 4
+X4 = Size(scale=Fraction(S))
 
 
 def noise(*shape):
@@ -30,90 +38,8 @@ def photos(tmp_path):
     return folder
 
 
-def targets(inputs, out, **settings):
-    jobs, failed = plan(inputs, out, scale=S, **settings)
-    assert failed == []
-    return [job.target for job in jobs]
-
-
-def test_without_an_output_each_picture_gets_a_neighbour(photos):
-    assert targets([photos / "a.png"], None) == [photos / "a_x4.png"]
-    assert targets([photos], None) == [photos / "a_x4.png", photos / "b_x4.png"]
-    assert targets([photos / "a.png"], None, suffix=".webp") == [photos / "a_x4.webp"]
-
-
-def test_a_file_as_output_is_taken_as_it_is(photos, tmp_path):
-    assert targets([photos / "a.png"], tmp_path / "new" / "large.JPG") == [tmp_path / "new" / "large.JPG"]
-
-
-@pytest.mark.parametrize("name", ["out", "out.png"])
-def test_a_folder_as_output_receives_everything_whatever_its_name(photos, tmp_path, name):
-    (tmp_path / name).mkdir()
-    assert targets([photos], tmp_path / name) == [tmp_path / name / "a_x4.png", tmp_path / name / "b_x4.png"]
-
-
-def test_a_folder_as_output_need_not_exist(photos, tmp_path):
-    assert targets([photos / "a.png"], tmp_path / "new") == [tmp_path / "new" / "a_x4.png"]
-
-
-def test_an_input_given_twice_is_enlarged_once(photos):
-    assert targets([photos / "a.png", photos], None) == [photos / "a_x4.png", photos / "b_x4.png"]
-
-
-def test_several_inputs_do_not_fit_into_one_file(photos, tmp_path):
-    for inputs in ([photos], [photos / "a.png", photos / "b.jpg"]):
-        with pytest.raises(JobError, match=r"large\.png names one file, but there is more than one input"):
-            plan(inputs, tmp_path / "large.png", scale=S)
-
-
-def test_two_inputs_never_become_one_file(photos, tmp_path):
-    (tmp_path / "more").mkdir()
-    Image.fromarray(noise(H, W)).save(tmp_path / "more" / "a.png")
-    with pytest.raises(
-        JobError, match=r"photos/a\.png and .*more/a\.png would both be written to .*a_x4\.png"
-    ):
-        plan([photos, tmp_path / "more"], tmp_path / "out", scale=S)
-    Image.fromarray(noise(H, W)).save(photos / "b.png")
-    with pytest.raises(JobError, match="would both be written to"):
-        plan([photos], None, scale=S)
-
-
-def test_an_input_is_never_overwritten(photos, tmp_path):
-    (tmp_path / "link").symlink_to(photos)
-    for target in (photos / "a.png", tmp_path / "link" / "a.png"):
-        with pytest.raises(JobError, match="is an input and would be overwritten"):
-            plan([photos / "a.png"], target, scale=S)
-    Image.fromarray(noise(H, W)).save(photos / "a_x4.png")
-    with pytest.raises(JobError, match=r"a_x4\.png is an input"):
-        plan([photos], None, scale=S)
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [("large.gif", r"cannot write \.gif; choose from \.png"), ("notes.txt", r"cannot write \.txt")],
-)
-def test_a_format_that_cannot_be_written_is_refused(photos, name, reason):
-    with pytest.raises(JobError, match=reason):
-        plan([photos / "a.png"], photos / name, scale=S)
-
-
-def test_a_file_is_no_folder(photos, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(JobError, match="is a file, not a folder"):
-        plan([photos / "a.png"], tmp_path / "file", scale=S)
-
-
-def test_a_folder_without_pictures_is_a_failure_that_stops_nothing(photos, tmp_path):
-    (tmp_path / "empty").mkdir()
-    jobs, [failed] = plan([tmp_path / "empty", photos / "a.png"], None, scale=S)
-    assert jobs == [Job(photos / "a.png", photos / "a_x4.png")]
-    assert failed.source == str(tmp_path / "empty")
-    assert failed.error is not None
-    assert "no pictures" in failed.error
-
-
 def test_pictures_are_written_and_reported_in_order(photos, tmp_path, up):
-    jobs, _ = plan([photos], tmp_path / "new" / "out", scale=S)
+    jobs, _ = plan([photos], tmp_path / "new" / "out", size=X4)
     started = []
     outcomes = list(run(jobs, up, on_start=started.append))
     assert started == jobs
@@ -130,7 +56,7 @@ def test_pictures_are_written_and_reported_in_order(photos, tmp_path, up):
 def test_one_picture_that_fails_does_not_stop_the_others(photos, tmp_path, up):
     (photos / "broken.png").write_text("dear diary")
     Image.fromarray(noise(H, W, 4)).save(photos / "clear.png")
-    jobs, _ = plan([photos, photos / "gone.png"], tmp_path / "out", scale=S, suffix=".jpg")
+    jobs, _ = plan([photos, photos / "gone.png"], tmp_path / "out", size=X4, suffix=".jpg")
     outcomes = {outcome.source: outcome.error for outcome in run(jobs, up)}
     failed = {source: error for source, error in outcomes.items() if error}
     assert failed.keys() == {str(photos / name) for name in ("broken.png", "clear.png", "gone.png")}
@@ -170,7 +96,7 @@ def test_a_picture_too_large_for_the_memory_is_named_and_does_not_stop_the_other
         raise error
 
     monkeypatch.setattr(up, "picture", first_fails)
-    first, second = run(plan([photos], tmp_path, scale=S)[0], up)
+    first, second = run(plan([photos], tmp_path, size=X4)[0], up)
     assert first.error == f"{photos / 'a.png'}: too large for the memory of this machine"
     assert second.error is None
 
@@ -183,5 +109,108 @@ def test_mistakes_of_our_own_are_not_hidden(photos, tmp_path, tiny_model, monkey
 
     monkeypatch.setattr(up, "picture", fail)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        list(run(plan([photos], tmp_path, scale=S)[0], up))
+        list(run(plan([photos], tmp_path, size=X4)[0], up))
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_what_exists_is_skipped_and_stays_in_its_place_in_the_list(photos, tmp_path, up):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a_x4.png").write_bytes(b"whole")
+    started = []
+    jobs, _ = plan([photos], tmp_path / "out", size=X4, existing="skip")
+    first, second = run(jobs, up, on_start=started.append)
+    assert first == Outcome(str(jobs[0].source), str(jobs[0].target), skipped=True)
+    assert (second.target, second.skipped, started) == (str(jobs[1].target), False, jobs[1:])
+    assert jobs[0].target.read_bytes() == b"whole"
+
+
+def test_pictures_are_read_ahead_and_written_behind_while_one_is_enlarged(photos, tmp_path, monkeypatch):
+    for name in "cdefg":
+        Image.fromarray(noise(H, W, 3)).save(photos / f"{name}.png")
+    n_read, n_written = threading.Semaphore(0), threading.Semaphore(0)
+    read, write = jobs_module.read_image, Scratch.write
+
+    def counted_read(path, **settings):
+        n_read.release()
+        return read(path, **settings)
+
+    def counted_write(self, *args, **settings):
+        remarks = write(self, *args, **settings)
+        n_written.release()
+        return remarks
+
+    monkeypatch.setattr(jobs_module, "read_image", counted_read)
+    monkeypatch.setattr(Scratch, "write", counted_write)
+    number = 0
+
+    def slowly(picture):
+        nonlocal number
+        number += 1
+        # By now the next ones have been read, and those before this one are written, or this waits for ever.
+        for _ in range(3 if number == 1 else number <= 5):
+            assert n_read.acquire(timeout=60)
+        if number > 1:
+            assert n_written.acquire(timeout=60)
+        return Picture(picture.pixels.repeat(S, axis=0).repeat(S, axis=1))
+
+    outcomes = list(run(plan([photos], tmp_path, size=X4)[0], Sizer(X4, [S], lambda scale: slowly)))
+    assert [outcome.error for outcome in outcomes] == [None] * 7
+
+
+@pytest.mark.parametrize(("suffix", "limit"), [(".webp", 16383), (".jpg", 65535)])
+def test_a_side_too_long_for_the_format_is_known_before_the_work(photos, tmp_path, suffix, limit):
+    def never(scale):
+        raise AssertionError
+
+    size = Size(width=limit + 1, height=9)
+    first, _ = run(plan([photos], tmp_path / "out", size=size, suffix=suffix)[0], Sizer(size, [S], never))
+    assert f"at most {limit} pixels a side, this picture would be {limit + 1}x9" in str(first.error)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["Fotos für Ægir 写真", "a b\nc", "[1] {stem} 100%"])
+def test_names_may_hold_anything(photos, tmp_path, up, name):
+    (photos / "a.png").rename(photos / f"{name}.png")
+    folder = photos.rename(tmp_path / name)
+    (tmp_path / f"{name} out").mkdir()
+    outcomes = list(run(plan([folder], tmp_path / f"{name} out", size=X4)[0], up))
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    assert (tmp_path / f"{name} out" / f"{name}_x4.png").is_file()
+
+
+def test_a_full_disk_is_one_line_for_each_picture_and_nothing_is_lost(photos, tmp_path, up, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a_x4.png").write_bytes(b"before")
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    outcomes = list(run(plan([photos], tmp_path / "out", size=X4)[0], up))
+    assert [outcome.error for outcome in outcomes] == [
+        f"{tmp_path / 'out' / name}: cannot be written: No space left on device"
+        for name in ("a_x4.png", "b_x4.png")
+    ]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_x4.png"]
+    assert (tmp_path / "out" / "a_x4.png").read_bytes() == b"before"
+
+
+def test_a_folder_without_permission_is_known_before_the_work(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    first, _ = run(plan([photos], tmp_path, size=X4)[0], Sizer(X4, [S], lambda scale: lambda picture: None))
+    assert first.error == f"{tmp_path / 'a_x4.png'}: Permission denied"
+
+
+def test_a_missing_network_is_not_the_fault_of_a_picture(photos, tmp_path):
+    def load(scale):
+        raise CheckpointError("damaged.safetensors: does not fit")
+
+    with pytest.raises(CheckpointError, match="damaged"):
+        list(run(plan([photos], tmp_path, size=X4)[0], Sizer(X4, [S], load)))
+
+
+def test_who_stops_listening_leaves_nothing_unfinished(photos, tmp_path, up):
+    outcomes = run(plan([photos], tmp_path / "out", size=X4)[0], up)
+    assert next(outcomes).error is None
+    outcomes.close()
+    assert not list((tmp_path / "out").glob(".*"))

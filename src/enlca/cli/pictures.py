@@ -1,54 +1,109 @@
 """Commands that make pictures: `upscale`, `degrade`."""
 
 import json
+import sys
+from contextlib import closing
+from fractions import Fraction
+from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from enlca.cli.common import progress, report_failures
 
+if TYPE_CHECKING:
+    from enlca.inference.jobs import Outcome
+
 FORMATS = ("png", "jpg", "webp", "tif", "avif")
+LARGEST = 4
 
 
 def upscale(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Pictures, or folders of pictures.")
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Pictures, folders of pictures, or patterns like 'a/*.png'."),
     ],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="A file, or a folder. Default: beside each input.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="A file, a folder, or a name like {stem}_x{scale}{suffix}. Default: beside it.",
+        ),
     ] = None,
     model: Annotated[str, typer.Option(help="A bundled name (see `enlca models`) or a file.")] = "enlcn-tiny",
-    scale: Annotated[int | None, typer.Option(help="2, 3 or 4. Default: the model's own.")] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Up to 4, also 3.5: exactly. Default: the model's own.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Exactly so many pixels wide.")] = None,
+    height: Annotated[int | None, typer.Option(min=1, help="Exactly so many pixels high.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     format: Annotated[
         str, typer.Option(help=f"{', '.join(FORMATS)}; a file named by -o decides itself.")
     ] = "png",
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of jpg, webp and avif.")] = 95,
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Average 8 views; 8 times slower.")] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Folders below folders, too; the tree is kept.")
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Only what is missing: goes on after a stop.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace inputs, too, where outputs have their names.")
+    ] = False,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Refuse pictures whose header promises more than this.")
+    ] = 1 << 30,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> int:
     """Enlarge pictures."""
     if format not in FORMATS:
         raise typer.BadParameter(f"--format must be one of {', '.join(FORMATS)}; got {format!r}")
-    check_scale(scale)
-    from enlca.inference.jobs import plan, run
-    from enlca.inference.upscaler import Upscaler
+    if scale is not None and not 0 < scale <= LARGEST:
+        raise typer.BadParameter(f"--scale must be above 0 and at most {LARGEST}; got {scale:g}")
+    if scale is not None and (width or height):
+        raise typer.BadParameter("--scale and --width or --height contradict each other; give one of them")
+    if skip_existing and overwrite:
+        raise typer.BadParameter("--skip-existing and --overwrite contradict each other; give one of them")
+    from enlca.inference.jobs import Outcome, plan, run
+    from enlca.inference.target import Size, Sizer, network_scales, own_scale
+    from enlca.inference.upscaler import Upscaler, choose_device
 
-    upscaler = Upscaler(model, scale=scale, device=device, ensemble=ensemble)
-    jobs, outcomes = plan(inputs, out, scale=upscaler.scale, suffix=f".{format}")
+    scales = network_scales(model, at_least=scale)
+    choose_device(device)
+    if width or height:
+        size = Size(width=width, height=height)
+    else:
+        # The text of a number is what was meant: 1.1 is 11/10.
+        size = Size(scale=Fraction(str(scale)) if scale else own_scale(scales))
+    sizer = Sizer(size, scales, lambda own: Upscaler(model, scale=own, device=device, ensemble=ensemble))
+    existing = "skip" if skip_existing else "overwrite" if overwrite else "replace"
+    jobs, unusable = plan(inputs, out, size=size, suffix=f".{format}", recursive=recursive, existing=existing)
+    outcomes = [Outcome(failure.source, error=failure.error) for failure in unusable]
+    total, begun = sum(not job.skip for job in jobs), count()
     with progress("enlarging") as show:
-        for done, outcome in enumerate(run(jobs, upscaler, quality=quality)):
-            outcomes.append(outcome)
-            show(Path(outcome.source).name, done + 1, len(jobs))
-    if as_json:
-        print(
-            json.dumps({"model": model, "scale": upscaler.scale, "pictures": [o.to_dict() for o in outcomes]})
+        results = run(
+            jobs,
+            sizer,
+            quality=quality,
+            max_pixels=max_pixels,
+            on_start=lambda job: show(job.source.name, next(begun), total),
         )
+        # Closed here and now: what is unfinished when Ctrl-C comes has to go.
+        with closing(results):
+            outcomes += results
+        if total:
+            show(Path(outcomes[-1].source).name, total, total)
+    if as_json:
+        factor = size.scale and (int(size.scale) if size.scale.denominator == 1 else float(size.scale))
+        body = {"model": model, "scale": factor, "pictures": [outcome.to_dict() for outcome in outcomes]}
+        print(json.dumps(body))
     else:
         for outcome in outcomes:
             if outcome.error is None:
-                print(f"{outcome.source} -> {outcome.target} ({outcome.width}x{outcome.height})")
+                print(_line(outcome))
     return report_failures([outcome.error for outcome in outcomes if outcome.error])
 
 
@@ -67,9 +122,20 @@ def degrade(
 
 
 def check_scale(scale: int | None) -> None:
-    """Refuse a scale that no network here has, before anything heavy is loaded."""
+    """Refuse a scale that pictures are not made for, before anything heavy is loaded."""
     if scale not in (None, 2, 3, 4):
         raise typer.BadParameter(f"--scale must be 2, 3 or 4; got {scale}")
+
+
+def _line(outcome: "Outcome") -> str:
+    """One picture that went well, in words that stdout can print whatever the names hold."""
+    if outcome.skipped:
+        text = f"{outcome.source} -> {outcome.target} exists: skipped"
+    else:
+        text = f"{outcome.source} -> {outcome.target} ({outcome.width}x{outcome.height})"
+    text += f": {outcome.remark}" if outcome.remark else ""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 COMMANDS = (upscale, degrade)

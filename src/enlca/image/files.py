@@ -1,19 +1,18 @@
 """Picture files to arrays and back: whole and unharmed, or one clear line saying why not.
 
-This file knows names, folders and formats; `codecs` turns bytes into arrays. A picture that cannot be held
-without loss (16 bits per channel, for now) is refused, never silently cut. Of an animation or of several
-pages the first picture is read.
+This file knows names, folders and formats; `codecs` turns bytes into arrays. What cannot be held without loss
+is refused or said in `remarks`, never silently cut. `frames` reads and writes all pages of a file.
 """
 
 import os
 import re
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from enlca.image import codecs
-from enlca.image.codecs import Format, Picture, PictureError
+from enlca.image import codecs, netpbm
+from enlca.image.codecs import Format
+from enlca.image.picture import MAX_PIXELS, Picture, PictureError
 
 __all__ = ["SUFFIXES", "WRITABLE", "Picture", "PictureError", "find_pictures", "read_image", "write_image"]
 
@@ -26,45 +25,65 @@ SIGNATURES = {
     "avif": rb"....ftyp.*avi[fs]",
     "bmp": rb"BM",
     "ppm": rb"P[1-6]\s",
+    "gif": rb"GIF8[79]a",
 }
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".ppm", ".pgm")
+# What files of a format may hold several of.
+SEVERAL = {"gif": "frames", "webp": "frames", "avif": "pictures", "tiff": "pages"}
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".ppm", ".pgm", ".gif")
 
 
 _JPEG = Format("JPEG", has_quality=True, holds_alpha=False, longest_side=65535)
-_TIFF = Format("TIFF", options=(("compression", "deflate"), ("predictor", "horizontal")))
+_DEFLATE = (("compression", "deflate"), ("predictor", "horizontal"))
+_TIFF = Format("TIFF", options=_DEFLATE, holds_16_bits=True, holds=("icc", "xmp"))
+_AV1 = (("compression", "av1"),)
 WRITABLE = {
-    ".png": Format("PNG"),
+    ".png": Format("PNG", holds_16_bits=True),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".webp": Format("WebP", has_quality=True, longest_side=16383),
+    ".webp": Format("WebP", has_quality=True, holds_grey=False, longest_side=16383),
     ".tif": _TIFF,
     ".tiff": _TIFF,
-    ".avif": Format("AVIF", options=(("compression", "av1"),), has_quality=True, longest_side=16384),
-    ".bmp": Format("BMP", library="Pillow", holds_alpha=False),
-    ".ppm": Format("PPM", library="Pillow", holds_alpha=False),
+    ".avif": Format("AVIF", options=_AV1, has_quality=True, holds_grey=False, longest_side=16384),
+    ".bmp": Format("BMP", library="Pillow", holds_alpha=False, holds=()),
+    ".ppm": Format("PPM", library="netpbm", holds_alpha=False, holds_16_bits=True, holds=()),
 }
 
 
-def read_image(path: str | os.PathLike[str]) -> Picture:
-    """Read a picture of 8 bits per channel: upright (EXIF), palettes as RGB, 1 bit as grey, CMYK as sRGB.
+def read_image(path: str | os.PathLike[str], *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read a picture: upright (EXIF), palettes as RGB, 1 bit as grey, CMYK as sRGB; the first of several.
+
+    `max_bits` is 8 or 16: what the caller can use. Depths between are stretched to the whole range of 16.
 
     Raises:
-        PictureError: no such file, a folder, empty, not a picture, damaged or cut short, or of a kind that is
-            not handled (more than 8 bits per channel, unusual channels).
+        PictureError: no such file, a folder, empty, not a picture, damaged or cut short, of a kind that is
+            not handled (more bits per channel, unusual channels), or more pixels than `max_pixels` by its
+            header, which is said before anything is decoded.
     """
     path = Path(path)
-    name = _format_of(path)
+    name = format_of(path)
+    limits = {"max_bits": max_bits, "max_pixels": max_pixels}
     try:
-        return codecs.decode_with_pillow(path) if name in ("bmp", "ppm") else codecs.decode_with_vips(path)
+        if name == "ppm":
+            return netpbm.decode(path, **limits)
+        if name == "bmp":
+            return codecs.decode_with_pillow(path, **limits)
+        picture = codecs.decode_with_vips(path, **limits)
+        n_frames = codecs.count_frames(path) if name in SEVERAL else 1
     except OSError as error:
         raise PictureError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if n_frames == 1:
+        return picture
+    return replace(picture, remarks=(*picture.remarks, f"only the first of {n_frames} {SEVERAL[name]}"))
 
 
-def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> None:
+def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> tuple[str, ...]:
     """Write a picture in the format of the suffix; `quality` (1 to 100) counts for JPEG, WebP and AVIF.
 
-    The file appears whole under its name or not at all. PNG, TIFF, BMP and PPM hold the pixels exactly. The
-    profile goes along where the format can hold one (not BMP, PPM) and it fits the channels.
+    The file appears whole under its name or not at all. PNG, TIFF and PPM hold the pixels exactly, BMP those
+    of 8 bits. Profile, EXIF and XMP go along where the format can hold them and the profile fits.
+
+    Returns:
+        Remarks: what the format could not hold and what was done about it, a phrase each.
 
     Raises:
         PictureError: unknown suffix, no such folder, no permission, no space, transparency in a format that
@@ -74,27 +93,35 @@ def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int 
     path = Path(path)
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be from 1 to 100, got {quality}")
-    if path.suffix.lower() not in WRITABLE:
+    form = check_target(path, *picture.size, opaque=picture.opaque)
+    picture, remarks = codecs.fitted(picture, form)
+    replace_file(path, codecs.encode(path, picture, form, quality=quality))
+    return remarks
+
+
+def check_target(
+    path: Path, width: int, height: int, *, opaque: bool, writable: dict[str, Format] = WRITABLE
+) -> Format:
+    """The format of a file to be written, if such a picture can be written there: before any work is done.
+
+    Raises:
+        PictureError: as `write_image`, but for what only the file system knows.
+    """
+    if path.suffix.lower() not in writable:
         what = f"cannot write {path.suffix}" if path.suffix else "needs a suffix that says the format"
-        raise PictureError(f"{path}: {what}; choose from {' '.join(WRITABLE)}")
-    form = WRITABLE[path.suffix.lower()]
+        raise PictureError(f"{path}: {what}; choose from {' '.join(writable)}")
+    form = writable[path.suffix.lower()]
     if path.is_dir():
         raise PictureError(f"{path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise PictureError(f"{path}: the folder {path.parent} does not exist; make it first")
-    height, width = picture.pixels.shape[:2]
     if form.longest_side and max(height, width) > form.longest_side:
         limit = f"{form.name} holds at most {form.longest_side} pixels a side"
         raise PictureError(f"{path}: {limit}, this picture is {width}x{height}; write .png or .tif")
-    alpha = picture.alpha
-    if alpha is not None and not form.holds_alpha:
-        # Alpha that hides nothing can be left out without loss.
-        if alpha.min() < 255:
-            raise PictureError(f"{path}: {form.name} cannot hold transparency; write .png or .webp")
-        alpha = None
-    layers = picture.pixels if alpha is None else np.concatenate([picture.pixels, alpha[:, :, None]], axis=2)
-    encode = codecs.encode_with_vips if form.library == "libvips" else codecs.encode_with_pillow
-    _replace(path, encode(path, layers, picture.icc, form, quality))
+    # Alpha that hides nothing can be left out without loss.
+    if not opaque and not form.holds_alpha:
+        raise PictureError(f"{path}: {form.name} cannot hold transparency; write .png or .webp")
+    return form
 
 
 def find_pictures(folder: str | os.PathLike[str], recursive: bool = False) -> list[Path]:
@@ -121,7 +148,7 @@ def _natural(file: Path) -> tuple[list[list[str | int]], str]:
     return [[int(s) if i % 2 else s for i, s in enumerate(part)] for part in parts], str(file)
 
 
-def _format_of(path: Path) -> str:
+def format_of(path: Path) -> str:
     """The key of SIGNATURES that the file begins with."""
     try:
         with path.open("rb") as file:
@@ -141,7 +168,7 @@ def _format_of(path: Path) -> str:
     raise PictureError(f"{path}: not a picture in a format that is read here; these are: {supported}")
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Put `data` under `path` in one step, by way of a sibling file that is gone whatever happens."""
     sibling = path.with_name(f".enlca-{secrets.token_hex(8)}.part")
     try:

@@ -1,0 +1,133 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enlca.checkpoint import catalog
+from enlca.checkpoint.store import CheckpointError
+from enlca.image.files import Picture
+from enlca.image.resize import imresize
+from enlca.inference.target import Size, Sizer, network_scales, resize
+
+H, W = 13, 29
+SIDES = st.integers(1, 300)
+
+
+def noise(*shape, dtype="uint8"):
+    return np.random.default_rng(sum(shape)).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+def test_the_size_is_exact():
+    assert Size(scale=Fraction("3.5")).of(W, H) == (round(3.5 * W), round(3.5 * H))
+    assert Size(width=100).of(W, H) == (100, round(100 * H / W))
+    assert Size(height=100).of(W, H) == (round(100 * W / H), 100)
+    assert Size(width=3, height=1000).of(W, H) == (3, 1000)
+    assert Size(width=2).of(1000, 1) == (2, 1)
+
+
+@pytest.mark.parametrize("sides", [{}, {"width": 0}, {"height": -1}, {"scale": Fraction(2), "width": 3}])
+def test_what_is_no_size_is_refused(sides):
+    with pytest.raises(ValueError, match="size"):
+        Size(**sides)
+
+
+class Repeats:
+    """Stands for networks: repeats pixels, and remembers which scales were loaded and used."""
+
+    def __init__(self):
+        self.loaded, self.used = [], []
+
+    def __call__(self, scale):
+        self.loaded.append(scale)
+
+        def enlarge(picture):
+            self.used.append(scale)
+            large = picture.pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+            alpha = picture.alpha
+            return Picture(large, None if alpha is None else alpha.repeat(scale, 0).repeat(scale, 1))
+
+        return enlarge
+
+
+@pytest.mark.parametrize(
+    ("size", "scale"),
+    [
+        (Size(width=2 * W), 2),
+        (Size(width=2 * W + 1), 3),
+        (Size(height=3 * H), 3),
+        (Size(width=W, height=3 * H + 1), 4),
+        (Size(scale=Fraction("3.5")), 4),
+        (Size(scale=Fraction(11, 10)), 2),
+    ],
+)
+def test_the_smallest_network_that_reaches_the_size_is_taken(size, scale):
+    networks = Repeats()
+    sizer = Sizer(size, [4, 2, 3], networks)
+    for _ in range(2):
+        made = sizer(Picture(noise(H, W, 3)))
+        assert made.pixels.shape == (*size.of(W, H)[::-1], 3)
+    assert (networks.loaded, networks.used) == ([scale], [scale, scale])
+    assert sizer.way(Picture(noise(H, W, 3))).remark is None
+
+
+def test_beyond_the_largest_network_a_resize_goes_on_and_says_so():
+    networks = Repeats()
+    picture = Picture(noise(H, W, 1), noise(H, W))
+    sizer = Sizer(Size(width=9 * W), [2, 3], networks)
+    made = sizer(picture)
+    assert networks.used == [3]
+    assert made.pixels.shape == (9 * H, 9 * W, 1)
+    assert made.alpha is not None
+    assert made.alpha.shape == (9 * H, 9 * W)
+    assert "beyond x3" in str(sizer.way(picture).remark)
+
+
+def test_a_smaller_picture_needs_no_network():
+    networks = Repeats()
+    sizer = Sizer(Size(width=11), [2], networks)
+    picture = Picture(noise(H, W, 3))
+    assert sizer(picture).pixels.shape == (5, 11, 3)
+    assert networks.loaded == []
+    assert "without a network" in str(sizer.way(picture).remark)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SIDES, SIDES, SIDES, SIDES, st.sampled_from(["uint8", "uint16"]))
+def test_a_resize_has_the_exact_size_and_keeps_what_is_constant(height, width, high, wide, dtype):
+    largest = np.iinfo(dtype).max
+    made = resize(np.full((height, width, 1), largest, dtype=dtype), width=wide, height=high)
+    assert made.dtype == dtype
+    np.testing.assert_array_equal(made, np.full((high, wide, 1), largest))
+
+
+def test_a_resize_to_the_same_size_changes_nothing():
+    pixels = noise(H, W, 3, dtype="uint16")
+    np.testing.assert_array_equal(resize(pixels, width=W, height=H), pixels)
+
+
+@pytest.mark.parametrize("scale", [Fraction(1, 4), Fraction(7, 8), Fraction(3)])
+def test_a_resize_is_matlabs_up_to_its_rounding_in_between(scale):
+    # Without values so extreme that MATLAB clips them in between, too.
+    pixels = noise(160, 88, 3) // 2 + 64
+    theirs = imresize(pixels, scale)
+    ours = resize(pixels, width=int(88 * scale), height=int(160 * scale))
+    assert np.abs(ours.astype(int) - theirs).max() <= 2
+    assert np.abs(ours.astype(int) - theirs).mean() < 0.5
+
+
+def test_a_resize_of_16_bits_is_that_of_8_bits_with_finer_steps():
+    pixels = noise(61, 53, 3)
+    fine = resize(pixels.astype(np.uint16) * 257, width=37, height=83) / 257
+    assert np.abs(fine - resize(pixels, width=37, height=83)).max() <= 0.502
+
+
+def test_a_name_has_the_scales_of_its_weights_and_a_file_its_own(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(catalog, "WEIGHTS", tmp_path)
+    for name in ("some_x4", "some_x2", "other_x3"):
+        (tmp_path / f"{name}.safetensors").touch()
+    assert network_scales("some") == [2, 4]
+    assert network_scales(tiny_model, at_least=4.0) == [4]
+    with pytest.raises(CheckpointError, match=r"other: enlarges up to x3, not x3\.5"):
+        network_scales("other", at_least=3.5)
