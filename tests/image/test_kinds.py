@@ -136,7 +136,7 @@ def test_damaged_exif_is_left_out_or_patched_but_never_a_crash(cut, at, value):
     damaged = bytearray(exif_of("<"))
     damaged[at] = value
     new = updated_exif(bytes(damaged[:cut]), width=5, height=7)
-    assert new is None or len(new) == cut
+    assert new is None or len(new) == len(damaged[:cut])
 
 
 def test_the_orientation_in_xmp_is_reset_too():
