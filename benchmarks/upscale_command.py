@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import publish
-from enlca.image.codecs import Picture
+from enlca.image.picture import Picture
 from enlca.image.files import read_image, write_image
 
 FORM = argparse.RawDescriptionHelpFormatter

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from enlca import Upscaler
-from enlca.image.codecs import Picture
+from enlca.image.picture import Picture
 from enlca.image.files import read_image, write_image
 from enlca.image.resize import imresize
 

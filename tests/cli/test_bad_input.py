@@ -81,7 +81,7 @@ USAGE = {
     "device": ("upscale good.png --model {tiny} --device gpu", "unknown device 'gpu'; choose from auto, cpu"),
     "format": ("upscale good.png --model {tiny} --format gif", "one of png, jpg, webp, tif, avif; got 'gif'"),
     "quality": ("upscale good.png --model {tiny} --quality 0", "--quality"),
-    "output": ("upscale good.png --model {tiny} -o out.gif", "cannot write .gif; choose from .png"),
+    "output": ("upscale good.png --model {tiny} -o out.xcf", "cannot write .xcf; choose from .png"),
     "one output for two": ("upscale good.png cut.jpg --model {tiny} -o x.png", "more than one input"),
     "output is input": (
         "upscale good.png --model {tiny} -o good.png",

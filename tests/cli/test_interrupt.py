@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from enlca.cli.interrupt import interruptible
-from enlca.image import codecs, files
+from enlca.image import decoding, encoding, files
 from enlca.image.files import read_image
 from enlca.inference.upscaler import Upscaler
 from enlca.network.sr import SRNetwork
@@ -40,9 +40,9 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("place", "function"),
     [
-        (codecs, "decode_with_vips"),
+        (decoding, "rows_with_vips"),
         (SRNetwork, "forward"),
-        (codecs, "encode_with_vips"),
+        (encoding, "encode"),
         (files.os, "fsync"),
         (files.os, "replace"),
     ],
@@ -57,12 +57,12 @@ def test_an_interrupted_picture_leaves_nothing(folder, tiny_model, command, monk
 
 
 def test_what_was_done_before_stays(folder, tiny_model, command, monkeypatch):
-    picture = Upscaler.picture
+    rows = Upscaler.rows
 
-    def second_is_interrupted(self, given):
-        return picture(self, given) if given.pixels.shape[0] == 7 else interrupt()
+    def second_is_interrupted(self, given, **settings):
+        return rows(self, given, **settings) if given.height == 7 else interrupt()
 
-    monkeypatch.setattr(Upscaler, "picture", second_is_interrupted)
+    monkeypatch.setattr(Upscaler, "rows", second_is_interrupted)
     done = command("upscale", folder, "--model", tiny_model, "-o", folder / "out")
     assert (done.code, done.err) == (130, LINE)
     assert [path.name for path in (folder / "out").iterdir()] == ["1_x4.png"]
@@ -97,14 +97,14 @@ class InterruptsWhileLogging(logging.Handler):
 
 
 def test_ctrl_c_while_libvips_is_at_work(folder, tiny_model, command, ctrl_c_works, monkeypatch):
-    picture = Upscaler.picture
+    rows = Upscaler.rows
 
-    def slowly(self, given):
+    def slowly(self, given, **settings):
         # So small a picture could be done before Ctrl-C is raised again; a sleep is cut short by it.
         time.sleep(5)
-        return picture(self, given)
+        return rows(self, given, **settings)
 
-    monkeypatch.setattr(Upscaler, "picture", slowly)
+    monkeypatch.setattr(Upscaler, "rows", slowly)
     logger, handler = logging.getLogger("pyvips"), InterruptsWhileLogging()
     level = logger.level
     logger.addHandler(handler)

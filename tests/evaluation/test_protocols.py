@@ -14,8 +14,8 @@ from enlca import Upscaler
 from enlca.evaluation.evaluate import EvaluationError, evaluate, method_called
 from enlca.image.resize import imresize
 from enlca.inference.chop import chopped
+from enlca.inference.enlarge import enlarge
 from enlca.inference.ensemble import self_ensemble
-from enlca.inference.upscaler import enlarge
 from enlca.metrics import psnr
 
 S = 4

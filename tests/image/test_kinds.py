@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from enlca.image.exif import updated_exif, upright_xmp
-from enlca.image.files import Picture, PictureError, read_image, write_image
-from enlca.image.frames import Frames, read_for, read_frames, write_frames
+from enlca.image.files import (
+    Picture,
+    PictureError,
+    check_target,
+    open_image,
+    read_image,
+    write_image,
+    write_rows,
+)
 from enlca.image.picture import to_8_bits
+from enlca.image.rows import rows_of
 
 H, W = 13, 17
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -134,7 +142,7 @@ def test_exif_says_upright_and_the_new_size_and_nothing_else_moves(order, prefix
 @given(cut=st.integers(0, 100), at=st.integers(0, 99), value=st.integers(0, 255))
 def test_damaged_exif_is_left_out_or_patched_but_never_a_crash(cut, at, value):
     damaged = bytearray(exif_of("<"))
-    damaged[at] = value
+    damaged[at % len(damaged)] = value
     new = updated_exif(bytes(damaged[:cut]), width=5, height=7)
     assert new is None or len(new) == len(damaged[:cut])
 
@@ -194,52 +202,47 @@ def frames_of(n_frames, *, dtype=np.uint8, channels=3):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_all_pages_of_a_tiff_come_back(tmp_path, dtype):
     pages = frames_of(3, dtype=dtype)
-    write_frames(tmp_path / "x.tif", Frames(pages))
-    again = read_frames(tmp_path / "x.tif", max_bits=16)
-    for page, other in zip(pages, again.pictures, strict=True):
+    write_rows(tmp_path / "x.tif", rows_of(*pages))
+    again = open_image(tmp_path / "x.tif", max_bits=16, frames="all").pictures()
+    for page, other in zip(pages, again, strict=True):
         np.testing.assert_array_equal(page.pixels, other.pixels)
     with pytest.raises(PictureError, match=f"more than {H * W} pixels|more than 0 pixels"):
-        read_frames(tmp_path / "x.tif", max_bits=16, max_pixels=H * W)
+        open_image(tmp_path / "x.tif", max_bits=16, frames="all", max_pixels=H * W)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_an_animation_keeps_its_frames_delays_and_loop(tmp_path, suffix):
-    frames = Frames(frames_of(3), delays=(40, 80, 120), loop=2)
-    frames.save(tmp_path / f"x{suffix}")
-    again = read_frames(tmp_path / f"x{suffix}")
-    assert (again.delays, again.loop) == (frames.delays, frames.loop)
-    for frame, other in zip(frames.pictures, again.pictures, strict=True):
+    frames = frames_of(3)
+    write_rows(tmp_path / f"x{suffix}", rows_of(*frames, delays=(40, 80, 120), loop=2))
+    again = open_image(tmp_path / f"x{suffix}", frames="all")
+    assert (again.delays, again.loop) == ((40, 80, 120), 2)
+    for frame, other in zip(frames, again.pictures(), strict=True):
         assert np.abs(frame.pixels.astype(int) - other.rgb).mean() < 6
     [remark] = read_image(tmp_path / f"x{suffix}").remarks
     assert remark == "only the first of 3 frames"
 
 
-def test_what_is_read_depends_on_what_is_written_and_is_refused_before_the_work(tmp_path):
-    Frames(frames_of(2)).save(tmp_path / "x.tif")
-    Frames(frames_of(2), delays=(40, 40)).save(tmp_path / "x.gif")
-    tif, gif, out = tmp_path / "x.tif", tmp_path / "x.gif", tmp_path / "out.tif"
-    assert isinstance(read_for(tif, out, scale=4), Frames)
-    assert isinstance(read_for(gif, out, scale=4), Picture)
-    assert isinstance(read_for(tif, tmp_path / "out.png", scale=4), Picture)
-    assert isinstance(read_for(tif, out, scale=4, frames="first"), Picture)
-    assert isinstance(read_for(gif, tmp_path / "out.webp", scale=4, frames="all"), Frames)
-    with pytest.raises(PictureError, match=r"cannot write \.png; choose from \.webp"):
-        read_for(gif, tmp_path / "out.png", scale=4, frames="all")
-    write_image(tmp_path / "wide.png", Picture(np.zeros((1, 5000, 3), np.uint8)))
+def test_what_a_file_cannot_hold_is_refused_before_the_work(tmp_path):
+    two = {"opaque": True, "pages": 2}
+    assert check_target(tmp_path / "x.tif", W, H, **two).name == "TIFF"
+    with pytest.raises(PictureError, match=r"PNG holds one picture, not 2; choose from \.webp \.tif"):
+        check_target(tmp_path / "x.png", W, H, **two)
     with pytest.raises(PictureError, match=r"WebP holds at most 16383 .* 20000x4"):
-        read_for(tmp_path / "wide.png", tmp_path / "out.webp", scale=4)
-    write_image(tmp_path / "clear.png", Picture(noise(H, W, 3), noise(H, W)))
+        check_target(tmp_path / "x.webp", 20_000, 4, opaque=True)
     with pytest.raises(PictureError, match="cannot hold transparency"):
-        read_for(tmp_path / "clear.png", tmp_path / "out.jpg", scale=4)
-    with pytest.raises(ValueError, match="frames must be one of auto, first, all"):
-        read_for(gif, out, scale=4, frames="some")
+        check_target(tmp_path / "x.jpg", W, H, opaque=False)
+    with pytest.raises(ValueError, match="frames must be one of first, all"):
+        open_image(tmp_path / "x.tif", frames="some")
 
 
 def test_pages_of_different_sizes_are_refused_in_one_file(tmp_path):
     pages = (Picture(noise(H, W, 3)), Picture(noise(H, H, 3)))
+    with pytest.raises(ValueError, match="one size and kind"):
+        rows_of(*pages)
+    images = [Image.fromarray(page.pixels) for page in pages]
+    images[0].save(tmp_path / "x.tif", save_all=True, append_images=images[1:])
     with pytest.raises(PictureError, match="differ in size"):
-        write_frames(tmp_path / "x.tif", Frames(pages))
-    assert list(tmp_path.iterdir()) == []
+        open_image(tmp_path / "x.tif", frames="all")
 
 
 @pytest.fixture(scope="module")
@@ -261,10 +264,10 @@ def fuzz(folder, originals, name, changes, cut):
         data[at % len(data)] = value
     file = folder / "x.bin"
     file.write_bytes(data[: max(0, len(data) - cut)])
-    for read in (read_image, read_frames):
+    for frames in ("first", "all"):
         line = ""
         try:
-            read(file, max_bits=16, max_pixels=1 << 20)
+            open_image(file, max_bits=16, max_pixels=1 << 20, frames=frames).pictures()
         except PictureError as error:
             line = str(error)
         assert not line or str(file) in line

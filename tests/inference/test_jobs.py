@@ -8,6 +8,7 @@ from PIL import Image
 
 from enlca.checkpoint.store import CheckpointError
 from enlca.image.files import Picture, read_image
+from enlca.image.rows import rows_of
 from enlca.inference import jobs as jobs_module
 from enlca.inference.jobs import Job, Outcome, plan, run
 from enlca.inference.scratch import Scratch
@@ -89,13 +90,16 @@ def test_a_picture_too_large_for_the_memory_is_named_and_does_not_stop_the_other
     photos, tmp_path, tiny_model, monkeypatch, error
 ):
     up = Upscaler(tiny_model, device="cpu")
-    picture = up.picture
+    rows = up.rows
 
-    def first_fails(given):
-        monkeypatch.setattr(up, "picture", picture)
-        raise error
+    errors = [error]
 
-    monkeypatch.setattr(up, "picture", first_fails)
+    def first_fails(given, **settings):
+        if errors:
+            raise errors.pop()
+        return rows(given, **settings)
+
+    monkeypatch.setattr(up, "rows", first_fails)
     first, second = run(plan([photos], tmp_path, size=X4)[0], up)
     assert first.error == f"{photos / 'a.png'}: too large for the memory of this machine"
     assert second.error is None
@@ -104,10 +108,10 @@ def test_a_picture_too_large_for_the_memory_is_named_and_does_not_stop_the_other
 def test_mistakes_of_our_own_are_not_hidden(photos, tmp_path, tiny_model, monkeypatch):
     up = Upscaler(tiny_model, device="cpu")
 
-    def fail(given):
+    def fail(given, **settings):
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(up, "picture", fail)
+    monkeypatch.setattr(up, "rows", fail)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         list(run(plan([photos], tmp_path, size=X4)[0], up))
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
@@ -128,7 +132,7 @@ def test_pictures_are_read_ahead_and_written_behind_while_one_is_enlarged(photos
     for name in "cdefg":
         Image.fromarray(noise(H, W, 3)).save(photos / f"{name}.png")
     n_read, n_written = threading.Semaphore(0), threading.Semaphore(0)
-    read, write = jobs_module.read_image, Scratch.write
+    read, write = jobs_module.open_image, Scratch.write
 
     def counted_read(path, **settings):
         n_read.release()
@@ -139,11 +143,11 @@ def test_pictures_are_read_ahead_and_written_behind_while_one_is_enlarged(photos
         n_written.release()
         return remarks
 
-    monkeypatch.setattr(jobs_module, "read_image", counted_read)
+    monkeypatch.setattr(jobs_module, "open_image", counted_read)
     monkeypatch.setattr(Scratch, "write", counted_write)
     number = 0
 
-    def slowly(picture):
+    def slowly(rows, **settings):
         nonlocal number
         number += 1
         # By now the next ones have been read, and those before this one are written, or this waits for ever.
@@ -151,7 +155,7 @@ def test_pictures_are_read_ahead_and_written_behind_while_one_is_enlarged(photos
             assert n_read.acquire(timeout=60)
         if number > 1:
             assert n_written.acquire(timeout=60)
-        return Picture(picture.pixels.repeat(S, axis=0).repeat(S, axis=1))
+        return rows_of(Picture(rows.collected().pixels.repeat(S, axis=0).repeat(S, axis=1)))
 
     outcomes = list(run(plan([photos], tmp_path, size=X4)[0], Sizer(X4, [S], lambda scale: slowly)))
     assert [outcome.error for outcome in outcomes] == [None] * 7
@@ -197,7 +201,7 @@ def test_a_full_disk_is_one_line_for_each_picture_and_nothing_is_lost(photos, tm
 
 def test_a_folder_without_permission_is_known_before_the_work(photos, tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    first, _ = run(plan([photos], tmp_path, size=X4)[0], Sizer(X4, [S], lambda scale: lambda picture: None))
+    first, _ = run(plan([photos], tmp_path, size=X4)[0], Sizer(X4, [S], lambda scale: lambda rows, **_: rows))
     assert first.error == f"{tmp_path / 'a_x4.png'}: Permission denied"
 
 

@@ -96,7 +96,7 @@ def test_an_input_is_never_overwritten(photos, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("large.gif", r"cannot write \.gif; choose from \.png"), ("notes.txt", r"cannot write \.txt")],
+    [("large.xcf", r"cannot write \.xcf; choose from \.png"), ("notes.txt", r"cannot write \.txt")],
 )
 def test_a_format_that_cannot_be_written_is_refused(photos, name, reason):
     with pytest.raises(JobError, match=reason):
@@ -166,7 +166,7 @@ def test_a_pattern_keeps_the_tree_or_names_the_folder_itself(tree, tmp_path):
     ("pattern", "reason"),
     [
         ("{stem}", "has no suffix; end it in {suffix}"),
-        ("{stem}.gif", "cannot write .gif"),
+        ("{stem}.xcf", "cannot write .xcf"),
         ("{x}.png", "unknown"),
     ],
 )

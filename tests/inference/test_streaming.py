@@ -2,8 +2,6 @@
 
 import errno
 import os
-import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,10 +12,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from enlca.inference.bilinear import enlarge_rows, tap_weights
+from enlca.inference.enlarge import to_uint8
 from enlca.inference.stages import halo_of
 from enlca.inference.store import StoreError
 from enlca.inference.streaming import StreamingError, enlarge_streaming, enlarge_tiled
-from enlca.inference.upscaler import to_uint8
 from enlca.network.sr import SRConfig, SRNetwork
 
 FLOAT32 = {"rtol": 0, "atol": 1e-5}
@@ -229,38 +227,3 @@ def test_ordinary_tiles_are_exact_where_the_overlap_holds_all_that_a_network_see
         assert float((tiled(narrow, overlap) - whole(narrow, pixels)).abs().max()) > 1e-4
     with pytest.raises(ValueError, match="overlap at least 0, got 16 and -1"):
         enlarge_tiled(net, pixels, scale=2, tile=16, overlap=-1)
-
-
-MEASURE = """
-import re, sys
-import numpy as np, torch
-from enlca.inference.streaming import enlarge_streaming, working_set
-from enlca.network.zoo import enlcn_light
-
-def status(key):
-    return 1024 * int(re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
-
-torch.set_num_threads(1)
-network = enlcn_light(2, n_blocks=2, blocks_per_stage=1).eval()
-for height, width, tile, limit in ((60, 90, 32, None), (80, 100, 48, 0)):
-    picture = np.zeros((height, width, 3), np.uint8)
-    list(enlarge_streaming(network, picture[:8, :8], tile=8))
-    open("/proc/self/clear_refs", "w").write("5")
-    before = status("VmRSS")
-    for rows in enlarge_streaming(network, picture, tile=tile, store_limit=limit):
-        pass
-    estimate = working_set(network.config, height, width, tile=tile, store_limit=limit)
-    print((status("VmHWM") - before) / estimate)
-"""
-
-
-# Slow: beside other tests a kernel compiled late is a fifth of so small a working set; alone it is not.
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_process_takes_no_more_memory_than_the_working_set_and_not_much_less():
-    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    shares = [float(share) for share in re.findall(r"[\d.]+", done.stdout)]
-    # A tenth of slack: what the interpreter itself allocates is not in the estimate.
-    assert len(shares) == 2
-    assert all(0.2 < share < 1.1 for share in shares), shares

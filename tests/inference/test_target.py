@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,10 +10,16 @@ from enlca.checkpoint import catalog
 from enlca.checkpoint.store import CheckpointError
 from enlca.image.files import Picture
 from enlca.image.resize import imresize
-from enlca.inference.target import Size, Sizer, network_scales, resize
+from enlca.image.rows import rows_of
+from enlca.inference.resizing import resized
+from enlca.inference.target import Size, Sizer, network_scales
 
 H, W = 13, 29
 SIDES = st.integers(1, 300)
+
+
+def resize(pixels, *, width, height):
+    return resized(rows_of(Picture(pixels)), width=width, height=height).collected().pixels
 
 
 def noise(*shape, dtype="uint8"):
@@ -42,11 +49,12 @@ class Repeats:
     def __call__(self, scale):
         self.loaded.append(scale)
 
-        def enlarge(picture):
+        def enlarge(rows, **settings):
             self.used.append(scale)
+            picture = rows.collected()
             large = picture.pixels.repeat(scale, axis=0).repeat(scale, axis=1)
             alpha = picture.alpha
-            return Picture(large, None if alpha is None else alpha.repeat(scale, 0).repeat(scale, 1))
+            return rows_of(Picture(large, None if alpha is None else alpha.repeat(scale, 0).repeat(scale, 1)))
 
         return enlarge
 
@@ -66,31 +74,31 @@ def test_the_smallest_network_that_reaches_the_size_is_taken(size, scale):
     networks = Repeats()
     sizer = Sizer(size, [4, 2, 3], networks)
     for _ in range(2):
-        made = sizer(Picture(noise(H, W, 3)))
+        made = sizer(rows_of(Picture(noise(H, W, 3)))).collected()
         assert made.pixels.shape == (*size.of(W, H)[::-1], 3)
     assert (networks.loaded, networks.used) == ([scale], [scale, scale])
-    assert sizer.way(Picture(noise(H, W, 3))).remark is None
+    assert sizer.way(W, H).remark is None
 
 
 def test_beyond_the_largest_network_a_resize_goes_on_and_says_so():
     networks = Repeats()
     picture = Picture(noise(H, W, 1), noise(H, W))
     sizer = Sizer(Size(width=9 * W), [2, 3], networks)
-    made = sizer(picture)
+    made = sizer(rows_of(picture)).collected()
     assert networks.used == [3]
     assert made.pixels.shape == (9 * H, 9 * W, 1)
     assert made.alpha is not None
     assert made.alpha.shape == (9 * H, 9 * W)
-    assert "beyond x3" in str(sizer.way(picture).remark)
+    assert "beyond x3" in str(sizer.way(W, H).remark)
 
 
 def test_a_smaller_picture_needs_no_network():
     networks = Repeats()
     sizer = Sizer(Size(width=11), [2], networks)
     picture = Picture(noise(H, W, 3))
-    assert sizer(picture).pixels.shape == (5, 11, 3)
+    assert sizer(rows_of(picture)).collected().pixels.shape == (5, 11, 3)
     assert networks.loaded == []
-    assert "without a network" in str(sizer.way(picture).remark)
+    assert "without a network" in str(sizer.way(W, H).remark)
 
 
 @settings(max_examples=30, deadline=None)
@@ -121,6 +129,29 @@ def test_a_resize_of_16_bits_is_that_of_8_bits_with_finer_steps():
     pixels = noise(61, 53, 3)
     fine = resize(pixels.astype(np.uint16) * 257, width=37, height=83) / 257
     assert np.abs(fine - resize(pixels, width=37, height=83)).max() <= 0.502
+
+
+def test_pages_are_resized_one_by_one_whatever_bands_they_come_in():
+    pages = [noise(61, 53, 3), 255 - noise(61, 53, 3)]
+    bands = (band for pixels in [np.concatenate(pages)] for band in np.split(pixels, [7, 60, 63, 100]))
+    rows = replace(rows_of(*map(Picture, pages)), bands=bands)
+    for made, page in zip(resized(rows, width=37, height=29).pictures(), pages, strict=True):
+        np.testing.assert_array_equal(made.pixels, resize(page, width=37, height=29))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_resize_sees_no_colour_under_full_transparency_and_none_bleeds_in(dtype):
+    peak = np.iinfo(dtype).max
+    alpha = np.zeros((H, W), dtype)
+    alpha[3:9, 5:20] = peak
+    colours = np.where(alpha[..., None] > 0, peak // 2, peak).astype(dtype)
+    made = resized(rows_of(Picture(colours, alpha)), width=41, height=17).collected()
+    assert made.alpha is not None
+    assert 0 < np.count_nonzero(made.alpha) < made.alpha.size
+    # Where little alpha is left its rounding counts.
+    seen = made.alpha > peak // 8
+    assert np.abs(made.pixels[seen].astype(int) - peak // 2).max() <= 1
+    assert made.pixels[made.alpha == 0].max() == 0
 
 
 def test_a_name_has_the_scales_of_its_weights_and_a_file_its_own(tiny_model, tmp_path, monkeypatch):

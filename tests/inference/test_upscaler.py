@@ -4,8 +4,10 @@ import torch
 from PIL import Image, ImageCms
 
 from enlca.image.files import Picture, PictureError, read_image, write_image
-from enlca.image.frames import Frames
-from enlca.inference.upscaler import DeviceError, Upscaler, choose_device, enlarge, to_uint8
+from enlca.image.rows import rows_of
+from enlca.inference.devices import DeviceError, choose_device
+from enlca.inference.enlarge import enlarge, to_uint8
+from enlca.inference.upscaler import Upscaler
 
 H, W, S = 11, 13, 4
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -160,8 +162,10 @@ def test_more_than_256_levels_go_in_and_come_out(up, tmp_path):
 def test_grey_stays_grey_and_is_the_mean_of_its_three_equal_channels(up, tmp_path):
     grey = noise(H, W, 1)
     made = up(Picture(grey)).pixels
-    mean = enlarge(up.network, grey.repeat(3, axis=2)).mean(axis=2, keepdims=True)
-    np.testing.assert_array_equal(made, np.rint(mean))
+    lr = torch.from_numpy(grey.repeat(3, axis=2)).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        mean = up.network(lr)[0].clamp(0, 1).mean(dim=0).numpy()
+    np.testing.assert_array_equal(made[..., 0], np.rint(255 * mean))
     np.testing.assert_array_equal(up(grey[..., 0]), made[..., 0])
 
 
@@ -223,9 +227,9 @@ def test_alpha_takes_two_runs_and_grey_alpha_stays_grey(up, runs):
 
 def test_frames_are_enlarged_one_by_one(up):
     pictures = (Picture(noise(H, W, 3)), Picture(noise(H, W, 3)[::-1].copy()))
-    made = up(Frames(pictures, delays=(40, 80), loop=3))
-    assert (made.delays, made.loop) == ((40, 80), 3)
-    for picture, large in zip(pictures, made.pictures, strict=True):
+    made = up.rows(rows_of(*pictures, delays=(40, 80), loop=3))
+    assert (made.pages, made.delays, made.loop) == (2, (40, 80), 3)
+    for picture, large in zip(pictures, made.pictures(), strict=True):
         np.testing.assert_array_equal(large.pixels, up(picture).pixels)
 
 

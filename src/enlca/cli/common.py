@@ -8,9 +8,9 @@ from typing import Protocol
 
 
 class OnProgress(Protocol):
-    """Called with what is being done, how much is done and how much there is."""
+    """Called with what is being done, how much is done (parts count, too) and how much there is."""
 
-    def __call__(self, name: str, done: int, total: int) -> None: ...  # noqa: D102
+    def __call__(self, name: str, done: int | float, total: int) -> None: ...  # noqa: D102
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def progress(title: str) -> Iterator[OnProgress]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
 
-        def show(name: str, done: int, total: int) -> None:
+        def show(name: str, done: int | float, total: int) -> None:
             bar.update(task, description=f"{title} {name}".strip(), completed=done, total=total)
 
         yield show

@@ -4,7 +4,6 @@ import json
 import sys
 from contextlib import closing
 from fractions import Fraction
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,10 +12,15 @@ import typer
 from enlca.cli.common import progress, report_failures
 
 if TYPE_CHECKING:
-    from enlca.inference.jobs import Outcome
+    from enlca.cli.common import OnProgress
+    from enlca.inference.jobs import Job, Outcome
 
 FORMATS = ("png", "jpg", "webp", "tif", "avif")
 LARGEST = 4
+# Written here too, so that a wrong word is told before anything heavy is loaded; a test compares them.
+MODES = ("auto", "whole", "stream", "tiled")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+FRAMES = ("auto", "first", "all")
 
 
 def upscale(
@@ -39,11 +43,27 @@ def upscale(
     width: Annotated[int | None, typer.Option(min=1, help="Exactly so many pixels wide.")] = None,
     height: Annotated[int | None, typer.Option(min=1, help="Exactly so many pixels high.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, bf16 or fp16; auto is bf16 where the hardware has it.")
+    ] = "auto",
+    mode: Annotated[
+        str,
+        typer.Option(help="auto, whole, stream (the same in bounded memory) or tiled (ordinary tiles)."),
+    ] = "auto",
+    max_memory: Annotated[
+        str | None, typer.Option(help="Like 2GiB. Default: half of what is free on the device.")
+    ] = None,
     format: Annotated[
         str, typer.Option(help=f"{', '.join(FORMATS)}; a file named by -o decides itself.")
     ] = "png",
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of jpg, webp and avif.")] = 95,
+    frames: Annotated[
+        str, typer.Option(help="first, all, or auto: all pages of a TIFF that becomes a TIFF.")
+    ] = "auto",
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Average 8 views; 8 times slower.")] = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first: worth it for many pictures.")
+    ] = False,
     recursive: Annotated[
         bool, typer.Option("--recursive", help="Folders below folders, too; the tree is kept.")
     ] = False,
@@ -59,18 +79,23 @@ def upscale(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> int:
     """Enlarge pictures."""
-    if format not in FORMATS:
-        raise typer.BadParameter(f"--format must be one of {', '.join(FORMATS)}; got {format!r}")
+    check_choice("--format", format, FORMATS)
     if scale is not None and not 0 < scale <= LARGEST:
         raise typer.BadParameter(f"--scale must be above 0 and at most {LARGEST}; got {scale:g}")
     if scale is not None and (width or height):
         raise typer.BadParameter("--scale and --width or --height contradict each other; give one of them")
     if skip_existing and overwrite:
         raise typer.BadParameter("--skip-existing and --overwrite contradict each other; give one of them")
-    from enlca.inference.jobs import Outcome, plan, run
+    check_choice("--mode", mode, MODES)
+    check_choice("--precision", precision, PRECISIONS)
+    check_choice("--frames", frames, FRAMES)
+    from enlca.inference.devices import choose_device
+    from enlca.inference.jobs import Outcome, Settings, plan, run
+    from enlca.inference.memory import size_in_bytes
     from enlca.inference.target import Size, Sizer, network_scales, own_scale
-    from enlca.inference.upscaler import Upscaler, choose_device
+    from enlca.inference.upscaler import Upscaler
 
+    limit = None if max_memory is None else size_in_bytes(max_memory)
     scales = network_scales(model, at_least=scale)
     choose_device(device)
     if width or height:
@@ -78,24 +103,20 @@ def upscale(
     else:
         # The text of a number is what was meant: 1.1 is 11/10.
         size = Size(scale=Fraction(str(scale)) if scale else own_scale(scales))
-    sizer = Sizer(size, scales, lambda own: Upscaler(model, scale=own, device=device, ensemble=ensemble))
+    way = {"device": device, "precision": precision, "mode": mode, "max_memory": limit}
+    way |= {"ensemble": ensemble, "compile": compile}
+    sizer = Sizer(size, scales, lambda own: Upscaler(model, scale=own, **way).rows)
+    settings = Settings(quality=quality, max_pixels=max_pixels, frames=frames, max_memory=limit)
     existing = "skip" if skip_existing else "overwrite" if overwrite else "replace"
     jobs, unusable = plan(inputs, out, size=size, suffix=f".{format}", recursive=recursive, existing=existing)
     outcomes = [Outcome(failure.source, error=failure.error) for failure in unusable]
-    total, begun = sum(not job.skip for job in jobs), count()
     with progress("enlarging") as show:
-        results = run(
-            jobs,
-            sizer,
-            quality=quality,
-            max_pixels=max_pixels,
-            on_start=lambda job: show(job.source.name, next(begun), total),
-        )
+        bar = _Bar(show, sum(not job.skip for job in jobs))
+        results = run(jobs, sizer, settings=settings, on_start=bar.begin, on_share=bar.share)
         # Closed here and now: what is unfinished when Ctrl-C comes has to go.
         with closing(results):
             outcomes += results
-        if total:
-            show(Path(outcomes[-1].source).name, total, total)
+        bar.end()
     if as_json:
         factor = size.scale and (int(size.scale) if size.scale.denominator == 1 else float(size.scale))
         body = {"model": model, "scale": factor, "pictures": [outcome.to_dict() for outcome in outcomes]}
@@ -105,6 +126,26 @@ def upscale(
             if outcome.error is None:
                 print(_line(outcome))
     return report_failures([outcome.error for outcome in outcomes if outcome.error])
+
+
+class _Bar:
+    """Pictures that are done, and how much of the one that is at work."""
+
+    def __init__(self, show: "OnProgress", total: int):
+        self.show, self.total = show, total
+        self.done, self.name = -1, ""
+
+    def begin(self, job: "Job") -> None:
+        self.done += 1
+        self.name = job.source.name
+        self.share(0.0)
+
+    def share(self, share: float) -> None:
+        self.show(self.name, self.done + share, self.total)
+
+    def end(self) -> None:
+        if self.total:
+            self.show(self.name, self.total, self.total)
 
 
 def degrade(
@@ -119,6 +160,12 @@ def degrade(
     with progress("degrading") as show:
         failures = degrade_folder(hr_dir, lr_dir, scale=scale, on_picture=show)
     return report_failures(failures)
+
+
+def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a word that an option does not know."""
+    if value not in allowed:
+        raise typer.BadParameter(f"{option} must be one of {', '.join(allowed)}; got {value!r}")
 
 
 def check_scale(scale: int | None) -> None:

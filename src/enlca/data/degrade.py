@@ -5,8 +5,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from enlca.errors import EnlcaError
-from enlca.image.codecs import Picture
 from enlca.image.files import PictureError, find_pictures, read_image, write_image
+from enlca.image.picture import Picture
 from enlca.image.resize import imresize, mod_crop
 
 

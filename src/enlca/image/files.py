@@ -1,18 +1,19 @@
 """Picture files to arrays and back: whole and unharmed, or one clear line saying why not.
 
-This file knows names, folders and formats; `codecs` turns bytes into arrays. What cannot be held without loss
-is refused or said in `remarks`, never silently cut. `frames` reads and writes all pages of a file.
+This file knows names, folders and formats; `decoding` and `encoding` turn bytes into rows and back. What
+cannot be held without loss is refused or said in `remarks`, never silently cut.
 """
 
 import os
 import re
 import secrets
-from dataclasses import replace
 from pathlib import Path
 
-from enlca.image import codecs, netpbm
-from enlca.image.codecs import Format
+from enlca.image import decoding, encoding, netpbm
+from enlca.image.encoding import Format
+from enlca.image.frames import open_frames
 from enlca.image.picture import MAX_PIXELS, Picture, PictureError
+from enlca.image.rows import PictureRows, rows_of
 
 __all__ = ["SUFFIXES", "WRITABLE", "Picture", "PictureError", "find_pictures", "read_image", "write_image"]
 
@@ -31,93 +32,151 @@ SIGNATURES = {
 SEVERAL = {"gif": "frames", "webp": "frames", "avif": "pictures", "tiff": "pages"}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".ppm", ".pgm", ".gif")
 
+FRAMES = ("first", "all")
+
+# What libwebp and libaom take for each pixel, measured.
+WEBP_BYTES, AVIF_BYTES = 14, 60
 
 _JPEG = Format("JPEG", has_quality=True, holds_alpha=False, longest_side=65535)
 _DEFLATE = (("compression", "deflate"), ("predictor", "horizontal"))
-_TIFF = Format("TIFF", options=_DEFLATE, holds_16_bits=True, holds=("icc", "xmp"))
+_TIFF = Format("TIFF", options=_DEFLATE, holds_16_bits=True, holds=("icc", "xmp"), holds_pages=True)
+_WEBP = Format(
+    "WebP", has_quality=True, holds_grey=False, holds_pages=True, longest_side=16383, bytes_held=WEBP_BYTES
+)
 _AV1 = (("compression", "av1"),)
+_AVIF = Format(
+    "AVIF", options=_AV1, has_quality=True, holds_grey=False, longest_side=16384, bytes_held=AVIF_BYTES
+)
 WRITABLE = {
     ".png": Format("PNG", holds_16_bits=True),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".webp": Format("WebP", has_quality=True, holds_grey=False, longest_side=16383),
+    ".webp": _WEBP,
     ".tif": _TIFF,
     ".tiff": _TIFF,
-    ".avif": Format("AVIF", options=_AV1, has_quality=True, holds_grey=False, longest_side=16384),
-    ".bmp": Format("BMP", library="Pillow", holds_alpha=False, holds=()),
+    ".avif": _AVIF,
+    ".bmp": Format("BMP", library="Pillow", holds_alpha=False, holds=(), bytes_held=7),
     ".ppm": Format("PPM", library="netpbm", holds_alpha=False, holds_16_bits=True, holds=()),
+    ".gif": Format("GIF", holds=(), holds_pages=True, longest_side=65535, bytes_held=14),
 }
 
 
 def read_image(path: str | os.PathLike[str], *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a picture: upright (EXIF), palettes as RGB, 1 bit as grey, CMYK as sRGB; the first of several.
 
-    `max_bits` is 8 or 16: what the caller can use. Depths between are stretched to the whole range of 16.
+    Arguments, and what is raised: see `open_image`.
+    """
+    return open_image(path, max_bits=max_bits, max_pixels=max_pixels).collected()
+
+
+def open_image(
+    path: str | os.PathLike[str],
+    *,
+    max_bits: int = 8,
+    max_pixels: int = MAX_PIXELS,
+    frames: str = "first",
+) -> PictureRows:
+    """What a file says about its picture, and its rows, which are decoded when they are asked for.
+
+    Args:
+        path: of the file.
+        max_bits: 8 or 16: what the caller can use. Depths between are stretched to the whole range of 16.
+        max_pixels: the largest picture that is decoded, by its header; of all pages together.
+        frames: "first", which says so in the remarks, or "all" pages or frames.
 
     Raises:
-        PictureError: no such file, a folder, empty, not a picture, damaged or cut short, of a kind that is
-            not handled (more bits per channel, unusual channels), or more pixels than `max_pixels` by its
-            header, which is said before anything is decoded.
+        PictureError: no such file, a folder, empty, not a picture, of a kind that is not handled (more bits
+            per channel, unusual channels), more pixels than `max_pixels`, or pages of different kinds; by
+            the bands: damaged or cut short.
+        ValueError: unknown `frames`.
     """
+    if frames not in FRAMES:
+        raise ValueError(f"frames must be one of {', '.join(FRAMES)}; got {frames!r}")
     path = Path(path)
     name = format_of(path)
     limits = {"max_bits": max_bits, "max_pixels": max_pixels}
     try:
         if name == "ppm":
-            return netpbm.decode(path, **limits)
+            return rows_of(netpbm.decode(path, **limits))
         if name == "bmp":
-            return codecs.decode_with_pillow(path, **limits)
-        picture = codecs.decode_with_vips(path, **limits)
-        n_frames = codecs.count_frames(path) if name in SEVERAL else 1
+            return rows_of(decoding.decode_with_pillow(path, **limits))
+        n_frames = decoding.count_frames(path) if name in SEVERAL else 1
+        if frames == "all" and n_frames > 1 and name != "avif":
+            return open_frames(path, n_frames, **limits)
+        rows = decoding.rows_with_vips(path, **limits)
     except OSError as error:
         raise PictureError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if n_frames == 1:
-        return picture
-    return replace(picture, remarks=(*picture.remarks, f"only the first of {n_frames} {SEVERAL[name]}"))
+    return rows if n_frames == 1 else rows.noting(f"only the first of {n_frames} {SEVERAL[name]}")
 
 
 def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> tuple[str, ...]:
+    """Write a picture; see `write_rows`."""
+    return write_rows(path, rows_of(picture), quality=quality)
+
+
+def write_rows(path: str | os.PathLike[str], rows: PictureRows, *, quality: int = 95) -> tuple[str, ...]:
     """Write a picture in the format of the suffix; `quality` (1 to 100) counts for JPEG, WebP and AVIF.
 
     The file appears whole under its name or not at all. PNG, TIFF and PPM hold the pixels exactly, BMP those
-    of 8 bits. Profile, EXIF and XMP go along where the format can hold them and the profile fits.
+    of 8 bits. Profile, EXIF and XMP go along where the format can hold them and the profile fits. Rows are
+    taken as the format's encoder wants them: only WebP, AVIF and BMP hold all of them.
 
     Returns:
         Remarks: what the format could not hold and what was done about it, a phrase each.
 
     Raises:
-        PictureError: unknown suffix, no such folder, no permission, no space, transparency in a format that
-            has none, or a side that is too long for the format.
+        PictureError: unknown suffix, no such folder, no permission, no space, transparency or pages in a
+            format that has none, or a side that is too long for the format; and what the rows raise.
         ValueError: `quality` is not in 1 to 100.
     """
     path = Path(path)
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be from 1 to 100, got {quality}")
-    form = check_target(path, *picture.size, opaque=picture.opaque)
-    picture, remarks = codecs.fitted(picture, form)
-    replace_file(path, codecs.encode(path, picture, form, quality=quality))
+    form = check_target(path, *rows.size, opaque=rows.opaque, pages=rows.pages)
+    fit, remarks = encoding.fitted(rows, form)
+    if form.name == "GIF":
+        remarks += ("GIF holds 256 colours: the rest were rounded to these",)
+    # A sibling that is gone whatever happens, and the file in one step.
+    sibling = path.with_name(f".enlca-{secrets.token_hex(8)}.part")
+    try:
+        with sibling.open("x+b") as file:
+            encoding.encode(file, path, fit, form, quality=quality)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(sibling, path)
+    except OSError as error:
+        raise PictureError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        sibling.unlink(missing_ok=True)
     return remarks
 
 
-def check_target(
-    path: Path, width: int, height: int, *, opaque: bool, writable: dict[str, Format] = WRITABLE
-) -> Format:
+def check_target(path: Path, width: int, height: int, *, opaque: bool, pages: int = 1) -> Format:
     """The format of a file to be written, if such a picture can be written there: before any work is done.
 
     Raises:
-        PictureError: as `write_image`, but for what only the file system knows.
+        PictureError: as `write_rows`, but for what only the file system knows.
     """
-    if path.suffix.lower() not in writable:
-        what = f"cannot write {path.suffix}" if path.suffix else "needs a suffix that says the format"
-        raise PictureError(f"{path}: {what}; choose from {' '.join(writable)}")
-    form = writable[path.suffix.lower()]
+    form = check_format(path, width, height, opaque=opaque, pages=pages)
     if path.is_dir():
         raise PictureError(f"{path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise PictureError(f"{path}: the folder {path.parent} does not exist; make it first")
+    return form
+
+
+def check_format(path: Path, width: int, height: int, *, opaque: bool, pages: int = 1) -> Format:
+    """The format of the suffix, if it can hold such a picture. Raises PictureError."""
+    if path.suffix.lower() not in WRITABLE:
+        what = f"cannot write {path.suffix}" if path.suffix else "needs a suffix that says the format"
+        raise PictureError(f"{path}: {what}; choose from {' '.join(WRITABLE)}")
+    form = WRITABLE[path.suffix.lower()]
+    if pages > 1 and not form.holds_pages:
+        several = " ".join(suffix for suffix, form in WRITABLE.items() if form.holds_pages)
+        raise PictureError(f"{path}: {form.name} holds one picture, not {pages}; choose from {several}")
     if form.longest_side and max(height, width) > form.longest_side:
         limit = f"{form.name} holds at most {form.longest_side} pixels a side"
-        raise PictureError(f"{path}: {limit}, this picture is {width}x{height}; write .png or .tif")
+        raise PictureError(f"{path}: {limit}, this picture would be {width}x{height}; write .png or .tif")
     # Alpha that hides nothing can be left out without loss.
     if not opaque and not form.holds_alpha:
         raise PictureError(f"{path}: {form.name} cannot hold transparency; write .png or .webp")
@@ -166,18 +225,3 @@ def format_of(path: Path) -> str:
             return name
     supported = ", ".join(SIGNATURES)
     raise PictureError(f"{path}: not a picture in a format that is read here; these are: {supported}")
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` under `path` in one step, by way of a sibling file that is gone whatever happens."""
-    sibling = path.with_name(f".enlca-{secrets.token_hex(8)}.part")
-    try:
-        with sibling.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(sibling, path)
-    except OSError as error:
-        raise PictureError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        sibling.unlink(missing_ok=True)

@@ -4,11 +4,13 @@ Ours, because libvips' wheel lacks them and Pillow cuts their 16 bits to 8 witho
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from enlca.image.picture import MAX_PIXELS, Picture, check_pixels, damaged, stretched, too_deep
+from enlca.image.rows import PictureRows
 
 # White space and comments lie between the words of a header; one white space ends it.
 _GAP = rb"(?:\s|#[^\n]*\n)+"
@@ -74,9 +76,9 @@ def _binary(data: bytes, kind: int, shape: tuple[int, int, int], peak: int) -> n
     return np.frombuffer(data[: len(data) // size * size], f">u{size}")
 
 
-def encode(pixels: np.ndarray) -> bytes:
-    """The bytes of a PGM (H W 1) or PPM (H W 3) file of the array's depth."""
-    height, width, channels = pixels.shape
-    deep = pixels.dtype == np.uint16
-    header = f"P{6 if channels == 3 else 5}\n{width} {height}\n{65535 if deep else 255}\n"
-    return header.encode() + np.ascontiguousarray(pixels, dtype=">u2" if deep else "u1").tobytes()
+def encoded(rows: PictureRows) -> Iterator[bytes]:
+    """The bytes of a PGM (grey) or PPM file of the picture's depth, a band at a time."""
+    header = f"P{6 if rows.channels == 3 else 5}\n{rows.width} {rows.height}\n{2**rows.bits - 1}\n"
+    yield header.encode()
+    for band in rows.bands:
+        yield np.ascontiguousarray(band, dtype=f">u{rows.bits // 8}").tobytes()

@@ -1,7 +1,7 @@
 """Many files in one go: reading, computing and writing at once, and one result per file, whatever happens.
 
-One thread reads what comes next and one writes what is done, while the network works in the caller's. What
-waits is bounded, in numbers and, since results are large, in bytes.
+One thread reads what comes next and one writes what is done, band by band, while the network works in the
+caller's. What waits is bounded, in numbers and in bytes.
 """
 
 import errno
@@ -11,64 +11,44 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-
-import numpy as np
-import torch
+from dataclasses import replace
 
 from enlca.checkpoint.store import CheckpointError
 from enlca.errors import EnlcaError
-from enlca.image.files import WRITABLE, Picture, PictureError, read_image
-from enlca.image.picture import MAX_PIXELS
+from enlca.image.encoding import Format
+from enlca.image.files import check_format, format_of, open_image
+from enlca.image.rows import PictureRows
+from enlca.inference.devices import DeviceError
+from enlca.inference.memory import TooLarge, out_of_memory
+from enlca.inference.outcome import AHEAD, Outcome, Settings
 from enlca.inference.plan import Failure, Job, JobError, plan
+from enlca.inference.precision import NotFinite
+from enlca.inference.raster import held
 from enlca.inference.scratch import Scratch, sweep
-from enlca.inference.target import Sizer, Way
-from enlca.inference.upscaler import DeviceError, Upscaler
-from enlca.inference.worker import Worker
+from enlca.inference.target import Sizer
+from enlca.inference.upscaler import Upscaler
+from enlca.inference.worker import Abandoned, Channel, Worker
 
 __all__ = ["Failure", "Job", "JobError", "Outcome", "plan", "run"]
 
-# Pictures that wait to be enlarged, results that wait to be written, and bytes of results beyond which the
-# network waits, too.
-AHEAD = 2
+# Pictures that may wait to be written.
 BEHIND = 2
-BYTES_BEHIND = 1 << 28
 # Seconds that an interrupted job may go on with the pictures that are enlarged already.
 GRACE = 5.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one input; `error` is None if all went well.
-
-    `seconds` counts reading, computing and writing; `remark` says where no network, or more than one, did it.
-    """
-
-    source: str
-    target: str | None = None
-    width: int | None = None
-    height: int | None = None
-    seconds: float | None = None
-    error: str | None = None
-    skipped: bool = False
-    remark: str | None = None
-
-    def to_dict(self) -> dict:
-        """A JSON record."""
-        return asdict(self)
+DEFAULTS = Settings()
 
 
 def run(
     jobs: Sequence[Job],
     upscaler: Upscaler | Sizer,
     *,
-    quality: int = 95,
-    max_pixels: int = MAX_PIXELS,
+    settings: Settings = DEFAULTS,
     on_start: Callable[[Job], None] = lambda job: None,
+    on_share: Callable[[float], None] = lambda share: None,
 ) -> Generator[Outcome, None, None]:
     """Enlarge one after the other; a picture that fails does not stop the rest. Outcomes are in order.
 
-    A picture whose header promises more than `max_pixels` is refused before it is decoded.
+    `on_start` hears of each picture that is begun, and `on_share` how much of it is done.
 
     Raises:
         CheckpointError, DeviceError: the network of a scale cannot be had; that is not the picture's fault.
@@ -76,92 +56,117 @@ def run(
     sizer = upscaler if isinstance(upscaler, Sizer) else Sizer.of(upscaler)
     for folder in dict.fromkeys(job.target.parent for job in jobs):
         sweep(folder)
-    behind: deque[tuple[Future[Outcome], int]] = deque()
+    behind: deque[Future[Outcome]] = deque()
     with _workers() as (reader, writer, scratch):
-        for job, reading in _ahead(jobs, reader, max_pixels):
+        for job, reading in _ahead(jobs, reader, settings):
             if job.skip:
-                behind.append((_done(Outcome(str(job.source), str(job.target), skipped=True)), 0))
+                behind.append(_done(Outcome(str(job.source), str(job.target), skipped=True)))
             else:
                 on_start(job)
-                behind.append(_enlarged(job, reading, sizer, writer, scratch, quality))
+                behind.append(_enlarged(job, reading, sizer, writer, scratch, settings, on_share))
             # Nothing of this picture is kept while the next one is at work.
             del reading
-            while behind and (behind[0][0].done() or _too_much(behind)):
-                yield behind.popleft()[0].result()
+            while behind and (behind[0].done() or len(behind) > BEHIND):
+                yield behind.popleft().result()
         while behind:
-            yield behind.popleft()[0].result()
+            yield behind.popleft().result()
 
 
 def _enlarged(
-    job: Job, reading: Future, sizer: Sizer, writer: Worker, scratch: Scratch, quality: int
-) -> tuple[Future[Outcome], int]:
-    """One picture through the network and on to the writer; and how many bytes wait there."""
+    job: Job,
+    reading: Future[tuple[PictureRows, float]],
+    sizer: Sizer,
+    writer: Worker,
+    scratch: Scratch,
+    settings: Settings,
+    on_share: Callable[[float], None],
+) -> Future[Outcome]:
+    """One picture through the network, while the writer takes the bands that are done."""
+    notes: list[str] = []
+    channel = Channel(settings.bytes_behind)
     try:
         picture, seconds = reading.result()
-        started = time.perf_counter()
-        way = sizer.way(picture)
-        _check(job, picture, way)
-        large = sizer(picture)
-        seconds += time.perf_counter() - started
+        started = time.perf_counter() - seconds
+        way = sizer.way(*picture.size)
+        notes += [way.remark] if way.remark else []
+        form = _check(job, picture, way.width, way.height)
+        reserve = settings.reserve(form, picture, way.width, way.height)
+        large = sizer(picture, reserve=reserve, report=on_share, note=notes.append)
     except Exception as error:
-        return _done(Outcome(str(job.source), error=_reason(job, error))), 0
-    return writer.submit(_write, job, large, way, scratch, quality, seconds), large.pixels.nbytes
-
-
-def _read(job: Job, max_pixels: int) -> tuple[Picture, float]:
-    started = time.perf_counter()
-    picture = read_image(job.source, max_bits=16, max_pixels=max_pixels)
-    return picture, time.perf_counter() - started
-
-
-def _write(job: Job, large: Picture, way: Way, scratch: Scratch, quality: int, seconds: float) -> Outcome:
-    started = time.perf_counter()
+        return _done(Outcome(str(job.source), error=_reason(job, error)))
+    passed_on = replace(large, bands=channel)
+    writing = writer.submit(_write, job, passed_on, channel, scratch, settings, started, notes)
     try:
-        said = scratch.write(job.target, large, quality=quality)
+        for band in large.bands:
+            channel.put(band)
+        channel.close()
+    except Abandoned:
+        pass
+    except Exception as error:
+        channel.close(error)
+        return _done(Outcome(str(job.source), error=_reason(job, error)))
+    except BaseException as error:
+        channel.close(error)
+        raise
+    return writing
+
+
+def _read(job: Job, settings: Settings) -> tuple[PictureRows, float]:
+    started = time.perf_counter()
+    frames = settings.frames
+    if frames == "auto":
+        pages = job.target.suffix.lower() in (".tif", ".tiff") and format_of(job.source) == "tiff"
+        frames = "all" if pages else "first"
+    picture = open_image(job.source, max_bits=16, max_pixels=settings.max_pixels, frames=frames)
+    return held(picture, limit=settings.picture_bytes), time.perf_counter() - started
+
+
+def _write(
+    job: Job,
+    large: PictureRows,
+    channel: Channel,
+    scratch: Scratch,
+    settings: Settings,
+    started: float,
+    notes: list[str],
+) -> Outcome:
+    try:
+        said = scratch.write(job.target, large, quality=settings.quality)
     except Exception as error:
         return Outcome(str(job.source), error=_reason(job, error))
-    height, width = large.pixels.shape[:2]
-    seconds = round(seconds + time.perf_counter() - started, 3)
-    remark = "; ".join(filter(None, (way.remark, *large.remarks, *said))) or None
-    return Outcome(str(job.source), str(job.target), width, height, seconds, remark=remark)
+    finally:
+        channel.abandon()
+    seconds = round(time.perf_counter() - started, 3)
+    remark = "; ".join((*notes, *large.remarks, *said)) or None
+    return Outcome(str(job.source), str(job.target), *large.size, seconds, remark=remark)
 
 
-def _check(job: Job, picture: Picture, way: Way) -> None:
+def _check(job: Job, picture: PictureRows, width: int, height: int) -> Format:
     """Refuse, before any work is done for it, a picture that could not be written in the end."""
-    form = WRITABLE[job.target.suffix.lower()]
-    if form.longest_side and max(way.width, way.height) > form.longest_side:
-        limit = f"{form.name} holds at most {form.longest_side} pixels a side"
-        size = f"{way.width}x{way.height}"
-        raise PictureError(f"{job.target}: {limit}, this picture would be {size}; write .png or .tif")
-    alpha = picture.alpha
-    if alpha is not None and not form.holds_alpha and alpha.min() < np.iinfo(alpha.dtype).max:
-        raise PictureError(f"{job.target}: {form.name} cannot hold transparency; write .png or .webp")
+    form = check_format(job.target, width, height, opaque=picture.opaque, pages=picture.pages)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(job.target.parent, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     if job.target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder; name a file")
+    return form
 
 
 def _reason(job: Job, error: Exception) -> str:
     """The line about a picture that failed; errors that are not its fault are raised again."""
     if isinstance(error, (CheckpointError, DeviceError)):
         raise error
+    if isinstance(error, (TooLarge, NotFinite)):
+        return f"{job.source}: {error}"
     if isinstance(error, EnlcaError):
         return str(error)
     if isinstance(error, OSError):
         return f"{job.target}: {error.strerror or error}"
     if isinstance(error, UnicodeEncodeError):
         return f"{job.source}: its name is not Unicode; rename it"
-    if _out_of_memory(error):
+    if out_of_memory(error):
         return f"{job.source}: too large for the memory of this machine"
     raise error
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """PyTorch has an exception of its own for a GPU, but only a text for a CPU."""
-    own = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, own) or "can't allocate memory" in str(error)
 
 
 @contextmanager
@@ -180,20 +185,15 @@ def _workers() -> Iterator[tuple[Worker, Worker, Scratch]]:
             reader.finish(0.0)
 
 
-def _ahead(jobs: Sequence[Job], reader: Worker, max_pixels: int) -> Iterator[tuple[Job, Future]]:
+def _ahead(jobs: Sequence[Job], reader: Worker, settings: Settings) -> Iterator[tuple[Job, Future]]:
     """Each job with its picture, which is read while those before it are at work."""
     waiting: deque[tuple[Job, Future]] = deque()
     for job in jobs:
-        waiting.append((job, _done(None) if job.skip else reader.submit(_read, job, max_pixels)))
+        waiting.append((job, _done(None) if job.skip else reader.submit(_read, job, settings)))
         if len(waiting) > AHEAD:
             yield waiting.popleft()
     while waiting:
         yield waiting.popleft()
-
-
-def _too_much(behind: deque) -> bool:
-    """Whether the network has to wait for the writer."""
-    return len(behind) > BEHIND or sum(size for _, size in behind) > BYTES_BEHIND
 
 
 def _done(result: object) -> Future:

@@ -5,68 +5,59 @@ composite over black and the composite over white. Their difference is how much 
 one minus alpha; what is not background is colour times alpha. So both composites of the result are, by
 construction, the enlargements of the composites, and a colour under full transparency never counts.
 
-Letters:  H, W height and width   S scale   C channels: 1 or 3
+Letters:  h, w height and width of a part   S scale   L layers: channels, then alpha
 """
 
-from collections.abc import Callable
-
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Float32, Shaped
 
-Layers = Shaped[np.ndarray, "_ _ C"]
-Layer = Shaped[np.ndarray, "_ _"]
-# Rows of the result that are computed at once: what lies between takes four bytes per value.
-ROWS = 64
+from enlca.inference.raster import Pixels
+from enlca.inference.tiles import Region
+from enlca.inference.views import peak_of
 
-
-def peak_of(values: np.ndarray) -> int:
-    """What white is in an array of this type: 255, 65535, or 1 for floats."""
-    return 1 if values.dtype.kind == "f" else int(np.iinfo(values.dtype).max)
+Part = Float32[np.ndarray, "h w 3"]
 
 
-def enlarge_with_alpha(
-    enlarge: Callable[[Layers], Layers], pixels: Layers, alpha: Layer, *, scale: int
-) -> tuple[Layers, Layer]:
-    """Straight colours (H W C) and alpha (H W) of one type to those of the large picture; two calls."""
-    peak = peak_of(pixels)
-    opacity = alpha.astype(np.float32)[:, :, None] / peak
-    # Composites of 8 bits would round before the division by alpha.
-    fine = np.float32 if pixels.dtype.kind == "f" else np.uint16
-    top = 1 if fine is np.float32 else 65535
-    black = opacity * (pixels.astype(np.float32) / peak)
-    white = black + (1 - opacity)
-    on_black, on_white = (enlarge(_as_type(composite, fine, top)) for composite in (black, white))
-    solid = _spread(alpha == peak, scale)
-    empty = _spread(alpha == 0, scale)
-    out = np.empty(on_black.shape, pixels.dtype)
-    out_alpha = np.empty(on_black.shape[:2], alpha.dtype)
-    for first in range(0, len(out), ROWS):
-        rows = slice(first, first + ROWS)
-        over_black, over_white = (made[rows].astype(np.float32) / top for made in (on_black, on_white))
-        cover = 1 - (over_white - over_black).mean(axis=2, keepdims=True)
-        cover[solid[rows]] = 1
-        cover[empty[rows]] = 0
-        out_alpha[rows] = _as_type(cover, alpha.dtype, peak)[:, :, 0]
-        # The alpha that will be stored, so that composites fit it and not the one before rounding.
-        cover = out_alpha[rows].astype(np.float32)[:, :, None] / peak
-        colour = (over_black + over_white - (1 - cover)) / 2
-        out[rows] = _as_type(colour / np.maximum(cover, 1 / 65535), pixels.dtype, peak)
-        out[rows][out_alpha[rows] == 0] = 0
-    return out, out_alpha
+def merged(
+    over_black: Part, over_white: Part, picture: Pixels, region: Region, *, scale: int
+) -> Shaped[np.ndarray, "h w L"]:
+    """The large part at `region` with straight alpha, of the two enlarged composites; levels of `picture`."""
+    kind, peak = np.dtype(picture.dtype), peak_of(picture.dtype)
+    cover = 1 - (over_white - over_black).mean(axis=2, keepdims=True)
+    cover[_far_inside(picture, region, peak, scale)] = 1
+    cover[_far_inside(picture, region, 0, scale)] = 0
+    # The alpha that will be stored, so that composites fit it and not the one before rounding.
+    alpha = to_levels(cover, kind)
+    cover = alpha.astype(np.float32) / np.float32(peak)
+    colour = (over_black + over_white - (1 - cover)) / 2
+    colour = np.where(alpha > 0, colour / np.maximum(cover, np.float32(1 / 65535)), np.float32(0))
+    return np.concatenate([to_levels(as_channels(colour, picture), kind), alpha], axis=2)
 
 
-def _as_type(values: np.ndarray, kind: type | np.dtype, peak: int) -> np.ndarray:
-    """[0, 1] to 0..peak: clipped, and rounded for whole numbers."""
-    values = np.clip(values, 0, 1) * np.float32(peak)
-    return values.astype(kind) if np.dtype(kind).kind == "f" else np.rint(values).astype(kind)
+def as_channels(rgb: Part, picture: Pixels) -> Float32[np.ndarray, "h w _"]:
+    """Grey for grey: the mean of three channels that should be equal."""
+    return rgb if picture.shape[2] >= 3 else rgb.clip(0, 1).mean(axis=2, keepdims=True)
 
 
-def _spread(here: Layer, scale: int) -> Layer:
-    """Where a pixel and all 8 around it are `here`, on the large grid.
+def to_levels(values: Float32[np.ndarray, "*S"], kind: np.dtype) -> Shaped[np.ndarray, "*S"]:
+    """[0, 1] to the levels of a type: clipped, and rounded for whole numbers."""
+    values = np.clip(values, 0, 1) * np.float32(peak_of(kind))
+    return values.astype(kind) if kind.kind == "f" else np.rint(values).astype(kind)
+
+
+def _far_inside(picture: Pixels, region: Region, level: int, scale: int) -> Bool[np.ndarray, "h w"]:
+    """Where alpha is `level` in a pixel and all 8 around it, on the large grid.
 
     Far from edges alpha is known: the network, which sees the whole picture at once, should not blur it.
     """
-    padded = np.pad(here, 1, mode="edge")
+    wide = region.grown(1, Region(0, 0, *picture.shape[:2]))
+    here = picture[wide.top : wide.bottom, wide.left : wide.right][:, :, -1] == level
+    # Beyond the picture's edges there is nothing else.
+    beyond = (
+        (1 - (region.top - wide.top), 1 - (wide.bottom - region.bottom)),
+        (1 - (region.left - wide.left), 1 - (wide.right - region.right)),
+    )
+    padded = np.pad(here, beyond, mode="edge")
     rows = padded[:-2] & padded[1:-1] & padded[2:]
     inner = rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
     return inner.repeat(scale, axis=0).repeat(scale, axis=1)

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from enlca.image.files import Picture, PictureError, write_image
+from enlca.image.files import write_rows
+from enlca.image.picture import PictureError
+from enlca.image.rows import PictureRows
 
 UNFINISHED = ".enlca-*.part"
 # Files of that name, which hold no lock, and folders where locks do not work are rubbish after an hour.
@@ -32,12 +34,12 @@ class Scratch:
         self._folder: Path | None = None
         self._abandoned = False
 
-    def write(self, path: Path, picture: Picture, *, quality: int) -> tuple[str, ...]:
-        """Write a picture; see `write_image`, also for its remarks and what is raised, and OSError."""
+    def write(self, path: Path, rows: PictureRows, *, quality: int) -> tuple[str, ...]:
+        """Write a picture; see `write_rows`, also for its remarks and what is raised, and OSError."""
         with self._unfinished(path.parent) as folder:
             part = folder / f"picture{path.suffix}"
             try:
-                remarks = write_image(part, picture, quality=quality)
+                remarks = write_rows(part, rows, quality=quality)
             except PictureError as error:
                 raise PictureError(str(error).replace(str(part), str(path))) from error
             os.replace(part, path)

@@ -22,12 +22,13 @@ from math import ceil
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from enlca.attention.block import Embeddings, NonLocalBlock
 from enlca.attention.linear import BLOCK, KeyValueSummary, LinearAttend, combine, summarise
 from enlca.inference.bilinear import enlarge_rows, tap_weights
+from enlca.inference.raster import Pixels
 from enlca.inference.store import FeatureMap, Store
 from enlca.inference.tiles import Region, crop, cut
 from enlca.network.sr import SRNetwork
@@ -41,7 +42,7 @@ QUERIES = 1024
 
 
 def pixels(
-    picture: Shaped[np.ndarray, "H W 3"], region: Region, device: torch.device | None, dtype: torch.dtype
+    picture: Pixels, region: Region, device: torch.device | None, dtype: torch.dtype
 ) -> Float[Tensor, "1 3 h w"]:
     """A part of the picture, in [0, 1]."""
     rows, columns = region.inside(Region(0, 0, *picture.shape[:2]))
@@ -86,15 +87,28 @@ class Walk:
         picture: RGB, uint8 or floating point in [0, 1].
         tile: side of the tiles, in pixels.
         watch: see `enlarge_streaming`.
+        half: what convolutions compute in under `computing`; None is the network's own type.
+
+    Attributes:
+        dtype: of the features between stages.
     """
 
-    def __init__(self, network: SRNetwork, picture: Shaped[np.ndarray, "H W 3"], *, tile: int, watch: Watch):
+    def __init__(
+        self,
+        network: SRNetwork,
+        picture: Pixels,
+        *,
+        tile: int,
+        watch: Watch,
+        half: torch.dtype | None = None,
+    ):
         self.network = network
         self.picture = picture
         self.watch = watch
         self.whole = Region(0, 0, *picture.shape[:2])
         self.tiles = cut(self.whole, tile, tile)
-        self.device, self.dtype = network.mean.device, network.mean.dtype
+        self.device = network.mean.device
+        self.dtype = half or network.mean.dtype
 
     def enlarged(self, store: Store) -> Features:
         """The large picture, at rectangles of the small one. Does all stages but the upsampler at once."""
@@ -108,7 +122,7 @@ class Walk:
 
     def lr(self, region: Region) -> Float[Tensor, "1 3 h w"]:
         """The picture itself."""
-        return pixels(self.picture, region, self.device, self.dtype)
+        return pixels(self.picture, region, self.device, self.network.mean.dtype)
 
     def bilinear(self) -> Features:
         """The bilinear enlargement of the picture."""
@@ -191,10 +205,12 @@ class Walk:
             found: dict[int, KeyValueSummary] = {}
             for region in self.tiles:
                 _, k, v = self.embedded(x, block, region)
-                for keys, values in zip(k.split(BLOCK, dim=-1), v.split(BLOCK, dim=-1), strict=True):
-                    for number, queries in enumerate(q.split(QUERIES, dim=-1)):
-                        part = summarise(queries.mT @ keys, values)
-                        found[number] = combine(found[number], part) if number in found else part
+                # Scores and sums stay in q's float32 whatever the convolutions compute in.
+                with torch.autocast(q.device.type, enabled=False):
+                    for keys, values in zip(k.split(BLOCK, dim=-1), v.split(BLOCK, dim=-1), strict=True):
+                        for number, queries in enumerate(q.split(QUERIES, dim=-1)):
+                            part = summarise(queries.mT @ keys, values)
+                            found[number] = combine(found[number], part) if number in found else part
             return torch.cat([sums.mean.mT for sums in found.values()], dim=-1)
 
         return read

@@ -1,7 +1,5 @@
 """Feature maps that may be larger than memory: two of them, written in turn, in memory or in a file.
 
-And pictures that come row by row (`spooled`).
-
 A file is mapped for the few rows of each access only, so its pages do not stay in the process. It has no
 name, so nothing is left behind, however the process ends.
 
@@ -12,15 +10,13 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from enlca.errors import EnlcaError
@@ -133,39 +129,13 @@ class Store:
             file.truncate(size)
         except OSError as error:
             what = f"{size / 2**30:.2f} GiB of features"
-            raise StoreError(_no_room(self.folder, what, error)) from error
+            raise no_room(self.folder, what, error) from error
         return file
 
 
-@contextmanager
-def spooled(
-    rows: Iterable[UInt8[np.ndarray, "_ _ 3"]], *, folder: Path | None = None
-) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """A picture whose rows come only once, some at a time: written to a file without a name, and mapped.
-
-    Raises:
-        ValueError: no rows, or rows of different widths.
-        StoreError: the disk has no room for them.
-    """
-    place = Path(folder or tempfile.gettempdir())
-    shapes: list[tuple[int, ...]] = []
-    with tempfile.TemporaryFile(dir=place) as file:
-        for band in rows:
-            shapes.append(band.shape)
-            if band.shape[1:] != shapes[0][1:]:
-                raise ValueError(f"rows must all have the same width, got {shapes[0][1]} and {band.shape[1]}")
-            try:
-                file.write(band.tobytes())
-                file.flush()
-            except OSError as error:
-                raise StoreError(_no_room(place, "the picture", error)) from error
-        if not (height := sum(shape[0] for shape in shapes)):
-            raise ValueError("a picture needs at least one row")
-        yield np.memmap(file, np.uint8, "r", shape=(height, shapes[0][1], 3))
-
-
-def _no_room(folder: Path, what: str, error: OSError) -> str:
-    return (
+def no_room(folder: Path, what: str, error: OSError) -> StoreError:
+    """The error about a disk that is full."""
+    return StoreError(
         f"{folder}: no room for {what} ({error.strerror or error}); "
         "set TMPDIR to a folder on a larger disk, or free some space"
     )

@@ -7,23 +7,27 @@ Letters:  S scale   H, W height and width of the small picture   h height of a b
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
-from enlca.attention.linear import BLOCK
 from enlca.errors import EnlcaError
 from enlca.inference.ensemble import Forward
-from enlca.inference.stages import GLOBAL_STAGES, QUERIES, Features, Walk, Watch, halo_of, pixels
-from enlca.inference.store import Store, maps_in_memory
+from enlca.inference.precision import computing
+from enlca.inference.raster import Pixels
+from enlca.inference.stages import GLOBAL_STAGES, Features, Walk, Watch, pixels
+from enlca.inference.store import Store
 from enlca.inference.tiles import Region, crop, cut
-from enlca.network.blocks import UPSAMPLERS
-from enlca.network.sr import SRConfig, SRNetwork
+from enlca.network.sr import SRNetwork
 
 Finish = Callable[[Tensor], Tensor]
+
+# Pixels around an ordinary tile that are computed and thrown away.
+OVERLAP = 16
 
 
 class StreamingError(EnlcaError):
@@ -42,7 +46,7 @@ def unchanged(part: Tensor) -> Tensor:
 
 def enlarge_streaming(
     network: SRNetwork,
-    picture: Shaped[np.ndarray, "H W 3"],
+    picture: Pixels,
     *,
     tile: int,
     store_limit: int | None = None,
@@ -56,8 +60,8 @@ def enlarge_streaming(
 
     Args:
         network: on the device where it is to run, in evaluation.
-        picture: RGB, uint8 or floating point in [0, 1]. Small parts are read, each several times: a
-            `numpy.memmap` will do, and `spooled` makes one of rows that come only once.
+        picture: RGB (H W 3), uint8 or floating point in [0, 1]. Small parts are read, each several times: an
+            array, a `numpy.memmap`, or a `Raster`, which `held` makes of rows that come only once.
         tile: side of a tile in small pixels. The larger, the more memory and the less work is done twice.
         store_limit: bytes of features that may stay in memory between stages; see `Store`.
         folder: for the features beyond; see `Store`.
@@ -72,25 +76,46 @@ def enlarge_streaming(
         StoreError: no room for the features; while iterating.
         ValueError: a picture or tile of a size or type that is not listed above.
     """
+    check_streamable(network)
+    kind = np.dtype(picture.dtype)
+    if 0 in picture.shape or not (kind == np.uint8 or kind.kind == "f"):
+        raise ValueError(f"pictures must be uint8 or floating point, got {kind} {picture.shape}")
+    walk = Walk(network, picture, tile=tile, watch=watch)
+
+    def rows() -> Iterator[Tensor]:
+        with streamed(walk, store_limit=store_limit, folder=folder) as piece:
+            yield from in_bands(
+                piece, walk.whole, tile=last_tile(tile, scale), scale=scale, finish=finish, watch=watch
+            )
+
+    scale = network.config.scale
+    return rows()
+
+
+def check_streamable(network: SRNetwork) -> None:
+    """Refuse a network that cannot be streamed exactly. Raises StreamingError."""
     kind = network.config.attention
     if kind not in (*GLOBAL_STAGES, "none"):
         raise StreamingError(
             f"attention {kind!r} sorts all positions of a picture and cannot be streamed exactly; "
             "enlarge the picture whole, or in tiles that do not see each other (mode 'tiled')"
         )
-    if picture.size == 0 or not (picture.dtype == np.uint8 or np.issubdtype(picture.dtype, np.floating)):
-        raise ValueError(f"pictures must be uint8 or floating point, got {picture.dtype} {picture.shape}")
-    walk = Walk(network, picture, tile=tile, watch=watch)
-    return _rows(walk, last_tile(tile, network.config.scale), store_limit, folder, finish)
 
 
-def _rows(walk: Walk, tile: int, limit: int | None, folder: Path | None, finish: Finish) -> Iterator[Tensor]:
-    config, whole = walk.network.config, walk.whole
-    size = (config.channels, whole.height, whole.width)
-    with Store(*size, dtype=walk.dtype, limit=limit, folder=folder) as store:
-        with torch.inference_mode():
+@contextmanager
+def streamed(walk: Walk, *, store_limit: int | None = None, folder: Path | None = None) -> Iterator[Features]:
+    """Any piece of the large picture, asked for by its place in the small one; `Walk.half` counts."""
+    size = (walk.network.config.channels, walk.whole.height, walk.whole.width)
+    half = None if walk.dtype == walk.network.mean.dtype else walk.dtype
+    with Store(*size, dtype=walk.dtype, limit=store_limit, folder=folder) as store:
+        with computing(walk.device, half):
             piece = walk.enlarged(store)
-        yield from in_bands(piece, whole, tile=tile, scale=config.scale, finish=finish, watch=walk.watch)
+
+        def at(region: Region) -> Tensor:
+            with computing(walk.device, half):
+                return piece(region)
+
+        yield at
 
 
 def last_tile(tile: int, scale: int) -> int:
@@ -103,30 +128,37 @@ def in_bands(
 ) -> Iterator[Tensor]:
     """Bands of `scale * tile` rows of the large picture, made of the large pieces of tiles."""
     for band in watch(cut(whole, tile, whole.width), "enlarging"):
-        yield _band(piece, band, tile=tile, scale=scale, finish=finish)
-
-
-# Not around a `yield`: the mode would be the caller's, too.
-@torch.inference_mode()
-def _band(piece: Features, band: Region, *, tile: int, scale: int, finish: Finish) -> Tensor:
-    rows = torch.empty(0)
-    for region in cut(band, tile, tile):
-        part = finish(piece(region))[0]
-        if region.left == band.left:
-            # An ordinary tensor, which the caller may change in place.
-            with torch.inference_mode(False):
+        rows = torch.empty(0)
+        for region in cut(band, tile, tile):
+            part = finish(piece(region))[0]
+            if region.left == band.left:
                 rows = torch.empty(3, scale * band.height, scale * band.width, dtype=part.dtype)
-        crop(rows, region.times(scale), band.times(scale)).copy_(part)
-    return rows
+            crop(rows, region.times(scale), band.times(scale)).copy_(part)
+        yield rows
+
+
+def tiled(
+    forward: Forward, picture: Pixels, *, scale: int, overlap: int, device: torch.device | None
+) -> Features:
+    """Pieces of ordinary tiles: each region is a picture of its own, `overlap` pixels wider on each side."""
+    whole = Region(0, 0, *picture.shape[:2])
+
+    def at(region: Region) -> Tensor:
+        wide = region.grown(overlap, whole)
+        with torch.inference_mode():
+            lr = pixels(picture, wide, device, torch.float32)
+            return crop(forward(lr), region.times(scale), wide.times(scale))
+
+    return at
 
 
 def enlarge_tiled(
     forward: Forward,
-    picture: Shaped[np.ndarray, "H W 3"],
+    picture: Pixels,
     *,
     scale: int,
     tile: int,
-    overlap: int = 16,
+    overlap: int = OVERLAP,
     device: torch.device | None = None,
     finish: Finish = unchanged,
 ) -> Iterator[Shaped[Tensor, "3 h SW"]]:
@@ -141,62 +173,5 @@ def enlarge_tiled(
     if tile < 1 or overlap < 0:
         raise ValueError(f"tile must be at least 1 and overlap at least 0, got {tile} and {overlap}")
     whole = Region(0, 0, *picture.shape[:2])
-
-    def piece(region: Region) -> Tensor:
-        wide = region.grown(overlap, whole)
-        lr = pixels(picture, wide, device, torch.float32)
-        return crop(forward(lr), region.times(scale), wide.times(scale))
-
+    piece = tiled(forward, picture, scale=scale, overlap=overlap, device=device)
     return in_bands(piece, whole, tile=tile, scale=scale, finish=finish)
-
-
-def working_set(
-    config: SRConfig,
-    height: int,
-    width: int,
-    *,
-    tile: int,
-    dtype: torch.dtype = torch.float32,
-    store_limit: int | None = None,
-) -> int:
-    """Bytes that `enlarge_streaming` takes at most, beside the weights and the picture itself.
-
-    Counted by hand: what is alive at the widest point of a local stage and of the upsampler, where each
-    convolution may copy its input, its output and its weights for the processor; twice that, as the C
-    library keeps much of what was freed (measured: 1.0 to 2.1 times the count); then the maps in memory and
-    two bands, not rounded: one being made, one in the caller's hands.
-    """
-    channels = config.channels
-    attends = config.attention != "none"
-    embed_halo = config.embed_kernel // 2 if attends else 0
-
-    def area(side: int, halo: int) -> int:
-        return min(side + 2 * halo, height) * min(side + 2 * halo, width)
-
-    # A residual block: input, two copies of it inside the branch, the sum, and copies for one convolution.
-    # Attention: the features, the values as maps and as positions, the output in parts and put together.
-    per_position = 8 * channels + (8 * config.embed_channels if attends else 0)
-    local = per_position * area(tile, 2 * config.blocks_per_stage + embed_halo)
-    small = last_tile(tile, config.scale)
-    with torch.device("meta"):
-        upsampler = UPSAMPLERS[config.upsampler](config.scale, channels)
-    widest = max(per_position, 2 * channels + _widest(upsampler))
-    enlarging = widest * area(small, 1 + halo_of(upsampler) + embed_halo)
-    scratch = {"linear": 4 * config.n_features * BLOCK, "exact": 4 * QUERIES * BLOCK}.get(config.attention, 0)
-    bands = 2 * 3 * config.scale**2 * min(small, height) * width
-    n_maps = 2 if config.attention == "exact" else min(2, config.n_blocks // config.blocks_per_stage)
-    one_map = channels * height * width * dtype.itemsize
-    weights = max([9 * channels**2, *(parameter.numel() for parameter in upsampler.parameters())])
-    numbers = 2 * (max(local, enlarging) + scratch + 2 * weights) + bands
-    return numbers * dtype.itemsize + maps_in_memory(n_maps, one_map, store_limit) * one_map
-
-
-def _widest(upsampler: nn.Sequential) -> int:
-    """Numbers alive in the widest layer for each small pixel: input and output, twice in a convolution."""
-    widest, pixels_made = 0, 1
-    for layer in upsampler:
-        if isinstance(layer, nn.Conv2d):
-            widest = max(widest, 2 * pixels_made * (layer.in_channels + layer.out_channels))
-        elif isinstance(layer, nn.PixelShuffle):
-            pixels_made *= layer.upscale_factor**2
-    return widest

@@ -1,29 +1,22 @@
 """Pictures of exactly the size that was asked for: the smallest network that reaches it, then a resize.
 
-The network does what a resize cannot, and the resize what a network cannot: any size. It is MATLAB's
-antialiased bicubic (`image.resize.contributions`), with a factor of its own for each axis, and rounded once:
-nobody compares with MATLAB here.
-
-Letters:  H, W height and width   h, w those of the result   C channels
+The network does what a resize cannot, and the resize what a network cannot: any size.
 """
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-
-import numpy as np
-from jaxtyping import UInt8, UInt16
+from typing import Protocol, runtime_checkable
 
 from enlca.checkpoint.catalog import bundled, locate
 from enlca.checkpoint.store import CheckpointError, read_card
-from enlca.image.files import Picture
-from enlca.image.resize import contributions
-from enlca.inference.upscaler import Upscaler
+from enlca.image.rows import PictureRows
+from enlca.inference.raster import held
+from enlca.inference.resizing import resized
+from enlca.inference.upscaler import Note, Report, Upscaler, ignore, warn
 
-# Rows and columns of the result per product: the tables stay small and dense.
-BLOCK = 64
 SMALLER = "not larger than the picture was: resized without a network"
 
 
@@ -93,6 +86,15 @@ class Way:
     remark: str | None = None
 
 
+@runtime_checkable
+class Load(Protocol):
+    """What enlarges: `Upscaler.rows`."""
+
+    def __call__(  # noqa: D102
+        self, picture: PictureRows, *, reserve: int, report: Report, note: Note
+    ) -> PictureRows: ...
+
+
 class Sizer:
     """Enlarges pictures to a `Size`.
 
@@ -102,9 +104,7 @@ class Sizer:
         load: what enlarges by one of them; called once per scale that is used, when it is.
     """
 
-    def __init__(
-        self, size: Size, scales: Sequence[int], load: Callable[[int], Callable[[Picture], Picture]]
-    ):
+    def __init__(self, size: Size, scales: Sequence[int], load: Callable[[int], Load]):
         self.size = size
         self.scales = sorted(scales)
         self.load = functools.cache(load)
@@ -112,11 +112,10 @@ class Sizer:
     @classmethod
     def of(cls, upscaler: Upscaler) -> "Sizer":
         """What an upscaler does by itself."""
-        return cls(Size(scale=Fraction(upscaler.scale)), [upscaler.scale], lambda scale: upscaler)
+        return cls(Size(scale=Fraction(upscaler.scale)), [upscaler.scale], lambda scale: upscaler.rows)
 
-    def way(self, picture: Picture) -> Way:
-        """How this picture will get its size."""
-        height, width = picture.pixels.shape[:2]
+    def way(self, width: int, height: int) -> Way:
+        """How a picture of this size will get its size."""
         wide, high = self.size.of(width, height)
         if wide <= width and high <= height:
             return Way(wide, high, None, SMALLER)
@@ -126,48 +125,15 @@ class Sizer:
         largest = self.scales[-1]
         return Way(wide, high, largest, f"beyond x{largest}: the rest of the way is a plain resize")
 
-    def __call__(self, picture: Picture) -> Picture:
-        """The picture in its size."""
-        way = self.way(picture)
-        large = picture if way.scale is None else self.load(way.scale)(picture)
-        if large.pixels.shape[:2] == (way.height, way.width):
+    def __call__(
+        self, picture: PictureRows, *, reserve: int = 0, report: Report = ignore, note: Note = warn
+    ) -> PictureRows:
+        """The picture in its size; rows are computed when they are asked for. All as in `Upscaler.rows`."""
+        way = self.way(*picture.size)
+        if way.scale is None:
+            large = held(picture)
+        else:
+            large = self.load(way.scale)(picture, reserve=reserve, report=report, note=note)
+        if large.size == (way.width, way.height):
             return large
         return resized(large, width=way.width, height=way.height)
-
-
-def resized(picture: Picture, *, width: int, height: int) -> Picture:
-    """A picture with both sides exact, its alpha too."""
-    alpha = picture.alpha
-    if alpha is not None:
-        alpha = resize(alpha[..., None], width=width, height=height)[..., 0]
-    return replace(picture, pixels=resize(picture.pixels, width=width, height=height), alpha=alpha)
-
-
-def resize(
-    pixels: UInt8[np.ndarray, "H W C"] | UInt16[np.ndarray, "H W C"], *, width: int, height: int
-) -> UInt8[np.ndarray, "h w C"] | UInt16[np.ndarray, "h w C"]:
-    """Bicubic, antialiased along each axis that shrinks; clipped and rounded to the type that came in."""
-    rows, columns, channels = pixels.shape
-    across = list(_tables(columns, width))
-    out = np.empty((height, width, channels), dtype=pixels.dtype)
-    for made, used, table in _tables(rows, height):
-        # One strip of the result at a time: nothing as large as the picture is held in floating point.
-        strip = table @ pixels[used].reshape(len(used), -1).astype(np.float64)
-        strip = strip.reshape(-1, columns, channels).swapaxes(0, 1)
-        for own, needed, weights in across:
-            part = np.tensordot(weights, strip[needed], axes=1).swapaxes(0, 1)
-            out[made, own] = (part.clip(0, np.iinfo(pixels.dtype).max) + 0.5).astype(pixels.dtype)
-    return out
-
-
-def _tables(size: int, target: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """For each block of outputs along an axis: which they are, the inputs they need, and the weights."""
-    index, weight = contributions(size, Fraction(target, size))
-    for start in range(0, target, BLOCK):
-        block = slice(start, min(start + BLOCK, target))
-        first, last = index[block].min(), index[block].max()
-        table = np.zeros((len(index[block]), last - first + 1))
-        np.put_along_axis(table, index[block] - first, weight[block], axis=1)
-        # Beyond the edges the picture is mirrored, the edge pixel repeated: c b a | a b c | c b a.
-        inputs = np.arange(first, last + 1) % (2 * size)
-        yield block, np.where(inputs < size, inputs, 2 * size - 1 - inputs), table

@@ -1,10 +1,13 @@
-"""A thread that does one thing after the other: files are read and written while a network computes."""
+"""A thread that does one thing after the other, and what it is handed meanwhile, band by band."""
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -49,3 +52,62 @@ class Worker:
                 future.set_exception(error)
             # A picture is not kept until there is another.
             del task, future, call
+
+
+class Abandoned(Exception):
+    """Nobody takes the bands any more."""
+
+
+class Channel:
+    """Bands of a picture from the thread that makes them to the one that wants them.
+
+    Args:
+        capacity: bytes that may wait; whoever makes more waits, too.
+    """
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self._bands: deque[np.ndarray] = deque()
+        self._changed = threading.Condition()
+        self._waiting = 0
+        self._closed = False
+        self._abandoned = False
+        self._error: BaseException | None = None
+
+    def put(self, band: np.ndarray) -> None:
+        """Hand over a band. Raises Abandoned."""
+        with self._changed:
+            while self._waiting >= self.capacity and not self._abandoned:
+                self._changed.wait()
+            if self._abandoned:
+                raise Abandoned
+            self._bands.append(band)
+            self._waiting += band.nbytes
+            self._changed.notify_all()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """There are no more; or an error, which is raised where the bands are wanted."""
+        with self._changed:
+            self._closed, self._error = True, error
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Whatever still comes is not wanted."""
+        with self._changed:
+            self._abandoned = True
+            self._bands.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        while True:
+            with self._changed:
+                while not (self._bands or self._closed):
+                    self._changed.wait()
+                if self._error is not None:
+                    raise self._error
+                if not self._bands:
+                    return
+                band = self._bands.popleft()
+                self._waiting -= band.nbytes
+                self._changed.notify_all()
+            yield band

@@ -1,0 +1,79 @@
+"""Pictures as other libraries know them, to arrays H W L and back: the same kind of thing comes out.
+
+Letters:  B batch   H, W height and width   L layers: 1 or 3 channels, then alpha if there is any   S scale
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from enlca.image.exif import updated_exif
+
+EnlargeArray = Callable[[Shaped[np.ndarray, "H W L"]], Shaped[np.ndarray, "SH SW L"]]
+EnlargeBatch = Callable[[Float[Tensor, "B 3 H W"]], Float[Tensor, "B 3 SH SW"]]
+
+
+def as_layers(array: np.ndarray) -> Shaped[np.ndarray, "H W L"]:
+    """An array that is a picture, with its layers last.
+
+    Raises:
+        ValueError: not uint8, uint16 or floating point in [0, 1]; not H W, nor H W with 1 to 4 layers.
+    """
+    if array.dtype not in (np.uint8, np.uint16) and array.dtype.kind != "f":
+        raise ValueError(
+            f"numpy pictures must be uint8, uint16 or floating point in [0, 1], got {array.dtype}"
+        )
+    layers = array[..., None] if array.ndim == 2 else array
+    if layers.ndim != 3 or layers.shape[2] not in (1, 2, 3, 4) or layers.size == 0:
+        raise ValueError(f"numpy pictures must be H W or H W C with 1 to 4 channels, got {array.shape}")
+    # Written so that NaN fails too.
+    if layers.dtype.kind == "f" and not (layers.min() >= 0 and layers.max() <= 1):
+        raise ValueError(f"floating point pictures must lie in [0, 1], got {layers.min()} to {layers.max()}")
+    return layers
+
+
+def of_array(enlarge: EnlargeArray, array: np.ndarray) -> np.ndarray:
+    """An array for an array, with as many axes. Raises ValueError."""
+    large = enlarge(as_layers(array))
+    return large[..., 0] if array.ndim == 2 else large
+
+
+def of_pil(enlarge: EnlargeArray, image: Any) -> Any:
+    """A PIL image, upright, for a PIL image. Raises ValueError: 32 bits per channel, of unknown range."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        # In the byte order of this machine, of which Pillow makes I;16 again.
+        result = Image.fromarray(of_array(enlarge, np.asarray(image).astype(np.uint16)))
+    elif image.mode[0] in "IF":
+        raise ValueError(f"PIL pictures must have 8 bits per channel, or I;16; got mode {image.mode}")
+    else:
+        has_alpha = image.mode.endswith(("A", "a")) or "transparency" in image.info
+        mode = ("L" if image.mode in ("1", "L", "LA", "La") else "RGB") + ("A" if has_alpha else "")
+        result = Image.fromarray(of_array(enlarge, np.asarray(image.convert(mode))))
+    profile = image.info.get("icc_profile")
+    # Bytes 16 to 20 name the profile's colour space: that of CMYK does not fit the RGB made of it.
+    if profile and profile[16:20] == (b"RGB " if result.mode.startswith("RGB") else b"GRAY"):
+        result.info["icc_profile"] = profile
+    exif = updated_exif(image.info.get("exif", b""), width=result.width, height=result.height)
+    if exif:
+        result.info["exif"] = b"Exif\0\0" + exif
+    return result
+
+
+@torch.no_grad()
+def of_tensor(enlarge: EnlargeBatch, pictures: Tensor) -> Tensor:
+    """A tensor 3 H W or B 3 H W for a tensor of its type, on its device. Raises ValueError."""
+    if not pictures.is_floating_point():
+        raise ValueError(f"torch pictures must be floating point in [0, 1], got {pictures.dtype}")
+    batch = pictures if pictures.ndim == 4 else pictures[None]
+    if batch.ndim != 4 or batch.shape[1] != 3 or batch.numel() == 0:
+        raise ValueError(f"torch pictures must be 3 H W or B 3 H W, got {tuple(pictures.shape)}")
+    # A copy: the result of inference mode could not be trained on.
+    result = enlarge(batch).clone().to(pictures)
+    return result if pictures.ndim == 4 else result[0]
