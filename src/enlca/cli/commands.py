@@ -5,6 +5,7 @@ import sys
 import typer
 
 from enlca.cli import INTERRUPTED, INTERRUPTION, cost, data, measure, models, pictures, training
+from enlca.cli.common import printable
 from enlca.errors import EnlcaError
 
 app = typer.Typer(
@@ -43,5 +44,5 @@ def run() -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"enlca: {message}", file=sys.stderr)
+    print(f"enlca: {printable(message)}", file=sys.stderr)
     return code

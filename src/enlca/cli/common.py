@@ -35,8 +35,14 @@ def progress(title: str) -> Iterator[OnProgress]:
 def report_failures(failures: Sequence[str]) -> int:
     """Print each failure on stderr; the exit code."""
     for line in failures:
-        print(f"enlca: {line}", file=sys.stderr)
+        print(f"enlca: {printable(line)}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def printable(line: str) -> str:
+    """One line that a terminal can show, whatever names are in it: line feeds and the like as escapes."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+    return "".join(shown)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enlca.cli.common import progress, report_failures
+from enlca.cli.common import printable, progress, report_failures
 
 if TYPE_CHECKING:
     from enlca.cli.common import OnProgress
@@ -182,7 +182,7 @@ def _line(outcome: "Outcome") -> str:
         text = f"{outcome.source} -> {outcome.target} ({outcome.width}x{outcome.height})"
     text += f": {outcome.remark}" if outcome.remark else ""
     encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    return printable(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 COMMANDS = (upscale, degrade)

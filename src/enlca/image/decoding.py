@@ -5,7 +5,6 @@ libvips and Pillow are loaded by the first picture that needs them. `files` is t
 Letters:  H height   W width   L layers: channels, then alpha
 """
 
-import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -15,7 +14,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from enlca.image.exif import updated_exif, upright_xmp
+from enlca.image.exif import exif_of_png, orientation_of, updated_exif, upright_xmp
+from enlca.image.libvips import libvips
 from enlca.image.picture import (
     MAX_PIXELS,
     Picture,
@@ -29,14 +29,12 @@ from enlca.image.rows import ROWS, PictureRows, split
 
 # A picture to be turned that takes more than this is turned on the disk.
 HELD_BYTES = 1 << 26
-# libvips warns through this logger: for those who configured logging, not for everybody's stderr.
-logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
 
 @contextmanager
 def _vips_errors(path: Path) -> Iterator[None]:
     """libvips' complaints about a file as one line of ours."""
-    import pyvips
+    pyvips = libvips()
 
     try:
         yield
@@ -46,7 +44,7 @@ def _vips_errors(path: Path) -> Iterator[None]:
 
 def open_with_vips(path: Path, **settings: Any) -> Any:
     """A lazy pyvips image: the header has been read, the pixels have not. Raises PictureError."""
-    import pyvips
+    pyvips = libvips()
 
     with _vips_errors(path):
         # A source takes the name literally, where new_from_file reads options out of "photo[1].png".
@@ -93,14 +91,24 @@ def _upright(path: Path, image: Any, pages: int) -> PictureRows:
     if image.bands not in bands.get(str(image.interpretation), ()):
         kind = f"{image.bands} channels of {image.interpretation}"
         raise PictureError(f"{path}: holds {kind}; convert it to RGB or grey first")
-    if image.get_typeof("orientation") and image.get("orientation") != 1:
-        image = _held(image).autorot()
+    exif = field_of(image, "exif-data")
+    turned = int(field_of(image, "orientation") or 1)
+    if exif is None and str(field_of(image, "vips-loader")).startswith("png"):
+        exif = exif_of_png(path)
+        turned = orientation_of(exif) if exif else turned
+    if turned != 1:
+        image = _held(image).copy()
+        image.set_type(libvips().GValue.gint_type, "orientation", turned)
+        image = image.autorot()
     n_bits = field_of(image, "bits-per-sample")
     deep_avif = image.format == "ushort" and str(field_of(image, "vips-loader")).startswith("heif")
-    exif = field_of(image, "exif-data")
     if exif is not None:
         exif = updated_exif(exif, width=image.width, height=image.height)
         remarks += [] if exif else ["its EXIF data are damaged and were left out"]
+    icc = cast("bytes | None", field_of(image, "icc-profile-data"))
+    if icc is not None and not _is_profile(icc):
+        remarks.append("its colour profile is damaged and was left out")
+        icc = None
     xmp = field_of(image, "xmp-data")
     return PictureRows(
         width=image.width,
@@ -109,7 +117,7 @@ def _upright(path: Path, image: Any, pages: int) -> PictureRows:
         bits=16 if image.format == "ushort" else 8,
         bands=_bands(path, image, n_bits if deep_avif and n_bits != 16 else None),
         has_alpha=image.bands in (2, 4),
-        icc=cast("bytes | None", field_of(image, "icc-profile-data")),
+        icc=icc,
         exif=exif,
         xmp=xmp and upright_xmp(xmp),
         remarks=tuple(remarks),
@@ -117,9 +125,14 @@ def _upright(path: Path, image: Any, pages: int) -> PictureRows:
     )
 
 
+def _is_profile(icc: bytes) -> bool:
+    """Whether bytes begin as a colour profile does, and are as long as it says. (ICC.1, 7.2)"""
+    return len(icc) >= 128 and icc[36:40] == b"acsp" and int.from_bytes(icc[:4], "big") == len(icc)
+
+
 def _held(image: Any) -> Any:
     """All pixels in memory or on the disk: turning needs rows in another order than the decoder gives."""
-    import pyvips
+    pyvips = libvips()
 
     if image.width * image.height * image.bands <= HELD_BYTES:
         return image.copy_memory()
@@ -131,7 +144,7 @@ def _held(image: Any) -> Any:
 
 def _bands(path: Path, image: Any, n_bits: int | None) -> Iterator[np.ndarray]:
     """Decode, some rows at a time; `n_bits`: of values that lie in the upper bits of 16."""
-    import pyvips
+    pyvips = libvips()
 
     kind = np.uint8 if image.format == "uchar" else np.uint16
     with _vips_errors(path):

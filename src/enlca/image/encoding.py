@@ -14,6 +14,7 @@ import numpy as np
 
 from enlca.image import netpbm
 from enlca.image.exif import updated_exif
+from enlca.image.libvips import libvips
 from enlca.image.picture import PictureError, to_8_bits
 from enlca.image.pipe import Pipe
 from enlca.image.rows import PictureRows
@@ -62,7 +63,7 @@ def encode(file: BinaryIO, path: Path, rows: PictureRows, form: Format, *, quali
 
 
 def _encode_with_vips(file: BinaryIO, path: Path, rows: PictureRows, form: Format, *, quality: int) -> None:
-    import pyvips
+    pyvips = libvips()
 
     pipe = None
     try:

@@ -5,8 +5,10 @@ with further directories behind some tags. All that must change fits into its en
 even the maker's own notes, stays where it is, to the byte.
 """
 
+import os
 import re
 import struct
+from pathlib import Path
 
 ORIENTATION, WIDTH, HEIGHT, PIXEL_X, PIXEL_Y, EXIF_DIRECTORY = 0x0112, 0x0100, 0x0101, 0xA002, 0xA003, 0x8769
 SHORT, LONG = 3, 4
@@ -52,6 +54,35 @@ def _patch(new: bytearray, order: str, at: int, values: dict[int, tuple[int, int
             packed = struct.pack(order + ("H2x" if kind == SHORT else "I"), value)
             struct.pack_into(order + "HI4s", new, entry + 2, kind, 1, packed)
     return deeper, end
+
+
+def orientation_of(exif: bytes) -> int:
+    """How a picture has to be turned, 1 to 8; 1 (not at all) where nothing sensible is said."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4], "<")
+    try:
+        (first,) = struct.unpack_from(order + "I", exif, 4)
+        (n_entries,) = struct.unpack_from(order + "H", exif, first)
+        for entry in range(first + 2, first + 2 + 12 * n_entries, 12):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, entry)
+            if tag == ORIENTATION and kind == SHORT and 1 <= value <= 8:
+                return value
+    except struct.error:
+        pass
+    return 1
+
+
+def exif_of_png(path: Path) -> bytes | None:
+    """The EXIF data of a PNG wherever they are: behind the pixels, too, where libvips does not look."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            size, kind = struct.unpack(">I4s", head)
+            if kind == b"eXIf":
+                data = file.read(size)
+                return data if len(data) == size else None
+            file.seek(size + 4, os.SEEK_CUR)
+    return None
 
 
 def upright_xmp(xmp: bytes) -> bytes:

@@ -7,6 +7,7 @@ cannot be held without loss is refused or said in `remarks`, never silently cut.
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 
 from enlca.image import decoding, encoding, netpbm
@@ -210,6 +211,9 @@ def _natural(file: Path) -> tuple[list[list[str | int]], str]:
 def format_of(path: Path) -> str:
     """The key of SIGNATURES that the file begins with."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            # To open a pipe would wait until somebody writes to it.
+            raise PictureError(f"{path}: is not a file but a pipe or a device; save the picture in a file")
         with path.open("rb") as file:
             start = file.read(64)
     except FileNotFoundError:

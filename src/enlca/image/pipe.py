@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from enlca.image.libvips import libvips
 from enlca.image.rows import PictureRows
 
 # Layers -> colour type of a PNG.
@@ -48,7 +49,7 @@ class Pipe:
     """A lazy pyvips image of rows. What goes wrong in the rows is in `error`: a callback cannot raise."""
 
     def __init__(self, rows: PictureRows):
-        import pyvips
+        pyvips = libvips()
 
         self.error: BaseException | None = None
         self._stream = png_stream(rows)

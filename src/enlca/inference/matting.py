@@ -23,6 +23,8 @@ def merged(
 ) -> Shaped[np.ndarray, "h w L"]:
     """The large part at `region` with straight alpha, of the two enlarged composites; levels of `picture`."""
     kind, peak = np.dtype(picture.dtype), peak_of(picture.dtype)
+    # What leaves [0, 1] is not seen, and must not count as a difference.
+    over_black, over_white = (as_channels(over.clip(0, 1), picture) for over in (over_black, over_white))
     cover = 1 - (over_white - over_black).mean(axis=2, keepdims=True)
     cover[_far_inside(picture, region, peak, scale)] = 1
     cover[_far_inside(picture, region, 0, scale)] = 0
@@ -31,7 +33,7 @@ def merged(
     cover = alpha.astype(np.float32) / np.float32(peak)
     colour = (over_black + over_white - (1 - cover)) / 2
     colour = np.where(alpha > 0, colour / np.maximum(cover, np.float32(1 / 65535)), np.float32(0))
-    return np.concatenate([to_levels(as_channels(colour, picture), kind), alpha], axis=2)
+    return np.concatenate([to_levels(colour, kind), alpha], axis=2)
 
 
 def as_channels(rgb: Part, picture: Pixels) -> Float32[np.ndarray, "h w _"]:
