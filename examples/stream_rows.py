@@ -1,0 +1,34 @@
+"""Rows in, rows out, in bounded memory: python examples/stream_rows.py [PICTURE] [OUT]
+
+The result is that of the whole picture. Nothing here ever holds it.
+"""
+
+import sys
+
+import numpy as np
+
+import enlca
+from enlca.image.files import open_image, write_rows
+
+source = sys.argv[1] if len(sys.argv) > 1 else "docs/images/astronaut_crop.png"
+target = sys.argv[2] if len(sys.argv) > 2 else "large.png"
+
+up = enlca.Upscaler("enlcn-tiny", scale=4, mode="stream", max_memory=600 * 2**20)
+
+# From file to file: rows are decoded, computed and encoded as they are needed.
+write_rows(target, up.rows(open_image(source, max_bits=16)))
+print(f"{source} -> {target}")
+
+
+# From and to anything else: bands of rows, as arrays. The height need not be known.
+def camera():
+    """A gradient that comes 16 rows at a time."""
+    for top in range(0, 96, 16):
+        rows = np.arange(top, top + 16, dtype=np.uint8)[:, None, None]
+        yield np.broadcast_to(rows, (16, 64, 3)) + np.arange(64, dtype=np.uint8)[None, :, None]
+
+
+n_rows = 0
+for band in up.stream(camera()):
+    n_rows += len(band)
+print(f"96 rows in, {n_rows} rows out, {band.shape[1]} pixels wide, {band.dtype}")
