@@ -17,8 +17,8 @@ from benchmarks.upscale_command import smooth_picture
 from enlca.attention.block import Embeddings
 from enlca.data.pack import open_training_set
 from enlca.data.patches import PatchBatches
-from enlca.image.picture import Picture
 from enlca.image.files import write_image
+from enlca.image.picture import Picture
 from enlca.losses import ENLCALoss
 from enlca.network.sr import SRNetwork
 

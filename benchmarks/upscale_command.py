@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import publish
-from enlca.image.picture import Picture
 from enlca.image.files import read_image, write_image
+from enlca.image.picture import Picture
 
 FORM = argparse.RawDescriptionHelpFormatter
 

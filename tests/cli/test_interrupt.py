@@ -12,8 +12,8 @@ from PIL import Image
 
 from enlca.cli.interrupt import interruptible
 from enlca.image import decoding, encoding, files
-from enlca.image.pipe import Pipe
 from enlca.image.files import read_image
+from enlca.image.pipe import Pipe
 from enlca.inference.upscaler import Upscaler
 from enlca.network.sr import SRNetwork
 
