@@ -44,7 +44,8 @@ _TIFF = Format("TIFF", options=_DEFLATE, holds_16_bits=True, holds=("icc", "xmp"
 _WEBP = Format(
     "WebP", has_quality=True, holds_grey=False, holds_pages=True, longest_side=16383, bytes_held=WEBP_BYTES
 )
-_AV1 = (("compression", "av1"),)
+# Effort 4, the default, takes 6 times as long for the same size and 0.4 dB more of 45.
+_AV1 = (("compression", "av1"), ("effort", 2))
 _AVIF = Format(
     "AVIF", options=_AV1, has_quality=True, holds_grey=False, longest_side=16384, bytes_held=AVIF_BYTES
 )
