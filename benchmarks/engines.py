@@ -1,0 +1,178 @@
+"""Which engine runs our networks fastest on a processor.
+
+    python -m benchmarks.engines [--size 128] [--rounds 15] [--threads 2 1] [--quick]
+
+Networks: enlcn-tiny and enlcn-light at x4, each by PyTorch as it is, compiled, ONNX Runtime and OpenVINO
+(bfloat16 too, where the processor has it). Before anything is timed, each one's picture is compared with
+PyTorch's at the size that is timed and at a prime one; nothing is reported when one differs by more than
+1e-4. Each round times every engine once, one after the other, so that a slow moment hits all; a first round
+warms up. `gain` is the median over rounds of PyTorch's time by the engine's within a round; `others` is the
+share of the processors that other programs took meanwhile: threads that wait for one another suffer from
+them far more than one thread does.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.report import publish, show
+from enlca.checkpoint.catalog import bundled, load
+from enlca.export.engines import EngineError, load_engine
+from enlca.export.parity import check_parity
+from enlca.inference.ensemble import Forward
+from enlca.network.sr import SRNetwork
+from enlca.network.zoo import NETWORKS
+
+FORM = argparse.RawDescriptionHelpFormatter
+SCALE = 4
+# Threads of one runtime spin for a moment after their work; the next one should not wait for them.
+PAUSE = 0.02
+PRIME = (61, 53)
+STAT = Path("/proc/stat")
+
+
+def network_called(name: str) -> SRNetwork:
+    """The bundled weights, else random ones: speed does not depend on them."""
+    if any(item.name == name and item.scale == SCALE for item in bundled()):
+        return load(name, scale=SCALE)
+    torch.manual_seed(1)
+    return NETWORKS[name](SCALE).eval()
+
+
+def compiled(network: SRNetwork) -> Forward:
+    """The network by `torch.compile`, for one size at a time."""
+    torch._dynamo.reset()
+    forward = torch.compile(network, dynamic=False)
+
+    def run(lr: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return forward(lr)
+
+    return run
+
+
+def ways(network: SRNetwork) -> dict[str, Forward]:
+    """Every way to run the network here, PyTorch's own first."""
+    found = {
+        "torch": torch.inference_mode()(network.forward),
+        "torch.compile": compiled(network),
+        "onnx": load_engine("onnx", network),
+        "openvino": load_engine("openvino", network),
+    }
+    try:
+        found["openvino bf16"] = load_engine("openvino", network, precision="bf16")
+    except EngineError as error:
+        print(f"openvino bf16 is left out: {error}")
+    return found
+
+
+def seconds_of(works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each work in each round; a round before the first warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds + 1):
+        for name, work in works.items():
+            time.sleep(PAUSE)
+            started = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: values[1:] for name, values in seconds.items()}
+
+
+def busy() -> tuple[float, float] | None:
+    """Seconds that all processors were at work, and were there; None where the system does not tell."""
+    if not STAT.exists():
+        return None
+    user, nice, system, idle, waiting, *more = map(float, STAT.read_text().split("\n")[0].split()[1:])
+    working = user + nice + system + sum(more[:3])
+    ticks = os.sysconf("SC_CLK_TCK")
+    return working / ticks, (working + idle + waiting) / ticks
+
+
+class Company:
+    """How much of the processors other programs took while `with` lasted: above 0.05, measure again."""
+
+    def __enter__(self) -> "Company":
+        self._before, self._own = busy(), sum(os.times()[:4])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.share: float | str = "unknown"
+        after = busy()
+        if after and self._before:
+            (worked, there), own = (b - a for a, b in zip(self._before, after, strict=True)), self._own
+            self.share = round(max(0.0, worked - (sum(os.times()[:4]) - own)) / there, 2)
+
+
+def median_ratio(values: list[float], others: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(values, others, strict=True)), 3)
+
+
+def milliseconds(values: list[float]) -> float:
+    return round(1000 * statistics.median(values), 1)
+
+
+def speed(name: str, size: int, threads: int, rounds: int) -> list[dict[str, Any]]:
+    """A row for each engine."""
+    torch.set_num_threads(threads)
+    network = network_called(name)
+    engines = ways(network)
+    lowered = {engine: 0.05 for engine in engines if engine.endswith("bf16")}
+    differences = {
+        engine: check_parity(
+            forward, network, sizes=[PRIME, (size, size)], tolerance=lowered.get(engine, 1e-4)
+        )
+        for engine, forward in engines.items()
+    }
+    lr = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1))
+    works = {engine: (lambda forward=forward: forward(lr)) for engine, forward in engines.items()}
+    with Company() as company:
+        seconds = seconds_of(works, rounds)
+    return [
+        {
+            "model": name,
+            "scale": SCALE,
+            "height": size,
+            "width": size,
+            "threads_used": threads,
+            "engine": engine,
+            "gain": median_ratio(seconds["torch"], seconds[engine]),
+            "milliseconds": milliseconds(seconds[engine]),
+            "difference": f"{differences[engine]:.0e}",
+            "others": company.share,
+            "rounds": rounds,
+            "onnxruntime": version("onnxruntime"),
+            "openvino": version("openvino"),
+        }
+        for engine in engines
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=FORM)
+    parser.add_argument(
+        "--models", nargs="+", choices=sorted(NETWORKS), default=["enlcn-tiny", "enlcn-light"]
+    )
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
+    parser.add_argument("--quick", action="store_true", help="see that it works; write nothing")
+    arguments = parser.parse_args()
+    size, rounds = (32, 1) if arguments.quick else (arguments.size, arguments.rounds)
+    work = [(name, threads) for name in arguments.models for threads in arguments.threads]
+    rows = [row for name, threads in work for row in speed(name, size, threads, rounds)]
+    if arguments.quick:
+        show(*rows)
+    else:
+        publish("engines", *rows, threads=max(arguments.threads))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Networks for other runtimes: ONNX, OpenVINO. Needs the extra `enlca[export]`."""

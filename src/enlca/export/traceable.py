@@ -1,0 +1,172 @@
+"""The same networks, written so that one graph serves every height and width.
+
+`LinearAttend` walks over blocks of positions in Python, `ExactAttend` over blocks of queries: how many
+there are depends on the picture, and a graph made for one picture would hold that number. Here the blocks
+are an axis of a tensor. What is computed is the same: Eq. 3, Eq. 5-6 in shifted logarithms, and Eq. 1.
+
+Nothing is divided, subtracted or negated: OpenVINO rewrites these, and forgets that the result was to stay
+in float32.
+
+Letters:  C channels   D embedding channels   M random features   E value channels
+         H, W height and width   N = H W positions   Nq queries, where they may be others
+         K blocks of positions   X queries or features   G = E + 1: values, and one that is 1
+"""
+
+import copy
+from collections.abc import Callable
+from typing import no_type_check
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from enlca.attention.block import Embed, NonLocalBlock
+from enlca.attention.exact import ExactAttend
+from enlca.attention.linear import LinearAttend
+from enlca.errors import EnlcaError
+from enlca.network.sr import SRNetwork
+
+# Positions whose sum is one matrix product. An engine may add up in any order: over 10^6 positions one
+# after the other, float32 would lose three digits, over 1024, and then over the blocks, it loses none.
+BLOCK = 1024
+
+
+class ExportError(EnlcaError):
+    """A network or a file that cannot be exported; the message says why."""
+
+
+class LinearPicture(nn.Module):
+    """ENLA (Eq. 4-6) of one picture with any number of positions.
+
+    `LinearAttend` in few, large operations, since an engine fuses less than one hopes: |u|^2/2 rides as
+    one more channel through the product with F, and the denominator of Eq. 5 as one more value, which
+    is 1 everywhere.
+    """
+
+    projection: Tensor
+
+    def __init__(self, attend: LinearAttend):
+        super().__init__()
+        self.floor = attend.floor
+        one = torch.ones_like(attend.projection[:, :1])
+        # [F, -1] [u, |u|^2/2] = F u - |u|^2/2
+        self.register_buffer("projection", torch.cat([attend.projection, -one], dim=1))
+
+    def forward(
+        self, q: Float[Tensor, "D Nq"], k: Float[Tensor, "D N"], v: Float[Tensor, "E N"]
+    ) -> Float[Tensor, "E Nq"]:
+        """Attention of each query over all positions."""
+        one = torch.ones_like(v[:1])
+        keys = _blocks(_with_half_square(k), fill=None)
+        # Positions that only fill the last block up have no weight: their "1" is 0.
+        values = _blocks(torch.cat([v, one]), fill=0.0)
+        log_phi = self._floored(self.projection @ keys.transpose(0, 1))
+        top = log_phi.amax(dim=(0, 2))
+        weights = (log_phi + (-1.0 * top).unsqueeze(-1)).exp()
+        mean, log_sum = _average((weights @ values.permute(1, 2, 0)).sum(dim=0))
+        log_phi_q = self._floored(_with_half_square(q).mT @ self.projection.mT)
+        return ((log_phi_q + (top + log_sum)).softmax(dim=-1) @ mean).mT
+
+    def _floored(self, log_phi: Tensor) -> Tensor:
+        if self.floor == 0:
+            return log_phi
+        return torch.logaddexp(log_phi, torch.full_like(log_phi[..., :1, :1], self.floor).log())
+
+
+class ExactPicture(nn.Module):
+    """Eq. 1 of one picture with any number of positions, BLOCK queries at a time: memory linear in N."""
+
+    def forward(
+        self, q: Float[Tensor, "D Nq"], k: Float[Tensor, "D N"], v: Float[Tensor, "E N"]
+    ) -> Float[Tensor, "E Nq"]:
+        """Attention of each query over all positions."""
+        # Late, since nobody else needs this corner of PyTorch.
+        from torch._higher_order_ops.scan import scan
+
+        @no_type_check
+        def one_block(
+            carried: tuple[Tensor, Tensor], queries: Tensor
+        ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+            keys, values = carried
+            scores = queries @ keys
+            # Not `softmax`: OpenVINO's (2026.4), after a picture of one position, is wrong for all others.
+            weights = (scores + -1.0 * scores.amax(dim=-1, keepdim=True)).exp()
+            y = _average(weights @ values)[0]
+            # OpenVINO's Scan knows no values from outside, so keys and values are handed on.
+            return (keys.clone(), values.clone()), y
+
+        blocks = _blocks(q, fill=0.0).permute(1, 2, 0)
+        values = torch.cat([v, torch.ones_like(v[:1])]).mT
+        y = scan(one_block, (k, values), blocks)[1]
+        return y.flatten(0, 1)[: q.shape[-1]].mT
+
+
+class PictureBlock(nn.Module):
+    """`NonLocalBlock` for one picture of any size."""
+
+    def __init__(self, block: NonLocalBlock, attend: nn.Module):
+        super().__init__()
+        assert isinstance(block.embed, Embed)
+        self.embed = block.embed
+        self.attend = attend
+        self.res_scale = block.res_scale
+
+    def forward(self, x: Float[Tensor, "1 C H W"]) -> Float[Tensor, "1 C H W"]:
+        """The feature map with what each position found elsewhere added to it."""
+        embed = self.embed
+        q, k, v = (one(x).squeeze(0).flatten(1) for one in (embed.query, embed.key, embed.value))
+        y = self.attend(self._amplified(q), self._amplified(k), v)
+        return x + self.res_scale * y.unflatten(-1, x.shape[-2:]).unsqueeze(0)
+
+    def _amplified(self, u: Float[Tensor, "D N"]) -> Float[Tensor, "D N"]:
+        """Of length sqrt(k) at every position (Eq. 3)."""
+        square = (u * u).sum(dim=0, keepdim=True).clamp(min=self.embed.eps**2)
+        return u * (self.embed.length * (-0.5 * square.log()).exp())
+
+
+PICTURES: dict[type[nn.Module], Callable[..., nn.Module]] = {
+    LinearAttend: LinearPicture,
+    ExactAttend: lambda attend: ExactPicture(),
+}
+
+
+def traceable(network: SRNetwork) -> SRNetwork:
+    """A copy of `network`, on the CPU and in float32, that can be traced with unknown height and width.
+
+    Raises:
+        ExportError: for NLSA, whose hashing cannot be written as one graph for all sizes.
+    """
+    if network.config.attention == "lsh":
+        raise ExportError(
+            "networks with attention lsh (NLSA) cannot be exported: they draw their hash functions "
+            "anew for each size of picture, which no fixed graph can; they run in PyTorch alone"
+        )
+    copied = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+    for index, stage in enumerate(copied.body):
+        if isinstance(stage, NonLocalBlock):
+            copied.body[index] = PictureBlock(stage, PICTURES[type(stage.attend)](stage.attend))
+    return copied
+
+
+def _with_half_square(u: Float[Tensor, "D N"]) -> Float[Tensor, "D+1 N"]:
+    return torch.cat([u, 0.5 * (u * u).sum(dim=0, keepdim=True)])
+
+
+@no_type_check
+def _average(sums: Float[Tensor, "X G"]) -> tuple[Float[Tensor, "X G-1"], Float[Tensor, " X"]]:
+    """Sums of weighted values by the sum of the weights, which is the last of them; and its logarithm.
+
+    `scan` reads the source of this, where the tests' checks of shapes would be in its way.
+    """
+    # Two slices would be rewritten, too (see above); a slice and a selection are not.
+    log_sum = sums[:, -1].log()
+    return sums[:, :-1] * (-1.0 * log_sum).exp().unsqueeze(-1), log_sum
+
+
+def _blocks(u: Float[Tensor, "C N"], *, fill: float | None) -> Float[Tensor, "C K n"]:
+    """Cut into blocks; the last one is filled up with `fill`, or with the last position."""
+    n_positions = u.shape[-1]
+    n_blocks = (n_positions + BLOCK - 1) // BLOCK
+    last = u[:, -1:] if fill is None else torch.full_like(u[:, :1], fill)
+    missing = n_blocks * BLOCK - n_positions
+    return torch.cat([u, last.expand(-1, missing)], dim=-1).unflatten(-1, (n_blocks, BLOCK))

@@ -1,0 +1,87 @@
+"""Small networks of every kind, each exported once."""
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+from filelock import FileLock
+
+from enlca.network.sr import SRConfig, SRNetwork
+
+SMALL = {
+    "channels": 7,
+    "n_blocks": 1,
+    "blocks_per_stage": 1,
+    "embed_channels": 5,
+    "n_features": 11,
+    "attention_scale": 1.0,
+}
+KINDS = {
+    "linear": {"scale": 4, "attention": "linear", "upsampler": "direct", "skip": "bilinear"},
+    "released": {"scale": 2, "attention": "linear", "feature_floor": 1e-4, "embed_eps": 5e-5},
+    "sharp": {"scale": 2, "attention": "linear", "amplification": 300.0, "embed_kernel": 3},
+    "exact": {"scale": 3, "attention": "exact", "skip": "bilinear"},
+    "none": {"scale": 2, "attention": "none"},
+}
+
+
+def _small_network(kind: str) -> SRNetwork:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return SRNetwork(SRConfig(**{**SMALL, **KINDS[kind]})).eval()
+
+
+@pytest.fixture(scope="session")
+def small_network() -> Callable[[str], SRNetwork]:
+    """Makes a network of a kind, always the same."""
+    return _small_network
+
+
+class Exported(NamedTuple):
+    network: SRNetwork
+    graph: bytes
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """No test reads or writes the user's cache."""
+    monkeypatch.setattr("enlca.export.cache.folder", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def export_once(tmp_path_factory) -> Callable[[str], Exported]:
+    """Exports a kind of network, once for all test processes: it takes seconds."""
+    for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        pytest.importorskip(package, reason=f"no {package}: pip install 'enlca[export]'")
+    from enlca.export.graph import onnx_graph
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def export(kind: str) -> Exported:
+        network, path = _small_network(kind), folder / f"{kind}.graph"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                path.write_bytes(onnx_graph(network))
+        return Exported(network, path.read_bytes())
+
+    return export
+
+
+@pytest.fixture(
+    scope="session",
+    params=["linear", "released", "exact", "none", pytest.param("sharp", marks=pytest.mark.slow)],
+)
+def exported(request, export_once) -> Exported:
+    """Each kind, one after the other."""
+    return export_once(request.param)
+
+
+@pytest.fixture(scope="session")
+def linear_graph(export_once) -> Exported:
+    """One kind alone, for tests that need any."""
+    return export_once("linear")

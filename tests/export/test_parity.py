@@ -1,0 +1,40 @@
+"""Every kind of network that can be exported, in both engines, against PyTorch."""
+
+import pytest
+import torch
+
+from enlca.export.engines import Engine, OnnxEngine, OpenVinoEngine
+from enlca.export.ir import openvino_ir
+from enlca.export.parity import SIZES, ParityError, check_parity
+
+
+def engine_of(kind: str, graph: bytes) -> Engine:
+    return OnnxEngine(graph) if kind == "onnx" else OpenVinoEngine(openvino_ir(graph, {}))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_an_engine_computes_what_the_network_computes_at_any_size(exported, kind):
+    engine = engine_of(kind, exported.graph)
+    # One engine for all, small after large and back: what it keeps of one size must not show in another.
+    sizes = [*SIZES, (61, 53), (1, 1), (2, 3), (97, 11), (32, 32), (7, 11)]
+    assert check_parity(engine, exported.network, sizes=sizes) < 2e-5
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@torch.no_grad()
+def test_a_picture_of_100_000_positions_agrees(linear_graph, kind):
+    engine = engine_of(kind, linear_graph.graph)
+    assert check_parity(engine, linear_graph.network, sizes=[(331, 307)]) < 2e-5
+
+
+@pytest.mark.parametrize("wrong", [1.01, float("nan")])
+def test_an_engine_that_computes_something_else_is_found(wrong, small_network):
+    network = small_network("none")
+    with pytest.raises(ParityError, match=r"differs from PyTorch by .* on a picture of 7x11"):
+        check_parity(lambda lr: wrong * network(lr), network)
+
+
+def test_an_engine_whose_pictures_have_another_size_is_found(small_network):
+    network = small_network("none")
+    with pytest.raises(ParityError):
+        check_parity(lambda lr: network(lr)[..., :1, :1], network)
