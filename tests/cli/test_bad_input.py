@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from enlca.cli import pictures
+from enlca.image import files
+from enlca.inference import demand, precision
+
 PIXELS = np.random.default_rng(0).integers(0, 256, (23, 19, 3), dtype=np.uint8)
 
 
@@ -102,6 +106,12 @@ USAGE = {
     "info scale": ("info {tiny} --scale 3", "enlarges x4, not x3"),
     "train nowhere": ("train gone.yaml", "gone.yaml: no such configuration file"),
 }
+
+
+def test_the_words_that_options_know_are_those_of_the_rooms_behind_them():
+    assert pictures.MODES == demand.MODES
+    assert ("auto", *precision.PRECISIONS) == pictures.PRECISIONS
+    assert ("auto", *files.FRAMES) == pictures.FRAMES
 
 
 @pytest.mark.parametrize("case", USAGE)

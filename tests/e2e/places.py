@@ -25,8 +25,8 @@ def one_line(done, name, reason):
     return line
 
 
-def started(*words, limit=40, **settings):
+def started(*words, limit=40, stdout=subprocess.PIPE, **settings):
     """The command as a process of its own, which must end in time."""
     program = [sys.executable, "-m", "enlca", *map(str, words)]
-    settings = {"capture_output": True, "text": True, "timeout": limit, "check": False} | settings
-    return subprocess.run(program, **settings)
+    settings = {"stdout": stdout, "stderr": subprocess.PIPE, "text": True, "timeout": limit, **settings}
+    return subprocess.run(program, check=False, **settings)

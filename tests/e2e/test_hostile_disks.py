@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import shutil
-import subprocess
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,16 +51,7 @@ def test_what_cannot_be_printed_is_said_without_a_traceback(here, tiny_model, wo
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full on this machine")
     with open("/dev/full", "w") as full:
-        done = started(
-            "upscale",
-            "good.png",
-            "--model",
-            tiny_model,
-            *words,
-            capture_output=False,
-            stdout=full,
-            stderr=subprocess.PIPE,
-        )
+        done = started("upscale", "good.png", "--model", tiny_model, *words, stdout=full)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert line.startswith("enlca: ")
@@ -73,15 +63,7 @@ def test_who_stops_reading_what_is_printed_stops_no_work(here, tiny_model):
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as closed:
-        done = started(
-            "upscale",
-            "good.png",
-            "--model",
-            tiny_model,
-            capture_output=False,
-            stdout=closed,
-            stderr=subprocess.PIPE,
-        )
+        done = started("upscale", "good.png", "--model", tiny_model, stdout=closed)
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 1
     check_made(here / "good_x4.png")

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from enlca.inference import patient as patient_module
+from enlca.inference.demand import TILES
 from enlca.inference.enlarge import Enlarger, Strategy
 from enlca.inference.ensemble import turned
-from enlca.inference.memory import TILES
 from enlca.inference.patient import PatientEnlarger
 from enlca.inference.precision import NotFinite, PrecisionError, choose_precision
 from enlca.inference.upscaler import Upscaler

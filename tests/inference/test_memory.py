@@ -7,19 +7,9 @@ import sys
 import pytest
 import torch
 
+from enlca.inference.demand import TILES, Demand, TooLarge, choose, smaller
 from enlca.inference.enlarge import Strategy
-from enlca.inference.memory import (
-    TILES,
-    Demand,
-    MemoryLimitError,
-    TooLarge,
-    as_text,
-    choose,
-    free_memory,
-    size_in_bytes,
-    smaller,
-    used_memory,
-)
+from enlca.inference.memory import MemoryLimitError, as_text, free_memory, size_in_bytes, used_memory
 from enlca.network.sr import SRConfig
 from enlca.network.zoo import NETWORKS
 
@@ -137,7 +127,8 @@ MEASURE = """
 import re
 import numpy as np, torch
 from enlca.inference.enlarge import Enlarger, Strategy
-from enlca.inference.memory import Demand, used_memory
+from enlca.inference.demand import Demand
+from enlca.inference.memory import used_memory
 from enlca.network.zoo import enlcn_light, enlcn_tiny
 
 def status(key):

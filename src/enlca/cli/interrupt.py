@@ -20,7 +20,7 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt
 
     def report(lost: Any) -> None:
-        # libvips logs through a callback, where nothing can be raised; but a moment later it can.
+        # In a callback or a destructor nothing can be raised; but a moment later it can.
         if isinstance(lost.exc_value, KeyboardInterrupt):
             again.append(threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]))
             again[-1].start()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "jpg", "webp", "tif", "avif")
 LARGEST = 4
-# Written here too, so that a wrong word is told before anything heavy is loaded; a test compares them.
+# Written here too, so that a wrong word is told before anything heavy is loaded; `tests/cli` compares them.
 MODES = ("auto", "whole", "stream", "tiled")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FRAMES = ("auto", "first", "all")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 ORIENTATION, WIDTH, HEIGHT, PIXEL_X, PIXEL_Y, EXIF_DIRECTORY = 0x0112, 0x0100, 0x0101, 0xA002, 0xA003, 0x8769
 SHORT, LONG = 3, 4
+# What a TIFF header begins with, and the order of bytes that it means.
+_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 
 
 def updated_exif(exif: bytes, *, width: int, height: int) -> bytes | None:
@@ -20,7 +22,7 @@ def updated_exif(exif: bytes, *, width: int, height: int) -> bytes | None:
     Only tags that are there are changed. The result begins with the TIFF header, without "Exif".
     """
     exif = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    order = _ORDERS.get(exif[:4])
     if order is None:
         return None
     new = bytearray(exif)
@@ -59,7 +61,7 @@ def _patch(new: bytearray, order: str, at: int, values: dict[int, tuple[int, int
 def orientation_of(exif: bytes) -> int:
     """How a picture has to be turned, 1 to 8; 1 (not at all) where nothing sensible is said."""
     exif = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4], "<")
+    order = _ORDERS.get(exif[:4], "<")
     try:
         (first,) = struct.unpack_from(order + "I", exif, 4)
         (n_entries,) = struct.unpack_from(order + "H", exif, first)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Shaped, UInt8, UInt16
 
 from enlca.image.picture import Picture
 
@@ -84,19 +84,31 @@ class PictureRows:
 
     def pictures(self) -> list[Picture]:
         """Each page as a whole."""
-        held = np.empty((self.pages * self.height, self.width, self.layers), self.dtype)
-        done = 0
-        for band in self.bands:
-            held[done : done + len(band)] = band
-            done += len(band)
-        pages = np.split(held, self.pages)
+        shape = (self.pages * self.height, self.width, self.layers)
+        pages = np.split(filled(self.bands, shape, self.dtype), self.pages)
         about = {"icc": self.icc, "exif": self.exif, "xmp": self.xmp, "remarks": self.remarks}
         return [replace(split(page), **about) for page in pages]
 
 
+def filled(
+    bands: Iterable[Shaped[np.ndarray, "_ _ L"]], shape: tuple[int, int, int], kind: np.dtype
+) -> Shaped[np.ndarray, "_ _ L"]:
+    """An array of that shape with the bands below one another."""
+    array, done = np.empty(shape, kind), 0
+    for band in bands:
+        array[done : done + len(band)] = band
+        done += len(band)
+    return array
+
+
+def count_colours(n_layers: int) -> int:
+    """How many of 1 to 4 layers are colour: 1 or 3; what is left is alpha."""
+    return 3 if n_layers >= 3 else 1
+
+
 def split(layers: Band) -> Picture:
     """Colour and alpha apart: 1 or 3 layers of colour, and alpha as the 2nd or 4th."""
-    n_colours = 3 if layers.shape[2] >= 3 else 1
+    n_colours = count_colours(layers.shape[2])
     alpha = np.ascontiguousarray(layers[:, :, n_colours]) if layers.shape[2] > n_colours else None
     return Picture(np.ascontiguousarray(layers[:, :, :n_colours]), alpha)
 

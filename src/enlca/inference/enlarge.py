@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
+from enlca.image.rows import count_colours
 from enlca.inference.ensemble import Forward, self_ensemble, turned_back
 from enlca.inference.matting import as_channels, merged, to_levels
 from enlca.inference.precision import checked, in_half
@@ -79,7 +80,7 @@ class Enlarger:
             StoreError: no room for the features; while iterating.
         """
         scale, whole = self.network.config.scale, Region(0, 0, *picture.shape[:2])
-        n_colours = 3 if picture.shape[2] >= 3 else 1
+        n_colours = count_colours(picture.shape[2])
         has_alpha = picture.shape[2] > n_colours
         alpha = constant(picture, slice(n_colours, None)) if has_alpha else None
         grounds = (0.0, 1.0) if has_alpha and alpha is None else (None,)

@@ -18,8 +18,9 @@ from enlca.errors import EnlcaError
 from enlca.image.encoding import Format
 from enlca.image.files import check_format, format_of, open_image
 from enlca.image.rows import PictureRows
+from enlca.inference.demand import TooLarge
 from enlca.inference.devices import DeviceError
-from enlca.inference.memory import TooLarge, out_of_memory
+from enlca.inference.memory import out_of_memory
 from enlca.inference.outcome import AHEAD, Outcome, Settings
 from enlca.inference.plan import Failure, Job, JobError, plan
 from enlca.inference.precision import NotFinite
@@ -83,7 +84,7 @@ def _enlarged(
 ) -> Future[Outcome]:
     """One picture through the network, while the writer takes the bands that are done."""
     notes: list[str] = []
-    channel = Channel(settings.bytes_behind)
+    channel = Channel(settings.waiting_bytes)
     try:
         picture, seconds = reading.result()
         started = time.perf_counter() - seconds
@@ -118,7 +119,7 @@ def _read(job: Job, settings: Settings) -> tuple[PictureRows, float]:
         pages = job.target.suffix.lower() in (".tif", ".tiff") and format_of(job.source) == "tiff"
         frames = "all" if pages else "first"
     picture = open_image(job.source, max_bits=16, max_pixels=settings.max_pixels, frames=frames)
-    return held(picture, limit=settings.picture_bytes), time.perf_counter() - started
+    return held(picture, limit=settings.waiting_bytes), time.perf_counter() - started
 
 
 def _write(

@@ -5,14 +5,12 @@ from dataclasses import asdict, dataclass
 from enlca.image.encoding import Format
 from enlca.image.picture import MAX_PIXELS
 from enlca.image.rows import PictureRows
-
-FRAMES = ("auto", "first", "all")
+from enlca.inference.memory import waiting_share
 
 # Pictures that are read before their turn.
 AHEAD = 2
 # Bytes of a picture beyond which it waits on the disk, and of results that wait for the writer.
-PICTURE_BYTES = 1 << 26
-BYTES_BEHIND = 1 << 26
+WAITING_BYTES = 1 << 26
 # Rows that libvips holds of a picture that it encodes; measured: up to 1,750 of RGB.
 ROWS_HELD = 2048
 
@@ -55,14 +53,11 @@ class Settings:
     max_memory: int | None = None
 
     @property
-    def picture_bytes(self) -> int:
-        """What one picture that waits may take in memory."""
-        return PICTURE_BYTES if self.max_memory is None else min(PICTURE_BYTES, self.max_memory // 32)
-
-    @property
-    def bytes_behind(self) -> int:
-        """What waits for the writer."""
-        return BYTES_BEHIND if self.max_memory is None else min(BYTES_BEHIND, self.max_memory // 32)
+    def waiting_bytes(self) -> int:
+        """What a picture may take in memory before its turn, and what is made of it until it is written."""
+        return (
+            WAITING_BYTES if self.max_memory is None else min(WAITING_BYTES, waiting_share(self.max_memory))
+        )
 
     def reserve(self, form: Format, picture: PictureRows, width: int, height: int) -> int:
         """Bytes that are taken beside the network, while a picture becomes `width` x `height`."""
@@ -70,4 +65,4 @@ class Settings:
         pixels = width * height * picture.pages
         # The resize works on some rows in float64, twice.
         rows = ROWS_HELD * row + 2 * 8 * 128 * picture.layers * width
-        return rows + form.bytes_held * pixels + self.bytes_behind + AHEAD * self.picture_bytes
+        return rows + form.bytes_held * pixels + (1 + AHEAD) * self.waiting_bytes

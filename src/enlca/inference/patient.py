@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Shaped
 
 from enlca.image.rows import PictureRows
+from enlca.inference.demand import Demand, choose, smaller
 from enlca.inference.enlarge import Enlarger, Strategy
-from enlca.inference.memory import SHARE, Demand, choose, free_memory, out_of_memory, smaller, used_memory
+from enlca.inference.memory import SHARE, free_memory, out_of_memory, used_memory
 from enlca.inference.precision import NotFinite
 from enlca.inference.raster import Pixels
 from enlca.inference.stages import Watch
@@ -55,11 +56,12 @@ class PatientEnlarger:
     mode: str = "auto"
     max_memory: int | None = None
 
-    def limit(self) -> int:
-        """Bytes that this process may use on the device."""
+    def room(self) -> tuple[int, int]:
+        """Bytes that this process uses on the device, and may use; takes a moment (see `used_memory`)."""
+        used = used_memory(self.device)
         if self.max_memory is not None:
-            return self.max_memory
-        return used_memory(self.device) + int(SHARE * free_memory(self.device))
+            return used, self.max_memory
+        return used, used + int(SHARE * free_memory(self.device))
 
     def demand(self, height: int, width: int, layers: int, dtype: Any) -> Demand:
         """What a picture of this size and kind takes."""
@@ -69,10 +71,11 @@ class PatientEnlarger:
     def strategy(self, picture: Pixels, *, note: Note = warn, reserve: int = 0) -> Strategy:
         """How this picture is enlarged if `reserve` bytes go elsewhere. Raises TooLarge."""
         demand = self.demand(*picture.shape, dtype=picture.dtype)
-        used = used_memory(self.device) + (reserve if self.device.type == "cpu" else 0)
+        used, limit = self.room()
+        used += reserve if self.device.type == "cpu" else 0
         # More than 8 bits do not fit into the 8 of bfloat16's fractions.
         half = self.half if self.half_for_all or demand.itemsize == 1 else None
-        strategy, remark = choose(demand, self.limit(), used=used, mode=self.mode, half=half)
+        strategy, remark = choose(demand, limit, used=used, mode=self.mode, half=half)
         if remark:
             note(remark)
         if strategy.mode == "stream" and self.device.type != "cpu":
@@ -84,7 +87,8 @@ class PatientEnlarger:
         """Whether a batch B 3 H W goes through the network in one piece."""
         n, layers, height, width = batch
         demand = self.demand(n * height, width, layers, np.float32)
-        fits = demand.working_set(Strategy()) <= self.limit() - used_memory(self.device)
+        used, limit = self.room()
+        fits = demand.working_set(Strategy()) <= limit - used
         return self.mode == "whole" or (self.mode == "auto" and fits)
 
     def passes(self, picture: PictureRows, strategy: Strategy, report: Report) -> Watch:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Shaped
 
-from enlca.image.rows import ROWS, Band, PictureRows
+from enlca.image.rows import ROWS, Band, PictureRows, filled
 from enlca.inference.store import no_room
 
 # Pictures up to this many bytes stay in memory, whoever counts.
@@ -104,11 +104,7 @@ def held(rows: PictureRows, *, limit: int | None = None, folder: Path | None = N
         return rows
     shape = (rows.pages * rows.height, rows.width, rows.layers)
     if limit is None or rows.nbytes <= max(limit, SMALL):
-        array, done = np.empty(shape, rows.dtype), 0
-        for band in rows.bands:
-            array[done : done + len(band)] = band
-            done += len(band)
-        raster = Raster(array, shape, rows.dtype)
+        raster = Raster(filled(rows.bands, shape, rows.dtype), shape, rows.dtype)
     else:
         raster = gathered(rows.bands, folder=folder)
     return replace(rows, bands=raster, hides=rows.has_alpha and rows.hides and _hides(raster))

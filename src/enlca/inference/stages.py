@@ -108,6 +108,7 @@ class Walk:
         self.whole = Region(0, 0, *picture.shape[:2])
         self.tiles = cut(self.whole, tile, tile)
         self.device = network.mean.device
+        self.half = half
         self.dtype = half or network.mean.dtype
 
     def enlarged(self, store: Store) -> Features:

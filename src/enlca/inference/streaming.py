@@ -22,7 +22,7 @@ from enlca.inference.raster import Pixels
 from enlca.inference.stages import GLOBAL_STAGES, Features, Walk, Watch, pixels
 from enlca.inference.store import Store
 from enlca.inference.tiles import Region, crop, cut
-from enlca.network.sr import SRNetwork
+from enlca.network.sr import SRConfig, SRNetwork
 
 Finish = Callable[[Tensor], Tensor]
 
@@ -76,7 +76,11 @@ def enlarge_streaming(
         StoreError: no room for the features; while iterating.
         ValueError: a picture or tile of a size or type that is not listed above.
     """
-    check_streamable(network)
+    if not streamable(network.config):
+        raise StreamingError(
+            f"attention {network.config.attention!r} sorts all positions of a picture and cannot be streamed "
+            "exactly; enlarge the picture whole, or in tiles that do not see each other (mode 'tiled')"
+        )
     kind = np.dtype(picture.dtype)
     if 0 in picture.shape or not (kind == np.uint8 or kind.kind == "f"):
         raise ValueError(f"pictures must be uint8 or floating point, got {kind} {picture.shape}")
@@ -92,27 +96,21 @@ def enlarge_streaming(
     return rows()
 
 
-def check_streamable(network: SRNetwork) -> None:
-    """Refuse a network that cannot be streamed exactly. Raises StreamingError."""
-    kind = network.config.attention
-    if kind not in (*GLOBAL_STAGES, "none"):
-        raise StreamingError(
-            f"attention {kind!r} sorts all positions of a picture and cannot be streamed exactly; "
-            "enlarge the picture whole, or in tiles that do not see each other (mode 'tiled')"
-        )
+def streamable(config: SRConfig) -> bool:
+    """Whether a network can be streamed exactly."""
+    return config.attention in (*GLOBAL_STAGES, "none")
 
 
 @contextmanager
 def streamed(walk: Walk, *, store_limit: int | None = None, folder: Path | None = None) -> Iterator[Features]:
     """Any piece of the large picture, asked for by its place in the small one; `Walk.half` counts."""
     size = (walk.network.config.channels, walk.whole.height, walk.whole.width)
-    half = None if walk.dtype == walk.network.mean.dtype else walk.dtype
     with Store(*size, dtype=walk.dtype, limit=store_limit, folder=folder) as store:
-        with computing(walk.device, half):
+        with computing(walk.device, walk.half):
             piece = walk.enlarged(store)
 
         def at(region: Region) -> Tensor:
-            with computing(walk.device, half):
+            with computing(walk.device, walk.half):
                 return piece(region)
 
         yield at

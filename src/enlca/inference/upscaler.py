@@ -18,18 +18,16 @@ from enlca.checkpoint.catalog import load_with_card
 from enlca.image.exif import updated_exif
 from enlca.image.files import open_image
 from enlca.image.picture import Picture
-from enlca.image.rows import PictureRows, rows_of
+from enlca.image.rows import PictureRows, filled, rows_of
 from enlca.inference import kinds
+from enlca.inference.demand import check_mode
 from enlca.inference.devices import choose_device, compile_local_stages
 from enlca.inference.enlarge import Enlarger
 from enlca.inference.ensemble import Forward, self_ensemble
-from enlca.inference.memory import MODES
+from enlca.inference.memory import waiting_share
 from enlca.inference.patient import Note, PatientEnlarger, Report, ignore, warn
 from enlca.inference.precision import choose_precision, in_half
 from enlca.inference.raster import Raster, gathered, held
-
-# A picture that takes more than this share of what may be used waits on the disk.
-PICTURE_SHARE = 1 / 32
 
 
 class Upscaler:
@@ -73,8 +71,7 @@ class Upscaler:
     ):
         self.device = choose_device(device)
         half = choose_precision(precision, self.device)
-        if mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}")
+        check_mode(mode)
         network, self.card = load_with_card(model, scale)
         self.network = network.to(self.device)
         if compile:
@@ -144,7 +141,9 @@ class Upscaler:
             StoreError: the disk has no room; also while iterating.
             NotFinite: the network's numbers leave the range of float32; while iterating.
         """
-        picture = held(picture, limit=int(PICTURE_SHARE * self.patient.limit()))
+        if not isinstance(picture.bands, Raster):
+            _, limit = self.patient.room()
+            picture = held(picture, limit=waiting_share(limit))
         whole = picture.bands
         assert isinstance(whole, Raster)
         pages = [whole.page(number, picture.height) for number in range(picture.pages)]
@@ -178,12 +177,9 @@ class Upscaler:
 
     def _array(self, picture: Shaped[np.ndarray, "H W L"]) -> Shaped[np.ndarray, "SH SW L"]:
         height, width, layers = picture.shape
-        large, done = np.empty((self.scale * height, self.scale * width, layers), picture.dtype), 0
         raster = Raster.of(picture)
-        for band in self.patient.bands(raster, self.patient.strategy(raster)):
-            large[done : done + len(band)] = band
-            done += len(band)
-        return large
+        bands = self.patient.bands(raster, self.patient.strategy(raster))
+        return filled(bands, (self.scale * height, self.scale * width, layers), picture.dtype)
 
     def _batch(self, pictures: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
         if self.patient.takes_whole(pictures.shape):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Shaped
 
+from enlca.image.rows import count_colours
 from enlca.inference.raster import Pixels
 from enlca.inference.tiles import Region
 
@@ -45,7 +46,7 @@ class View:
     def __getitem__(self, where: tuple[slice, slice], /) -> Float32[np.ndarray, "h w 3"]:
         layers = self.picture[where].astype(np.float32) / np.float32(peak_of(self.picture.dtype))
         n_layers = layers.shape[2]
-        seen = layers[:, :, : 3 if n_layers >= 3 else 1]
+        seen = layers[:, :, : count_colours(n_layers)]
         if self.background is not None:
             opacity = layers[:, :, n_layers - 1 :]
             seen = opacity * seen + np.float32(self.background) * (1 - opacity)
