@@ -1,11 +1,12 @@
 """libvips, quiet: loaded by the first picture that needs it."""
 
-import functools
 import os
+import threading
 from typing import Any
 
+_LOADING = threading.Lock()
 
-@functools.cache
+
 def libvips() -> Any:
     """The module `pyvips`.
 
@@ -13,8 +14,10 @@ def libvips() -> Any:
     when a warning comes while that handler, which is Python, is at work, as it may by garbage collection.
     What is wrong with a file is raised as an error all the same.
     """
-    os.environ.setdefault("VIPS_WARNING", "1")
-    import pyvips
+    # Two threads that take the handler away at once make GLib complain that the second finds none.
+    with _LOADING:
+        os.environ.setdefault("VIPS_WARNING", "1")
+        import pyvips
 
-    pyvips._remove_log_handler()
-    return pyvips
+        pyvips._remove_log_handler()
+        return pyvips
