@@ -2,14 +2,20 @@
 
 import csv
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import enlca
 
 RESULTS = Path(__file__).parent / "results"
+# Colours that nobody confuses (Okabe and Ito 2008), and shapes for print without colours.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
+MARKERS = ("o", "s", "v", "^", "D", "x")
 
 
 def processor() -> str:
@@ -56,3 +62,16 @@ def publish(name: str, *rows: dict, threads: int) -> None:
         writer.writeheader()
         writer.writerows(described)
     show(*described)
+
+
+@contextmanager
+def axes_side_by_side(name: str) -> Iterator[tuple[Any, Any]]:
+    """Two axes; what is drawn on them becomes `results/NAME.png`. Needs matplotlib (the extra `figures`)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    yield left, right
+    figure.savefig(RESULTS / f"{name}.png", dpi=300)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 # |u|^2 of 64 channels still fits in fp32 at this size; larger inputs are limited to it, so that
 # every finite input has finite logarithms.
-_LARGEST_COORDINATE = 1e18
+LARGEST_COORDINATE = 1e18
 
 
 def orthogonal_gaussian(
@@ -64,7 +64,7 @@ def log_features(
 
     NOTE(released): the authors' code adds 1e-4 to every feature (`floor=1e-4`).
     """
-    u = u.to(torch.promote_types(u.dtype, torch.float32)).clamp(-_LARGEST_COORDINATE, _LARGEST_COORDINATE)
+    u = u.to(torch.promote_types(u.dtype, torch.float32)).clamp(-LARGEST_COORDINATE, LARGEST_COORDINATE)
     log_phi = projection.to(u.dtype) @ u - u.square().sum(dim=1, keepdim=True) / 2
     if floor > 0:
         log_phi = torch.logaddexp(log_phi, torch.full_like(log_phi[:, :1, :1], math.log(floor)))

@@ -20,18 +20,14 @@ Letters:  B batch   D embedding channels   M random features   N positions   E v
          Nq positions of queries, where they may be others than N
 """
 
-from functools import reduce
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from enlca.attention import fused
 from enlca.attention.features import log_features, orthogonal_gaussian
-
-# Positions at a time: their features stay in the processor's cache and memory stays bounded; and a
-# matrix product that sums 10^6 positions in one go loses three digits in float32.
-BLOCK = 4096
 
 
 class KeyValueSummary(NamedTuple):
@@ -49,9 +45,11 @@ def summarise(log_phi_k: Float[Tensor, "B M N"], v: Float[Tensor, "B E N"]) -> K
 
 def combine(a: KeyValueSummary, b: KeyValueSummary) -> KeyValueSummary:
     """The summary of two disjoint sets of positions together."""
+    # Shares of one: beside a logarithm of 10^8, log 2 would be lost.
+    share = (a.log_total - b.log_total).sigmoid().unsqueeze(-1)
+    other = (b.log_total - a.log_total).sigmoid().unsqueeze(-1)
     log_total = torch.logaddexp(a.log_total, b.log_total)
-    share_a, share_b = ((part.log_total - log_total).exp().unsqueeze(-1) for part in (a, b))
-    return KeyValueSummary(share_a * a.mean + share_b * b.mean, log_total)
+    return KeyValueSummary(share * a.mean + other * b.mean, log_total)
 
 
 def read(log_phi_q: Float[Tensor, "B M N"], image: KeyValueSummary) -> Float[Tensor, "B E N"]:
@@ -68,10 +66,14 @@ class LinearAttend(nn.Module):
         floor: added to each random feature; 1e-4 in the released code, none in the paper.
         generator: where F comes from; None is torch's global generator.
 
-    Sums are taken in float32 at least, whatever the inputs' type and autocast say.
+    Sums are taken in float32 at least, whatever the inputs' type and autocast say. What is computed are the
+    functions above; how, is in `blocks.py` (or, with `kernel = "triton"`, in `kernels.py`): a block of
+    positions at a time. Exported graphs hold the functions themselves. There is no second derivative.
     """
 
     projection: Tensor
+    # "triton" is for CUDA; it stays off until it has been measured on a GPU (benchmarks/NOTES.md).
+    kernel: ClassVar[str] = "torch"
 
     def __init__(
         self, dim: int, *, n_features: int = 128, floor: float = 0.0, generator: torch.Generator | None = None
@@ -87,21 +89,19 @@ class LinearAttend(nn.Module):
 
     def summarise(self, k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]) -> KeyValueSummary:
         """What the positions of `k` and `v` contribute; `combine` adds up tiles."""
-        with torch.autocast(k.device.type, enabled=False):
-            parts = (
-                summarise(log_features(keys, self.projection, floor=self.floor), values)
-                for keys, values in zip(k.split(BLOCK, dim=-1), v.split(BLOCK, dim=-1), strict=True)
-            )
-            return reduce(combine, parts)
+        f, floor = self.projection, self.floor
+        if fused.usable(f):
+            return KeyValueSummary(*fused.summarise(k, v, f, floor=floor, kernel=self.kernel))
+        with fused.full_precision(k):
+            return summarise(log_features(k, f, floor=floor), v)
 
     def read(self, q: Float[Tensor, "B D N"], image: KeyValueSummary) -> Float[Tensor, "B E N"]:
         """Attention's output at the positions of `q`, in q's type."""
-        with torch.autocast(q.device.type, enabled=False):
-            parts = [
-                read(log_features(queries, self.projection, floor=self.floor), image).to(q.dtype)
-                for queries in q.split(BLOCK, dim=-1)
-            ]
-            return torch.cat(parts, dim=-1)
+        f, floor = self.projection, self.floor
+        if fused.usable(f):
+            return fused.read(q, *image, f, floor=floor, kernel=self.kernel)
+        with fused.full_precision(q):
+            return read(log_features(q, f, floor=floor), image).to(q.dtype)
 
     def forward(
         self, q: Float[Tensor, "B D Nq"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]

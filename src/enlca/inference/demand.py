@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from enlca.attention.linear import BLOCK
+from enlca.attention.room import BLOCK
 from enlca.errors import EnlcaError
 from enlca.inference.enlarge import WHOLE_BAND, Strategy
 from enlca.inference.memory import as_text
@@ -58,7 +58,7 @@ class Demand:
         config, item = self.config, (strategy.half or torch.float32).itemsize
         views = 2 if self.has_alpha else 1
         pixels = self.height * self.width
-        rows_of_band = {"whole": WHOLE_BAND, "stream": last_tile(strategy.tile, config.scale)}
+        rows_of_band = {"whole": WHOLE_BAND, "stream": last_tile(strategy.tile, config)}
         band = min(rows_of_band.get(strategy.mode, strategy.tile), self.height)
         bands = 2 * self.layers * self.itemsize * config.scale**2 * band * self.width
         large = 3 * config.scale**2
@@ -71,7 +71,7 @@ class Demand:
             return 2 * item * (_whole(config) * area + _scratch(config)) + 4 * 6 * large * area + bands
         embed_halo = config.embed_kernel // 2 if config.attention != "none" else 0
         local = _local(config) * self._area(strategy.tile, 2 * config.blocks_per_stage + embed_halo)
-        small = last_tile(strategy.tile, config.scale)
+        small = last_tile(strategy.tile, config)
         with torch.device("meta"):
             upsampler = UPSAMPLERS[config.upsampler](config.scale, config.channels)
         last = max(_local(config), 2 * config.channels + _widest(upsampler) + 2 * large * views)

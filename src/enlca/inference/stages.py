@@ -25,9 +25,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from enlca.attention.block import Embeddings, NonLocalBlock
-from enlca.attention.linear import BLOCK, KeyValueSummary, LinearAttend, combine, summarise
-from enlca.inference.bilinear import enlarge_rows, tap_weights
+from enlca.attention.block import Embed, NonLocalBlock
+from enlca.attention.linear import KeyValueSummary, LinearAttend, combine, summarise
+from enlca.attention.room import BLOCK
+from enlca.inference.bilinear import enlarge_axis, tap_weights
 from enlca.inference.raster import Pixels
 from enlca.inference.store import FeatureMap, Store
 from enlca.inference.tiles import Region, crop, cut
@@ -77,6 +78,12 @@ def convolved(features: Features, layers: nn.Module, whole: Region, *, scale: in
 def positions(u: Float[Tensor, "1 C wide"], region: Region, wide: Region) -> Float[Tensor, "1 C N"]:
     """Of features at the positions of `wide`, those at the positions of `region`."""
     return crop(u.unflatten(-1, (wide.height, wide.width)), region, wide).flatten(2)
+
+
+def dense(features: Float[Tensor, "1 C h w"]) -> Float[Tensor, "1 C h w"]:
+    """The same without gaps: each convolution would make a copy of its own of features that were cut out."""
+    channels_last = features.is_contiguous(memory_format=torch.channels_last)
+    return features if channels_last else features.contiguous()
 
 
 class Walk:
@@ -135,8 +142,9 @@ class Walk:
             wide = region.grown(1, whole)
             columns = {"owned": (region.left, region.right), "held": (wide.left, wide.right)}
             rows = {"owned": (region.top, region.bottom), "held": (wide.top, wide.bottom)}
-            broad = enlarge_rows(self.lr(wide), of_columns, scale=scale, **columns)
-            return enlarge_rows(broad.mT, of_rows, scale=scale, **rows).mT
+            # Columns first, while there are few rows: then what is large is written in order.
+            broad = enlarge_axis(self.lr(wide).mT, of_columns, scale=scale, **columns).mT
+            return enlarge_axis(broad, of_rows, scale=scale, **rows)
 
         return at
 
@@ -162,21 +170,27 @@ class Walk:
 
     def attended(self, x: Features, block: NonLocalBlock, read: Read) -> Features:
         """The features with what each position reads elsewhere added to them."""
+        embed = block.embed
+        assert isinstance(embed, Embed)
 
         def at(region: Region) -> Tensor:
             wide = self.seen_by_embedding(region)
-            features = x(wide)
-            y = read(positions(block.embed(features).q, region, wide)).to(features.dtype)
+            features = dense(x(wide))
+            y = read(positions(embed.queries(features), region, wide)).to(features.dtype)
             return crop(features, region, wide) + block.res_scale * y.unflatten(
                 -1, (region.height, region.width)
             )
 
         return at
 
-    def embedded(self, x: Features, block: NonLocalBlock, region: Region) -> Embeddings:
-        """q, k and v at the positions of `region`."""
-        wide = self.seen_by_embedding(region)
-        return Embeddings(*(positions(u, region, wide) for u in block.embed(x(wide))))
+    def embedded(
+        self, x: Features, block: NonLocalBlock, region: Region
+    ) -> tuple[Float[Tensor, "1 D N"], Float[Tensor, "1 E N"]]:
+        """k and v at the positions of `region`."""
+        embed, wide = block.embed, self.seen_by_embedding(region)
+        assert isinstance(embed, Embed)
+        k, v = embed.keys_and_values(dense(x(wide)))
+        return positions(k, region, wide), positions(v, region, wide)
 
     def seen_by_embedding(self, region: Region) -> Region:
         """`region` and the halo of the embedding convolutions."""
@@ -191,7 +205,7 @@ class Walk:
         assert isinstance(attend, LinearAttend)
 
         def part(region: Region) -> KeyValueSummary:
-            _, k, v = self.embedded(x, block, region)
+            k, v = self.embedded(x, block, region)
             # Sums of many tiles lose no digits in float64, which not every device has.
             return KeyValueSummary(*(sums.to("cpu").double() for sums in attend.summarise(k, v)))
 
@@ -205,7 +219,7 @@ class Walk:
         def read(q: Float[Tensor, "1 D N"]) -> Float[Tensor, "1 E N"]:
             found: dict[int, KeyValueSummary] = {}
             for region in self.tiles:
-                _, k, v = self.embedded(x, block, region)
+                k, v = self.embedded(x, block, region)
                 # Scores and sums stay in q's float32 whatever the convolutions compute in.
                 with torch.autocast(q.device.type, enabled=False):
                     for keys, values in zip(k.split(BLOCK, dim=-1), v.split(BLOCK, dim=-1), strict=True):

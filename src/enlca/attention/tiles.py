@@ -1,0 +1,154 @@
+"""ENLA on a GPU, in Triton: features exist in registers only, forward and backward.
+
+The functions of `blocks.py`, with the same meaning (its docstring has the equations); gradients are in
+`tile_gradients.py`. Each kernel walks over positions or features, tile by tile, and keeps running maxima as
+it goes; sums over positions are taken in a fixed number of parts, which are added up afterwards, so that
+results do not depend on timing.
+
+    summarise_parts    features x parts of the positions:   shift, total, weighted sum of each part
+    read               positions:                           y
+
+All arithmetic is in float32 (`input_precision="ieee"`: no TF32); float64 is left to `blocks.py`. On a CPU
+this runs under Triton's interpreter, if the environment had TRITON_INTERPRET=1 when it was imported. It has
+not been timed on a GPU: see benchmarks/NOTES.md.
+
+Letters:  B batch   D embedding channels   M random features   N positions   E value channels
+"""
+
+import os
+from typing import no_type_check
+
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
+
+from enlca.attention.features import LARGEST_COORDINATE
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+LIMIT = tl.constexpr(LARGEST_COORDINATE)
+
+
+@triton.jit
+@no_type_check
+def tile(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns):
+    """`rows x columns` of a matrix as float32, zero outside of it."""
+    at = rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
+    inside = (rows < n_rows)[:, None] & (columns < n_columns)[None, :]
+    return tl.load(pointer + at, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+@no_type_check
+def limited(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns):
+    """The same, with every coordinate small enough for its square to be finite."""
+    u = tile(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns)
+    return tl.minimum(tl.maximum(u, -LIMIT), LIMIT)
+
+
+@triton.jit
+@no_type_check
+def put(pointer, value, rows, columns, row_stride, column_stride, n_rows, n_columns):
+    """Writes `rows x columns` of a matrix in its own type, as far as they are in it."""
+    at = rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
+    inside = (rows < n_rows)[:, None] & (columns < n_columns)[None, :]
+    tl.store(pointer + at, value.to(pointer.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def dot(a, b):
+    """a @ b in float32."""
+    return tl.dot(a, b, input_precision="ieee")
+
+
+@triton.jit
+@no_type_check
+def logits_of(
+    f, log_total, q_tile, half_square, ms, ds, D: tl.constexpr, M: tl.constexpr, HAS_FLOOR: tl.constexpr
+):
+    """Of a tile of features at a tile of queries; and the features' log_total."""
+    log_phi = dot(tile(f, ms, ds, D, 1, M, D), q_tile)
+    if HAS_FLOOR:
+        log_phi -= half_square[None, :]
+    totals = tl.load(log_total + ms, mask=ms < M, other=float("-inf"))[:, None]
+    return log_phi + totals, totals
+
+
+@triton.jit
+@no_type_check
+def shifted_weights(logits, totals, shift, log_floor, HAS_FLOOR: tl.constexpr):
+    """exp(logits - highest), how much the sums so far fade, and the running maximum `highest`."""
+    highest = tl.maximum(shift, tl.max(logits, axis=0))
+    if HAS_FLOOR:
+        highest = tl.maximum(highest, tl.max(log_floor + totals, axis=0))
+    weights = tl.exp(logits - highest[None, :])
+    if HAS_FLOOR:
+        weights += tl.exp((log_floor + totals) - highest[None, :])
+    return weights, tl.exp(shift - highest), highest
+
+
+@triton.jit
+@no_type_check
+def summarise_parts(
+    k, v, f, shift_out, total_out, weighted_out,
+    k_b, k_d, k_n, v_b, v_e, v_n, n, span, share, log_floor,
+    D: tl.constexpr, M: tl.constexpr, E: tl.constexpr, HAS_FLOOR: tl.constexpr,
+    TD: tl.constexpr, TM: tl.constexpr, TE: tl.constexpr, TN: tl.constexpr,
+):  # fmt: skip
+    """Running maximum, sum and weighted sum of a tile of features over a part of the positions."""
+    part, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    ms = tl.program_id(0) * TM + tl.arange(0, TM)
+    ds, es = tl.arange(0, TD), tl.arange(0, TE)
+    f_tile = tile(f, ms, ds, D, 1, M, D)
+    shift = tl.full([TM], float("-inf"), tl.float32)
+    total = tl.zeros([TM], tl.float32)
+    weighted = tl.zeros([TM, TE], tl.float32)
+    end = tl.minimum(n, (part + 1) * span)
+    for start in range(part * span, end, TN):
+        ns = start + tl.arange(0, TN)
+        k_tile = limited(k + b * k_b, ds, ns, k_d, k_n, D, end)
+        v_tile = tile(v + b * v_b, es, ns, v_e, v_n, E, end)
+        log_phi = dot(f_tile, k_tile) - tl.sum(k_tile * k_tile, axis=0)[None, :] / 2
+        log_phi = tl.where((ns < end)[None, :], log_phi, float("-inf"))
+        highest = tl.maximum(shift, tl.max(log_phi, axis=1))
+        if HAS_FLOOR:
+            highest = tl.maximum(highest, log_floor)
+        phi = tl.exp(log_phi - highest[:, None])
+        if HAS_FLOOR:
+            phi += tl.where((ns < end)[None, :], tl.exp(log_floor - highest)[:, None], 0.0)
+        phi *= share
+        fade = tl.exp(shift - highest)
+        weighted = weighted * fade[:, None] + dot(phi, tl.trans(v_tile))
+        total = total * fade + tl.sum(phi, axis=1)
+        shift = highest
+    row = (b * tl.num_programs(1) + part) * M
+    tl.store(shift_out + row + ms, shift, mask=ms < M)
+    tl.store(total_out + row + ms, total, mask=ms < M)
+    put(weighted_out + row * E, weighted, ms, es, E, 1, M, E)
+
+
+@triton.jit
+@no_type_check
+def read(
+    q, f, mean, log_total, y,
+    q_b, q_d, q_n, y_b, y_e, y_n, n, share, log_floor,
+    D: tl.constexpr, M: tl.constexpr, E: tl.constexpr, HAS_FLOOR: tl.constexpr,
+    TD: tl.constexpr, TM: tl.constexpr, TE: tl.constexpr, TN: tl.constexpr,
+):  # fmt: skip
+    """What the queries of a tile see of the summary."""
+    b = tl.program_id(1).to(tl.int64)
+    ns = tl.program_id(0) * TN + tl.arange(0, TN)
+    ds, es = tl.arange(0, TD), tl.arange(0, TE)
+    q_tile = limited(q + b * q_b, ds, ns, q_d, q_n, D, n)
+    half_square = tl.sum(q_tile * q_tile, axis=0) / 2
+    shift = tl.full([TN], float("-inf"), tl.float32)
+    total = tl.zeros([TN], tl.float32)
+    sums = tl.zeros([TE, TN], tl.float32)
+    for start in range(0, M, TM):
+        ms = start + tl.arange(0, TM)
+        logits, totals = logits_of(f, log_total + b * M, q_tile, half_square, ms, ds, D, M, HAS_FLOOR)
+        weights, fade, shift = shifted_weights(logits, totals, shift, log_floor, HAS_FLOOR)
+        weights *= share
+        mean_tile = tile(mean + b * M * E, ms, es, E, 1, M, E)
+        sums = sums * fade[None, :] + dot(tl.trans(mean_tile), weights)
+        total = total * fade + tl.sum(weights, axis=0)
+    put(y + b * y_b, sums / total[None, :], es, ns, y_e, y_n, E, n)
