@@ -1,19 +1,19 @@
 """Peak memory and time of `enlca upscale` against the size of the picture: whole, streamed and tiled.
 
     python -m benchmarks.inference_memory [--model enlcn-tiny] [--width 512] [--heights 256 512 1024 2048]
-                                          [--max-memory 512MiB] [--threads 2] [--runs 3]
+                                          [--max-memory 512MiB] [--roomy 4GiB] [--threads 2] [--runs 3]
 
 Every run is a fresh process, as a user starts it; seconds are those of reading, computing and writing, peak
-is the process's resident memory. Checked before anything is reported: streamed is whole to 1e-5, and all
-results have their size. Then a picture of --large x --large, streamed, if that is asked for.
+is the process's resident memory. "stream" stays within --max-memory, whatever the picture; "stream, roomy"
+may use as much as the whole picture would (--roomy): what exact tiles cost where both fit. Checked before
+anything is reported: streamed is whole to 1e-5, and all results have their size. Then a picture of --large x
+--large, streamed, if that is asked for.
 """
 
 import argparse
 import json
 import math
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.report import publish
+from benchmarks.child import run
+from benchmarks.report import COLOURS, MARKERS, axes_side_by_side, publish
 from benchmarks.upscale_command import smooth_picture
 from enlca.image.files import open_image, write_rows
 from enlca.image.rows import PictureRows
@@ -59,23 +60,13 @@ def measure(source: Path, folder: Path, words: list[str], threads: int) -> dict[
     """One run of the command: seconds, and the peak in MiB."""
     target = folder / "out.png"
     command = [sys.executable, "-m", "enlca", "upscale", str(source), "-o", str(target), "--json", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    with open(folder / "out.json", "w+b") as out:
-        child = subprocess.Popen(command, env=environment, stdout=out)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        raise RuntimeError(f"the command failed with exit code {child.returncode}: nothing to report")
-    [record] = json.loads((folder / "out.json").read_text())["pictures"]
+    done = run(command, threads=threads)
+    [record] = json.loads(done.out)["pictures"]
     made, given = open_image(target), open_image(source)
     if made.width % given.width or made.height // given.height != made.width // given.width:
         raise RuntimeError("the enlarged picture has the wrong size: nothing to report")
     target.unlink()
-    # Linux counts ru_maxrss in KiB, macOS in bytes.
-    return {
-        "seconds": record["seconds"],
-        "peak": usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1 << 20),
-    }
+    return {"seconds": record["seconds"], "peak": done.peak_mib}
 
 
 def exponent(pixels: list[int], seconds: list[float]) -> float:
@@ -87,8 +78,13 @@ def exponent(pixels: list[int], seconds: list[float]) -> float:
 def rows(arguments: argparse.Namespace) -> list[dict]:
     """One row for each mode and height. The modes take turns, so that other work slows all of them."""
     limit = ["--max-memory", arguments.max_memory]
-    modes = {"whole": ["--mode", "whole"], "stream": ["--mode", "stream", *limit]}
-    modes["tiled"] = ["--mode", "tiled", *limit]
+    roomy = ["--max-memory", arguments.roomy]
+    modes = {
+        "whole": ["--mode", "whole", *roomy],
+        "stream": ["--mode", "stream", *limit],
+        "stream, roomy": ["--mode", "stream", *roomy],
+        "tiled": ["--mode", "tiled", *limit],
+    }
     common = ["--model", arguments.model, "--scale", str(arguments.scale), "--device", "cpu"]
     found = []
     with tempfile.TemporaryDirectory() as name:
@@ -100,21 +96,21 @@ def rows(arguments: argparse.Namespace) -> list[dict]:
             for _ in range(arguments.runs):
                 for mode, words in modes.items():
                     runs[mode].append(measure(source, folder, [*common, *words], arguments.threads))
-            whole = [run["seconds"] for run in runs["whole"]]
+            whole = [one["seconds"] for one in runs["whole"]]
             for mode, measured in runs.items():
-                seconds = [run["seconds"] for run in measured]
+                seconds = [one["seconds"] for one in measured]
                 ratios = [a / b for a, b in zip(seconds, whole, strict=True)]
                 found.append(
                     {
                         "model": arguments.model,
                         "scale": arguments.scale,
                         "mode": mode,
-                        "limit_mib": "" if mode == "whole" else size_in_bytes(arguments.max_memory) >> 20,
+                        "limit_mib": size_in_bytes(modes[mode][-1]) >> 20,
                         "width": arguments.width,
                         "height": height,
                         "seconds": round(statistics.median(seconds), 2),
                         "by_whole": round(statistics.median(ratios), 3),
-                        "peak_mib": math.ceil(max(run["peak"] for run in measured)),
+                        "peak_mib": math.ceil(max(one["peak"] for one in measured)),
                         "runs": arguments.runs,
                     }
                 )
@@ -129,7 +125,7 @@ def large(arguments: argparse.Namespace, folder: Path, words: list[str]) -> dict
     source, side = folder / "large.png", arguments.large
     write_picture(source, side, side)
     words[words.index("--max-memory") + 1] = arguments.large_memory
-    run = measure(source, folder, words, arguments.threads)
+    found = measure(source, folder, words, arguments.threads)
     return {
         "model": arguments.model,
         "scale": arguments.scale,
@@ -137,11 +133,30 @@ def large(arguments: argparse.Namespace, folder: Path, words: list[str]) -> dict
         "limit_mib": size_in_bytes(arguments.large_memory) >> 20,
         "width": side,
         "height": side,
-        "seconds": round(run["seconds"], 2),
+        "seconds": round(found["seconds"], 2),
         "by_whole": "",
-        "peak_mib": math.ceil(run["peak"]),
+        "peak_mib": math.ceil(found["peak"]),
         "runs": 1,
     }
+
+
+def plot(measured: list[dict]) -> None:
+    """Peak and time against the size of the picture; needs matplotlib."""
+    with axes_side_by_side("inference_memory") as (left, right):
+        for number, mode in enumerate(dict.fromkeys(row["mode"] for row in measured)):
+            rows_of_mode = [row for row in measured if row["mode"] == mode]
+            megapixels = [row["width"] * row["height"] / 1e6 for row in rows_of_mode]
+            label = mode if mode == "whole" else f"{mode} ({rows_of_mode[0]['limit_mib']} MiB)"
+            style = {"color": COLOURS[number], "marker": MARKERS[number], "label": label}
+            left.plot(megapixels, [row["peak_mib"] for row in rows_of_mode], **style)
+            right.plot(megapixels, [row["seconds"] for row in rows_of_mode], **style)
+        left.set_ylabel("peak memory, MiB")
+        right.set_ylabel("seconds")
+        for axes in (left, right):
+            axes.set_xlabel("megapixels of the small picture")
+            axes.set_ylim(bottom=0)
+            axes.grid(alpha=0.3)
+        left.legend(frameon=False, fontsize=9)
 
 
 def main() -> None:
@@ -153,6 +168,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--heights", type=int, nargs="+", default=[256, 512, 1024, 2048])
     parser.add_argument("--max-memory", default="512MiB")
+    parser.add_argument("--roomy", default="4GiB")
     parser.add_argument("--large", type=int, default=0)
     parser.add_argument("--large-memory", default="2GiB")
     parser.add_argument("--threads", type=int, default=2)
@@ -162,7 +178,7 @@ def main() -> None:
     started = time.perf_counter()
     difference = check(arguments.model, arguments.scale)
     measured = rows(arguments)
-    for mode in ("whole", "stream", "tiled"):
+    for mode in dict.fromkeys(row["mode"] for row in measured):
         of_mode = [row for row in measured if row["mode"] == mode and row["width"] == arguments.width]
         pixels = [row["width"] * row["height"] for row in of_mode]
         power = exponent(pixels, [row["seconds"] for row in of_mode]) if len(of_mode) > 1 else math.nan
@@ -171,6 +187,7 @@ def main() -> None:
                 row["exponent"] = round(power, 3)
                 row["streamed_from_whole"] = f"{difference:.1e}"
     publish("inference_memory", *measured, threads=arguments.threads)
+    plot([row for row in measured if row["width"] == arguments.width])
     print(f"took {time.perf_counter() - started:.0f} s")
 
 

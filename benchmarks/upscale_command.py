@@ -7,16 +7,14 @@ read as PNG. The result is checked before anything is reported.
 """
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.child import run
 from benchmarks.report import publish
 from enlca.image.files import read_image, write_image
 from enlca.image.picture import Picture
@@ -48,20 +46,11 @@ def measure(model: str, scale: int, size: int, threads: int) -> dict[str, float 
         write_image(source, Picture(smooth_picture(size)))
         command = [sys.executable, "-m", "enlca", "upscale", str(source), "-o", str(target)]
         command += ["--model", model, "--scale", str(scale), "--device", "cpu"]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        started = time.perf_counter()
-        child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - started
-        if child.returncode != 0:
-            raise RuntimeError(f"the command failed with exit code {child.returncode}: nothing to report")
+        done = run(command, threads=threads)
         if read_image(target).pixels.shape != (size * scale, size * scale, 3):
             raise RuntimeError("the enlarged picture has the wrong size: nothing to report")
-    # Linux counts ru_maxrss in KiB, macOS in bytes.
-    peak = usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
     picture = {"model": model, "scale": scale, "width": size, "height": size}
-    return {**picture, "seconds": seconds, "peak_mib": peak}
+    return {**picture, "seconds": done.seconds, "peak_mib": done.peak_mib}
 
 
 def main() -> None:

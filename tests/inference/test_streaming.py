@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from enlca.inference.bilinear import enlarge_rows, tap_weights
+from enlca.inference.bilinear import enlarge_axis, tap_weights
 from enlca.inference.enlarge import to_uint8
 from enlca.inference.stages import halo_of
 from enlca.inference.store import StoreError
@@ -84,10 +84,10 @@ def test_the_bilinear_part_rounds_as_the_whole_does_far_from_the_corner(scale, s
     )
 
 
-def test_enlarged_rows_are_those_of_interpolate():
+def test_an_enlarged_axis_is_that_of_interpolate():
     line = torch.rand(1, 1, 1, 11)
     weights = tap_weights(11, 3, like=line)
-    part = enlarge_rows(line[..., 3:9], weights, scale=3, owned=(4, 8), held=(3, 9))
+    part = enlarge_axis(line[..., 3:9].mT, weights, scale=3, owned=(4, 8), held=(3, 9)).mT
     expected = interpolate(line, scale_factor=(1.0, 3.0), mode="bilinear", align_corners=False)
     torch.testing.assert_close(part, expected[..., 12:24])
 

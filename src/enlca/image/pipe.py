@@ -5,7 +5,7 @@ Any format that libvips writes row by row can so be written without holding the 
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from enlca.image.rows import PictureRows
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 # Of a block of zlib that is stored as it is.
 _BLOCK = 65535
+_BAND = 1 << 20
 
 
 def png_stream(rows: PictureRows) -> Iterator[bytes]:
@@ -26,7 +27,7 @@ def png_stream(rows: PictureRows) -> Iterator[bytes]:
     )
     yield b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", b"\x78\x01")
     check = 1
-    for band in rows.bands:
+    for band in _flat(rows.bands):
         # Each row begins with the number of its filter: none.
         data = np.zeros((len(band), 1 + band[0].nbytes), np.uint8)
         data[:, 1:] = band.astype(f">u{rows.bits // 8}").reshape(len(band), -1).view(np.uint8)
@@ -35,6 +36,14 @@ def png_stream(rows: PictureRows) -> Iterator[bytes]:
         blocks = (stored[at : at + _BLOCK] for at in range(0, len(stored), _BLOCK))
         yield _chunk(b"IDAT", b"".join(_stored(block, last=False) for block in blocks))
     yield _chunk(b"IDAT", _stored(b"", last=True) + struct.pack(">I", check)) + _chunk(b"IEND", b"")
+
+
+def _flat(bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same rows in bands of at most `_BAND` bytes, since each is copied several times here."""
+    for band in bands:
+        n_rows = max(1, _BAND // max(1, band[0].nbytes))
+        for top in range(0, len(band), n_rows):
+            yield band[top : top + n_rows]
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -6,8 +6,8 @@ counts from its own corner is more exact, and therefore not equal. So the weight
 itself, for a row and a column of the whole picture: each pixel is a mean of its nearest small pixel and the
 two beside it, which differ modulo 3, so the weight of a pixel is what became of an indicator of its class.
 
-Letters:  S scale   L length of a row or column of the small picture, SL of the large one   X leading axes
-         n length of a part of the small one   l length of that part enlarged
+Letters:  S scale   L length of a row or column of the small picture, SL of the large one
+         n length of a part of the small one   l length of that part enlarged   X, Y the axes before and after
 """
 
 import torch
@@ -24,21 +24,26 @@ def tap_weights(length: int, scale: int, *, like: Tensor) -> Float[Tensor, "3 SL
     return enlarged[0, :, 0]
 
 
-def enlarge_rows(
-    part: Float[Tensor, "*X n"],
+def enlarge_axis(
+    part: Float[Tensor, "*X n Y"],
     weights: Float[Tensor, "3 SL"],
     *,
     scale: int,
     owned: tuple[int, int],
     held: tuple[int, int],
-) -> Float[Tensor, "*X l"]:
-    """Enlarges the last axis: `part` holds the pixels `held`, those of `owned` are wanted.
+) -> Float[Tensor, "*X l Y"]:
+    """Enlarges the last axis but one: `part` holds the pixels `held`, those of `owned` are wanted.
 
     Both are first and last + 1; `held` is one pixel wider on each side where the picture is.
     """
     large = torch.arange(scale * owned[0], scale * owned[1], device=part.device)
     nearest = large // scale
     taps = (nearest + step for step in (-1, 0, 1))
-    return torch.stack(
-        [weights[tap % 3, large] * part[..., tap.clamp(held[0], held[1] - 1) - held[0]] for tap in taps]
-    ).sum(dim=0)
+    first, *others = (
+        (part.index_select(-2, tap.clamp(held[0], held[1] - 1) - held[0]), weights[tap % 3, large, None])
+        for tap in taps
+    )
+    total = first[0].mul_(first[1])
+    for pixels, weight in others:
+        total.addcmul_(pixels, weight)
+    return total

@@ -88,7 +88,9 @@ class Enlarger:
         if strategy.mode == "whole":
             height, width = min(WHOLE_BAND, whole.height), whole.width
         else:
-            height = width = last_tile(strategy.tile, scale) if strategy.mode == "stream" else strategy.tile
+            height = width = strategy.tile
+            if strategy.mode == "stream":
+                height = width = last_tile(strategy.tile, self.network.config)
         with ExitStack() as stack:
             pieces = [stack.enter_context(self._pieces(view, strategy, watch)) for view in views]
             for band in watch(cut(whole, height, whole.width), "enlarging"):
@@ -137,7 +139,7 @@ class Enlarger:
     @contextmanager
     def _summed(self, view: Pixels, strategy: Strategy, watch: Watch) -> Iterator[Features]:
         """The mean over 8 views, added up one after the other where the features are kept, too."""
-        scale, tile = self.network.config.scale, last_tile(strategy.tile, self.network.config.scale)
+        scale, tile = self.network.config.scale, last_tile(strategy.tile, self.network.config)
         height, width = (scale * side for side in view.shape[:2])
         with Store(
             3, height, width, dtype=torch.float32, limit=strategy.store_limit, folder=self.folder

@@ -78,6 +78,7 @@ def waiting_share(limit: int) -> int:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """PyTorch has an exception of its own for a GPU, but only a text for a processor."""
+    """PyTorch has an exception of its own for a GPU, but only a text for a processor; so have engines."""
     own = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, own) or "can't allocate memory" in str(error)
+    texts = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")
+    return isinstance(error, own) or any(text in str(error) for text in texts)

@@ -78,6 +78,8 @@ class PatientEnlarger:
         strategy, remark = choose(demand, limit, used=used, mode=self.mode, half=half)
         if remark:
             note(remark)
+        if strategy.mode == "stream" and self.enlarger.forward is not self.enlarger.network:
+            note("streamed by PyTorch: other engines take whole pictures")
         if strategy.mode == "stream" and self.device.type != "cpu":
             # Features between the stages wait on the host.
             strategy = replace(strategy, store_limit=int(SHARE * free_memory(torch.device("cpu"))))

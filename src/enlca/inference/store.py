@@ -7,6 +7,7 @@ Letters:  C channels   H, W height and width of the picture   h, w those of a pa
 """
 
 import math
+import mmap
 import os
 import shutil
 import tempfile
@@ -42,7 +43,7 @@ class FeatureMap:
         self.shape = (height, width, channels)
         self.dtype = dtype
         self.file = file
-        self.memory = torch.empty(self.shape, dtype=dtype) if file is None else None
+        self.memory = _pages(self.shape, dtype) if file is None else None
 
     def _rows(self, top: int, bottom: int) -> Tensor:
         if self.memory is not None:
@@ -64,6 +65,16 @@ class FeatureMap:
         """A copy of the features of `region`, in memory."""
         rows = self._rows(region.top, region.bottom)
         return rows[:, region.left : region.right].clone().permute(2, 0, 1)[None]
+
+
+def _pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Memory from the system itself: among smaller pieces that come and go, a map would leave gaps."""
+    pages = mmap.mmap(-1, max(1, math.prod(shape) * dtype.itemsize))
+    return (
+        torch.frombuffer(pages, dtype=torch.uint8)[: math.prod(shape) * dtype.itemsize]
+        .view(dtype)
+        .view(shape)
+    )
 
 
 class Store:

@@ -89,7 +89,12 @@ def enlarge_streaming(
     def rows() -> Iterator[Tensor]:
         with streamed(walk, store_limit=store_limit, folder=folder) as piece:
             yield from in_bands(
-                piece, walk.whole, tile=last_tile(tile, scale), scale=scale, finish=finish, watch=watch
+                piece,
+                walk.whole,
+                tile=last_tile(tile, network.config),
+                scale=scale,
+                finish=finish,
+                watch=watch,
             )
 
     scale = network.config.scale
@@ -116,9 +121,15 @@ def streamed(walk: Walk, *, store_limit: int | None = None, folder: Path | None 
         yield at
 
 
-def last_tile(tile: int, scale: int) -> int:
-    """Side of the tiles that the upsampler gets: smaller, since it works at larger sizes."""
-    return max(1, 2 * tile // scale)
+def last_tile(tile: int, config: SRConfig) -> int:
+    """Side of the tiles that the upsampler gets: what the memory of a stage's tile allows, up to a limit.
+
+    Beyond some 1024 large pixels a larger tile only leaves the processor's cache.
+    """
+    if config.upsampler == "direct":
+        return min(tile, max(1, 1024 // config.scale))
+    # All channels at the large size.
+    return max(1, 2 * tile // config.scale)
 
 
 def in_bands(

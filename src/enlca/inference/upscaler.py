@@ -4,7 +4,7 @@ Letters:  B batch   H, W height and width   C channels   L layers: channels, the
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -26,8 +26,9 @@ from enlca.inference.enlarge import Enlarger
 from enlca.inference.ensemble import Forward, self_ensemble
 from enlca.inference.memory import waiting_share
 from enlca.inference.patient import Note, PatientEnlarger, Report, ignore, warn
-from enlca.inference.precision import choose_precision, in_half
+from enlca.inference.precision import all_finite, choose_precision, in_half
 from enlca.inference.raster import Raster, gathered, held
+from enlca.network.sr import SRNetwork
 
 
 class Upscaler:
@@ -44,10 +45,12 @@ class Upscaler:
         max_memory: bytes that this process may use on the device; None: what it uses, and half of the rest.
         ensemble: average over the 8 symmetries of a square: a little better, 8 times slower.
         compile: let `torch.compile` make convolutions faster: worth it for many pictures.
+        engine: makes what stands for the network where pictures or ordinary tiles go through it whole, for
+            instance `partial(enlca.export.engines.load_engine, "openvino")`. Streams take the network itself.
 
     Attributes:
         network: the network, on the device.
-        forward: the network, or its self-ensemble, for a batch of tensors.
+        forward: the network or what stands for it, or its self-ensemble, for a batch of tensors.
         scale: how many times larger pictures get.
 
     Raises:
@@ -68,6 +71,7 @@ class Upscaler:
         max_memory: int | None = None,
         ensemble: bool = False,
         compile: bool = False,
+        engine: Callable[[SRNetwork], Forward] | None = None,
     ):
         self.device = choose_device(device)
         half = choose_precision(precision, self.device)
@@ -76,9 +80,10 @@ class Upscaler:
         self.network = network.to(self.device)
         if compile:
             compile_local_stages(self.network)
-        self.forward: Forward = self_ensemble(self.network) if ensemble else self.network
+        forward: Forward = engine(self.network) if engine else self.network
+        self.forward: Forward = self_ensemble(forward) if ensemble else forward
         self.patient = PatientEnlarger(
-            Enlarger(self.network, self.network, ensemble=ensemble),
+            Enlarger(self.network, forward, ensemble=ensemble),
             self.device,
             half=half,
             half_for_all=precision != "auto",
@@ -186,7 +191,7 @@ class Upscaler:
             lr = pictures.to(self.network.mean)
             for half in dict.fromkeys((self.patient.half, None)):
                 large = in_half(self.forward, half)(lr)
-                if bool(torch.isfinite(large).all()):
+                if all_finite(large):
                     return large.clamp(0, 1)
         # One by one, within the limit of memory; what is not finite has its error there.
         arrays = pictures.permute(0, 2, 3, 1).float().cpu().numpy()
