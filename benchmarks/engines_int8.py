@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.engines import FORM, PRIME, SCALE, Company, median_ratio, milliseconds, seconds_of
+from benchmarks.engines import FORM, PRIME
 from benchmarks.report import publish
+from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, seconds_of
 from enlca.checkpoint.catalog import load
 from enlca.evaluation.evaluate import Method, evaluate
 from enlca.export.engines import OpenVinoEngine

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enlca.cli.common import printable, progress, report_failures
+from enlca.cli.engine import ENGINES, OTHER_ENGINES, check_engine, engine_called
 
 if TYPE_CHECKING:
     from enlca.cli.common import OnProgress
@@ -61,6 +62,9 @@ def upscale(
         str, typer.Option(help="first, all, or auto: all pages of a TIFF that becomes a TIFF.")
     ] = "auto",
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Average 8 views; 8 times slower.")] = False,
+    engine: Annotated[
+        str, typer.Option(help="torch, onnx, openvino, or auto: openvino for many pictures, if installed.")
+    ] = "auto",
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the network first: worth it for many pictures.")
     ] = False,
@@ -89,6 +93,8 @@ def upscale(
     check_choice("--mode", mode, MODES)
     check_choice("--precision", precision, PRECISIONS)
     check_choice("--frames", frames, FRAMES)
+    check_choice("--engine", engine, ENGINES)
+    check_engine(engine, device=device, precision=precision, compile=compile)
     from enlca.inference.devices import choose_device
     from enlca.inference.jobs import Outcome, Settings, plan, run
     from enlca.inference.memory import size_in_bytes
@@ -97,21 +103,25 @@ def upscale(
 
     limit = None if max_memory is None else size_in_bytes(max_memory)
     scales = network_scales(model, at_least=scale)
-    choose_device(device)
+    where = choose_device("cpu" if engine in OTHER_ENGINES else device).type
     if width or height:
         size = Size(width=width, height=height)
     else:
         # The text of a number is what was meant: 1.1 is 11/10.
         size = Size(scale=Fraction(str(scale)) if scale else own_scale(scales))
-    way = {"device": device, "precision": precision, "mode": mode, "max_memory": limit}
+    way = {"device": where, "precision": precision, "mode": mode, "max_memory": limit}
     way |= {"ensemble": ensemble, "compile": compile}
-    sizer = Sizer(size, scales, lambda own: Upscaler(model, scale=own, **way).rows)
     settings = Settings(quality=quality, max_pixels=max_pixels, frames=frames, max_memory=limit)
     existing = "skip" if skip_existing else "overwrite" if overwrite else "replace"
     jobs, unusable = plan(inputs, out, size=size, suffix=f".{format}", recursive=recursive, existing=existing)
     outcomes = [Outcome(failure.source, error=failure.error) for failure in unusable]
+    n_pictures = sum(not job.skip for job in jobs)
+    way["engine"] = engine_called(
+        engine, device=where, precision=precision, compile=compile, pictures=n_pictures
+    )
+    sizer = Sizer(size, scales, lambda own: Upscaler(model, scale=own, **way).rows)
     with progress("enlarging") as show:
-        bar = _Bar(show, sum(not job.skip for job in jobs))
+        bar = _Bar(show, n_pictures)
         results = run(jobs, sizer, settings=settings, on_start=bar.begin, on_share=bar.share)
         # Closed here and now: what is unfinished when Ctrl-C comes has to go.
         with closing(results):

@@ -1,0 +1,55 @@
+"""Which engine computes: PyTorch, or another runtime of the extra `export`."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from enlca.inference.ensemble import Forward
+    from enlca.network.sr import SRNetwork
+
+OTHER_ENGINES = ("onnx", "openvino")
+ENGINES = ("auto", "torch", *OTHER_ENGINES)
+# OpenVINO takes a second to start and, the first time, ten to export: so many pictures repay it.
+MANY_PICTURES = 20
+
+
+def check_engine(engine: str, *, device: str, precision: str, compile: bool) -> None:
+    """Whether the options go together; nothing heavy is loaded.
+
+    Raises:
+        BadParameter: an engine for a GPU, in half precision, or compiled by PyTorch.
+    """
+    if engine not in OTHER_ENGINES:
+        return
+    if device not in ("auto", "cpu"):
+        raise typer.BadParameter(f"--engine {engine} computes on the processor: --device cpu, not {device}")
+    if precision == "fp16" or (precision == "bf16" and engine == "onnx"):
+        raise typer.BadParameter(f"--engine {engine} does not compute in {precision}; use --precision fp32")
+    if compile:
+        raise typer.BadParameter("--compile is PyTorch's; --engine torch goes with it")
+
+
+def engine_called(
+    engine: str, *, device: str, precision: str, compile: bool, pictures: int
+) -> "Callable[[SRNetwork], Forward] | None":
+    """What makes the engine of a network; None for PyTorch, which every network brings itself.
+
+    "auto" is OpenVINO where it is installed and worth its start: for many pictures on a processor, whole or
+    in ordinary tiles. It computes in float32 unless bf16 is asked for.
+    """
+    from enlca.export.engines import load_engine
+    from enlca.export.extras import installed
+
+    precision = "bf16" if precision == "bf16" else "fp32"
+    if engine == "auto":
+        worth = pictures >= MANY_PICTURES and device == "cpu" and precision == "fp32" and not compile
+        if not worth or not installed("openvino"):
+            return None
+        # NLSN has no graph for all sizes.
+        return lambda network: (
+            network if network.config.attention == "lsh" else load_engine("openvino", network)
+        )
+    return None if engine == "torch" else partial(load_engine, engine, precision=precision)
