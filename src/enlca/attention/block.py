@@ -186,4 +186,4 @@ class NonLocalBlock(nn.Module):
         """The same, and the embeddings that the contrastive loss wants (Eq. 8-10)."""
         embeddings = self.embed(x)
         y = self.attend(*embeddings).to(x.dtype)
-        return x + self.res_scale * y.unflatten(-1, x.shape[-2:]), embeddings
+        return torch.add(x, y.unflatten(-1, x.shape[-2:]), alpha=self.res_scale), embeddings

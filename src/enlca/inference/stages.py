@@ -177,9 +177,8 @@ class Walk:
             wide = self.seen_by_embedding(region)
             features = dense(x(wide))
             y = read(positions(embed.queries(features), region, wide)).to(features.dtype)
-            return crop(features, region, wide) + block.res_scale * y.unflatten(
-                -1, (region.height, region.width)
-            )
+            here = crop(features, region, wide)
+            return torch.add(here, y.unflatten(-1, here.shape[-2:]), alpha=block.res_scale)
 
         return at
 

@@ -3,6 +3,7 @@
 Letters:  B batch   C channels   H, W height and width   S scale
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Same shape out as in."""
         residual = self.second(self.relu(self.first(x)))
-        return x + (residual if self.res_scale == 1 else self.res_scale * residual)
+        return torch.add(x, residual, alpha=self.res_scale)
 
 
 def stepwise_upsampler(scale: int, channels: int) -> nn.Sequential:
