@@ -102,8 +102,11 @@ def chosen(pictures=MANY_PICTURES, **changes):
     )
 
 
-def test_auto_is_openvino_for_many_pictures_on_a_processor(small_network, quick, linear_graph):
-    assert chosen()(small_network("linear")).name == "openvino"
+def test_auto_is_openvino_for_many_pictures_through_a_wide_network(small_network, quick, monkeypatch):
+    network = small_network("linear")
+    assert chosen()(network) is network
+    monkeypatch.setattr(cli_engine, "WIDE_NETWORK", network.config.channels)
+    assert chosen()(network).name == "openvino"
     assert quick == ["openvino"]
 
 
@@ -126,7 +129,7 @@ def test_auto_leaves_nlsn_to_pytorch(monkeypatch):
     from enlca.network.sr import SRConfig, SRNetwork
 
     monkeypatch.setattr("enlca.export.extras.installed", lambda engine: True)
-    sizes = {"channels": 7, "n_blocks": 1, "blocks_per_stage": 1, "embed_channels": 5}
+    sizes = {"channels": cli_engine.WIDE_NETWORK, "n_blocks": 1, "blocks_per_stage": 1, "embed_channels": 5}
     network = SRNetwork(SRConfig(scale=2, attention="lsh", **sizes))
     assert chosen()(network) is network
 

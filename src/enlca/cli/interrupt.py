@@ -40,7 +40,11 @@ def interruptible() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
-        for timer in again:
-            timer.cancel()
-        signal.signal(signal.SIGINT, handler)
-        sys.unraisablehook = hook
+        try:
+            # One that is firing already gets its answer here, not from whoever comes after us.
+            for timer in again:
+                timer.cancel()
+                timer.join()
+        finally:
+            signal.signal(signal.SIGINT, handler)
+            sys.unraisablehook = hook

@@ -63,7 +63,7 @@ def upscale(
     ] = "auto",
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Average 8 views; 8 times slower.")] = False,
     engine: Annotated[
-        str, typer.Option(help="torch, onnx, openvino, or auto: openvino for many pictures, if installed.")
+        str, typer.Option(help="torch, onnx, openvino, or auto: openvino where it pays, if installed.")
     ] = "auto",
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the network first: worth it for many pictures.")
