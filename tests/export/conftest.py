@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 from filelock import FileLock
 
+import enlca
 from enlca.network.sr import SRConfig, SRNetwork
 
 SMALL = {
@@ -37,6 +39,14 @@ def _small_network(kind: str) -> SRNetwork:
 def small_network() -> Callable[[str], SRNetwork]:
     """Makes a network of a kind, always the same."""
     return _small_network
+
+
+@pytest.fixture
+def model(tmp_path, small_network) -> Path:
+    """A checkpoint of the kind "linear"."""
+    path = tmp_path / "model.safetensors"
+    enlca.save(small_network("linear"), path)
+    return path
 
 
 class Exported(NamedTuple):

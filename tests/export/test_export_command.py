@@ -14,13 +14,6 @@ from enlca.network.sr import SRConfig, SRNetwork
 
 
 @pytest.fixture
-def model(tmp_path, small_network):
-    path = tmp_path / "model.safetensors"
-    enlca.save(small_network("linear"), path)
-    return path
-
-
-@pytest.fixture
 def folder(tmp_path):
     place = tmp_path / "exports"
     place.mkdir()

@@ -6,20 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import enlca
 from enlca.cli import engine as cli_engine
 from enlca.cli.engine import MANY_PICTURES, engine_called
 from enlca.export import engines
 from enlca.inference.upscaler import Upscaler
 
 ENGINES = ("onnx", "openvino")
-
-
-@pytest.fixture
-def model(tmp_path, small_network):
-    path = tmp_path / "model.safetensors"
-    enlca.save(small_network("linear"), path)
-    return path
 
 
 @pytest.fixture
