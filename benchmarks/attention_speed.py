@@ -206,7 +206,7 @@ def plot(rows: list[dict[str, Any]], name: str) -> None:
         left.set_xlabel("positions N (m = 128)")
         right.set_xlabel("random features m (N = 100 x 100)")
         right.set_xticks(FEATURES, map(str, FEATURES))
-        left.legend(frameon=False, fontsize=9)
+        left.legend(frameon=False, fontsize=8, loc="upper left")
 
 
 def main() -> None:
