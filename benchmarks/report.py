@@ -67,10 +67,10 @@ def publish(name: str, *rows: dict, threads: int) -> None:
 @contextmanager
 def axes_side_by_side(name: str) -> Iterator[tuple[Any, Any]]:
     """Two axes; what is drawn on them becomes `results/NAME.png`. Needs matplotlib (the extra `figures`)."""
-    import matplotlib
+    import matplotlib  # pyright: ignore[reportMissingImports]
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot  # pyright: ignore[reportMissingImports]
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     yield left, right
