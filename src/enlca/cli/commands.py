@@ -29,9 +29,12 @@ def run() -> int:
     try:
         code = app(prog_name="enlca", standalone_mode=False) or 0
     except typer.TyperException as error:
-        # Without a command the help has been printed, and there is nothing to add.
         message = getattr(error, "format_message", error.__str__)().strip()
-        return _complain(f"{message} (see enlca --help, or enlca COMMAND --help)", 2) if message else 2
+        if message.startswith("Usage:"):
+            # Without a command the help is the message.
+            print(message)
+            return 2
+        return _complain(f"{message} (see enlca --help, or enlca COMMAND --help)", 2)
     except EnlcaError as error:
         return _complain(str(error), error.exit_code)
     except OSError as error:

@@ -50,8 +50,12 @@ def engine_called(
         many = pictures >= MANY_PICTURES and device == "cpu" and precision == "fp32" and not compile
         if not many or not installed("openvino"):
             return None
-        # NLSN has no graph for all sizes.
-        return lambda network: (
-            network if network.config.attention == "lsh" else load_engine("openvino", network)
-        )
+
+        def where_it_pays(network: "SRNetwork") -> "Forward":
+            config = network.config
+            # NLSN has no graph that serves all sizes.
+            worth = config.channels >= WIDE_NETWORK and config.attention != "lsh"
+            return load_engine("openvino", network) if worth else network
+
+        return where_it_pays
     return None if engine == "torch" else partial(load_engine, engine, precision=precision)
