@@ -186,7 +186,7 @@ def plot(rows: list[dict[str, Any]], name: str) -> None:
         "released": ("ENLA, the released code's way", "#E69F00", "D"),
         "ours": ("ENLA, ours", "#0072B2", "o"),
         "conv3x3": ("3x3 convolution", "#009E73", "v"),
-        "floor": ("floor: products and exponentials", "#000000", ""),
+        "floor": ("measured floor", "#000000", ""),
     }
     with axes_side_by_side(name) as (left, right):
         for axes, column, fixed in ((left, "n", ("m", M)), (right, "m", ("n", 10_000))):
