@@ -69,12 +69,8 @@ class FeatureMap:
 
 def _pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Memory from the system itself: among smaller pieces that come and go, a map would leave gaps."""
-    pages = mmap.mmap(-1, max(1, math.prod(shape) * dtype.itemsize))
-    return (
-        torch.frombuffer(pages, dtype=torch.uint8)[: math.prod(shape) * dtype.itemsize]
-        .view(dtype)
-        .view(shape)
-    )
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)
 
 
 class Store:
