@@ -16,6 +16,7 @@ BENCHMARKS = {
     "inference": "what attention adds to a whole network, and how near it comes to its convolutions",
     "training_step": "what a training step costs, and which shares loader and contrastive loss have",
     "evaluation_overhead": "what an evaluation costs beside its forward passes",
+    "correlation_maps": "how long it takes to see where a query looks, and how much memory",
     "startup": "how long a user waits before anything happens",
     "upscale_command": "wall time and peak memory of the command `enlca upscale`",
     "inference_memory": "peak memory and time against picture size: whole, stream, tiled",

@@ -1,0 +1,99 @@
+"""All tables and figures at one budget, and what came of them: `experiments/REPORT.md`.
+
+    python -m experiments.reproduce --budget smoke|small|paper [--only NAME ...] [--jobs 2]
+    make reproduce BUDGET=small
+
+What is trained already is not trained again. An experiment that cannot be done is named with its reason, and
+the others go on. `--only` runs some; the report always has all, those without a result as "not run".
+"""
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from experiments.ablation import HERE, NOT_RUN, command_line
+
+from enlca.checkpoint.store import write_atomically
+from enlca.errors import EnlcaError
+
+# In the paper's order. Tables 1 and 4 need no budget and have their own commands.
+TITLES = {
+    "figure1_correlation": "Figure 1: where a query looks",
+    "table2_ablation": "Table 2: ablation",
+    "table3_n1_n2": "Table 3: n1 and n2",
+    "figure5_visual": "Figure 5: visual comparison",
+    "figure6_amplification": "Figure 6: amplification",
+    "figure7_sparsity": "Figure 7: what makes attention sparse",
+}
+HEAD = """# What came of the paper's tables and figures, with the budget "{budget}"
+
+Made by `make reproduce BUDGET={budget}`. {meaning}
+
+"Paper" and "measured" never share a cell. A claim holds here where the difference is more than two standard
+errors; a single seed decides nothing.
+
+## Table 1: benchmarks
+
+[results/table1_benchmarks.md](results/table1_benchmarks.md), by `python -m experiments.table1_benchmarks`:
+the weights in the package, on Set5 and Set14. The paper's network, and the other sets: {not_run}.
+"""
+MEANINGS = {
+    "smoke": "Eight steps of training each: proof that the commands work. The numbers mean nothing.",
+    "small": "Networks of 0.2 million parameters and 1,500 steps each: they say whether a claim shows this"
+    " early,\nnot whether it is true of the paper's networks.",
+    "paper": "The paper's network and recipe.",
+}
+TAIL = """
+## Table 4: efficiency
+
+[results/table4_cost.md](results/table4_cost.md), by `python -m experiments.table4_cost`. Operations: holds
+here, to the last digit that is printed (but NLSA's, which the paper does not derive). PSNR: {not_run}.
+"""
+
+
+def section(name: str, budget: str, results: Path) -> str:
+    """What an experiment wrote, or that it was not run."""
+    path = results / f"{name}_{budget}.md"
+    return path.read_text() if path.exists() else f"## {TITLES[name]}\n\n{NOT_RUN}.\n"
+
+
+def report(budget: str, results: Path) -> str:
+    """The page."""
+    head = HEAD.format(budget=budget, meaning=MEANINGS[budget], not_run=NOT_RUN)
+    sections = [section(name, budget, results) for name in TITLES]
+    return "\n".join([head, *sections]) + TAIL.format(not_run=NOT_RUN)
+
+
+def run(name: str, words: list[str]) -> str | None:
+    """Run one experiment; the reason why it could not be done."""
+    module = import_module(f"experiments.{name}")
+    try:
+        module.run(module.parser().parse_args(words))
+    except EnlcaError as error:
+        return str(error)
+    return None
+
+
+def main() -> int:
+    """Read the command line; 1 if something could not be done."""
+    line: argparse.ArgumentParser = command_line(__doc__)
+    line.add_argument("--only", nargs="+", choices=TITLES, default=list(TITLES), metavar="NAME")
+    line.add_argument("--report", type=Path, default=HERE / "REPORT.md", metavar="FILE")
+    arguments = line.parse_args()
+    words = ["--budget", arguments.budget, "--runs", str(arguments.runs), "--out", str(arguments.out)]
+    words += ["--jobs", str(arguments.jobs)]
+    if arguments.train is not None:
+        words += ["--train", str(arguments.train)]
+    if arguments.test is not None:
+        words += ["--test", str(arguments.test)]
+    failures = {name: reason for name in arguments.only if (reason := run(name, words))}
+    write_atomically(arguments.report, report(arguments.budget, arguments.out).encode())
+    print(f"report: {arguments.report}")
+    for name, reason in failures.items():
+        print(f"{name}: {reason}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""Where a query looks: the weight that attention gives to each position of the picture.  (Fig. 1 and 7)
+
+The weights of one query are one row of the N x N matrix that nobody ever holds; memory is linear in N.
+
+    exact     w_j = softmax_j( q.k_j )                                      what the paper draws
+    linear    w_j = sum_r softmax_r( log phi_r(q) + log_total_r ) a_rj      what ENLA really applies, where
+              a_rj = softmax_j( log phi_r(k_j) )                            feature r sees position j so much
+    sparse    w_j = sum over rounds of share x softmax over the query's chunk and its neighbours      NLSA's
+
+Each row is not negative and sums to one, and a row times the values is what `ExactAttend`, `LinearAttend`
+and `LSHAttend` put out at that position. `linear` is phi(q)^T phi(k_j) / sum_j phi(q)^T phi(k_j), never
+unshifted.
+
+Letters:  D embedding channels   M random features   N = H W positions   R rounds of hashing   K axes
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from enlca.attention.block import NonLocalBlock
+from enlca.attention.exact import ExactAttend
+from enlca.attention.features import log_features, orthogonal_gaussian
+from enlca.attention.linear import LinearAttend
+from enlca.attention.lsh import LSHAttend, hash_codes
+from enlca.network.sr import SRNetwork
+
+# Positions whose features exist at one time.
+BLOCK = 2**15
+
+
+@dataclass(frozen=True)
+class View:
+    """What one non-local block sees of one picture: q and k at every position, row by row.
+
+    `attend` is the block's own attention.
+    """
+
+    q: Float[Tensor, "D N"]
+    k: Float[Tensor, "D N"]
+    height: int
+    width: int
+    attend: nn.Module
+
+    def position(self, row: int, column: int) -> int:
+        """The index of a pixel of the small picture.
+
+        Raises:
+            ValueError: outside the picture.
+        """
+        if not (0 <= row < self.height and 0 <= column < self.width):
+            raise ValueError(
+                f"row {row}, column {column} is outside a picture of {self.height} rows and"
+                f" {self.width} columns"
+            )
+        return row * self.width + column
+
+    def amplified(self, factor: float) -> "View":
+        """The same embeddings with k times `factor` instead of k; 1/k gives unit vectors: "without k"."""
+        if factor <= 0:
+            raise ValueError(f"factor must be positive, got {factor}")
+        return replace(self, q=self.q * factor**0.5, k=self.k * factor**0.5)
+
+
+@torch.inference_mode()
+def view_of(network: SRNetwork, lr: Float[Tensor, "1 3 H W"], *, block: int) -> View:
+    """The view of the network's non-local block number `block`, counted from 0; later stages do not run.
+
+    Raises:
+        ValueError: the network has no such block.
+    """
+    blocks = [stage for stage in network.body if isinstance(stage, NonLocalBlock)]
+    if not 0 <= block < len(blocks):
+        raise ValueError(f"no attention block {block}: this network has {len(blocks)}, counted from 0")
+    x = network.head(lr - network.mean)
+    for stage in network.body:
+        if stage is blocks[block]:
+            break
+        x = stage(x)
+    q, k, _ = blocks[block].embed(x)
+    return View(q[0], k[0], lr.shape[2], lr.shape[3], blocks[block].attend)
+
+
+def own_weights(view: View, at: int) -> Float[Tensor, "N"]:
+    """The weights that the block itself applies at position `at`."""
+    if isinstance(view.attend, LinearAttend):
+        return linear_weights(view, at, view.attend.projection, floor=view.attend.floor)
+    if isinstance(view.attend, LSHAttend):
+        return sparse_weights(view, at, view.attend)
+    assert isinstance(view.attend, ExactAttend)
+    return exact_weights(view, at)
+
+
+@torch.inference_mode()
+def exact_weights(view: View, at: int) -> Float[Tensor, "N"]:
+    """softmax_j( q.k_j ): Eq. 1."""
+    return (view.q[:, at] @ view.k).softmax(dim=0)
+
+
+@torch.inference_mode()
+def linear_weights(
+    view: View, at: int, projection: Float[Tensor, "M D"], *, floor: float = 0.0
+) -> Float[Tensor, "N"]:
+    """ENLA's weights with the features F = `projection` (Eq. 4-6)."""
+    log_total = torch.full_like(projection[:, 0], -math.inf)
+    for _, log_phi in _features(view.k, projection, floor):
+        log_total = torch.logaddexp(log_total, log_phi.logsumexp(dim=1))
+    of_query = log_features(view.q[None, :, at : at + 1], projection, floor=floor)[0, :, 0]
+    shares = (of_query + log_total).softmax(dim=0)
+    weights = torch.empty_like(view.k[0])
+    for span, log_phi in _features(view.k, projection, floor):
+        torch.mv(log_phi.sub_(log_total[:, None]).exp_().mT, shares, out=weights[span])
+    return weights
+
+
+def _features(
+    k: Float[Tensor, "D N"], projection: Float[Tensor, "M D"], floor: float
+) -> Iterator[tuple[slice, Float[Tensor, "M n"]]]:
+    for span in _blocks(k.shape[1]):
+        yield span, log_features(k[None, :, span], projection, floor=floor)[0]
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    return (slice(start, start + BLOCK) for start in range(0, n, BLOCK))
+
+
+@torch.inference_mode()
+def sparse_weights(view: View, at: int, attend: LSHAttend) -> Float[Tensor, "N"]:
+    """NLSA's weights: see `bucket_attention`, whose chunks these are.
+
+    Of a view whose embedding is not NLSA's own, this is where hashing its queries would look.
+    """
+    d, n = view.q.shape
+    chunk = min(attend.chunk, n)
+    n_chunks = -(-n // chunk)
+    rotations = attend.rotations(d, n).to(view.q)
+    codes = torch.cat([hash_codes(view.q[None, :, span], rotations)[0] for span in _blocks(n)], dim=-1)
+    scores, log_totals = view.q.new_full((len(codes), n), -math.inf), []
+    for row, order in zip(scores, codes.argsort(dim=-1, stable=True), strict=True):
+        mine = int((order == at).nonzero()) // chunk
+        near = {(mine + shift) % n_chunks for shift in (0, 1, -1)}
+        places = torch.cat([order[chunk * one : chunk * (one + 1)] for one in near])
+        row[places] = view.q[:, at] @ view.k[:, places]
+        log_totals.append(row.logsumexp(dim=0))
+    shares = torch.stack(log_totals).softmax(dim=0)
+    return shares @ scores.softmax(dim=-1)
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation of each weight over redraws of F."""
+
+    mean: Float[Tensor, "N"]
+    deviation: Float[Tensor, "N"]
+
+
+def redraw_spread(
+    view: View, at: int, *, n_features: int, draws: int, generator: torch.Generator, floor: float = 0.0
+) -> Spread:
+    """How much ENLA's weights depend on the draw of F. Deviation is of single draws (n - 1).
+
+    Raises:
+        ValueError: fewer than two draws.
+    """
+    if draws < 2:
+        raise ValueError(f"a spread takes at least 2 draws, got {draws}")
+    mean, squares = torch.zeros_like(view.k[0]), torch.zeros_like(view.k[0])
+    for number in range(1, draws + 1):
+        f = orthogonal_gaussian(n_features, len(view.q), generator=generator).to(view.q)
+        weights = linear_weights(view, at, f, floor=floor)
+        # Welford's: sums of squares would lose the digits of small weights.
+        off = weights - mean
+        mean = mean + off / number
+        squares = squares + off * (weights - mean)
+    return Spread(mean, (squares / (draws - 1)).sqrt())
+
+
+class Sparsity(NamedTuple):
+    """How few positions the weights rest on.
+
+    Attributes:
+        entropy: in bits; log2 N where all positions weigh the same.
+        top_percent: share of the weight on the heaviest 1 % of positions (rounded up to a whole number).
+        effective: 1 / sum of squares: as many equal weights would be as concentrated (N if all are equal).
+    """
+
+    entropy: float
+    top_percent: float
+    effective: float
+
+
+def sparsity(weights: Float[Tensor, "N"]) -> Sparsity:
+    """Of one row."""
+    w = weights.double()
+    w = w / w.sum()
+    top = w.topk(math.ceil(len(w) / 100)).values.sum()
+    return Sparsity(float(torch.special.entr(w).sum()) / math.log(2), float(top), float(1 / w.square().sum()))
