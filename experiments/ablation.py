@@ -115,45 +115,51 @@ def minutes(run: Run) -> float:
 
 @dataclass(frozen=True)
 class Mean:
-    """PSNR over seeds; `error` is the standard error of the mean, None of a single seed."""
+    """A mean over seeds, in dB, and their spread (n - 1), which a single seed does not have."""
 
-    psnr: float
+    value: float
     spread: float | None
     n: int
 
-    @property
-    def error(self) -> float | None:
-        """How far the mean of other seeds would be off, typically."""
-        return None if self.spread is None else self.spread / self.n**0.5
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Mean":
+        """Of at least one value."""
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.mean(values), spread, len(values))
 
     def __str__(self) -> str:
-        return f"{self.psnr:.3f}" + ("" if self.spread is None else f" ± {self.spread:.3f}")
+        return f"{self.value:.3f}" + ("" if self.spread is None else f" ± {self.spread:.3f}")
+
+
+def _of_seeds(scores: Sequence[Score], variant: Variant) -> dict[int, float]:
+    return {score.seed: score.psnr_y for score in scores if score.variant == variant.name}
 
 
 def mean_of(scores: Sequence[Score], variant: Variant) -> Mean:
-    """Over the seeds of a variant."""
-    values = [score.psnr_y for score in scores if score.variant == variant.name]
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    return Mean(statistics.mean(values), spread, len(values))
+    """PSNR of a variant."""
+    return Mean.of(list(_of_seeds(scores, variant).values()))
 
 
-def gain(better: Mean, worse: Mean) -> tuple[float, float | None]:
-    """The difference of two means and its standard error."""
-    errors = (better.error, worse.error)
-    error = None if None in errors else sum(one**2 for one in errors if one is not None) ** 0.5
-    return better.psnr - worse.psnr, error
+def gain(scores: Sequence[Score], better: Variant, worse: Variant) -> Mean:
+    """What one variant has over another, seed by seed: runs of one seed see the same patches."""
+    a, b = _of_seeds(scores, better), _of_seeds(scores, worse)
+    return Mean.of([a[seed] - b[seed] for seed in a])
 
 
-def judged(claim: str, difference: float, error: float | None) -> str:
-    """One honest sentence on a claim that a difference is positive: two standard errors decide."""
-    what = f"{claim}: {difference:+.3f} dB"
-    if error is None:
+# Student's t: a mean of n values is off by more than so many standard errors in 5 of 100 cases.
+T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+
+def judged(claim: str, difference: Mean) -> str:
+    """One honest sentence on the claim that a difference is positive, with 95 % confidence or not at all."""
+    what = f"{claim}: {difference.value:+.3f} dB"
+    if difference.spread is None:
         return f"{what}, one seed: not decided here"
-    if abs(difference) < 2 * error:
+    margin = T95.get(difference.n, 2.26) * difference.spread / difference.n**0.5
+    verdict = "holds here" if difference.value > 0 else "does not hold here"
+    if abs(difference.value) <= margin:
         verdict = "not decided here"
-    else:
-        verdict = "holds here" if difference > 0 else "does not hold here"
-    return f"{what} ± {error:.3f} (standard error): {verdict}"
+    return f"{what} ± {margin:.3f} (95 % confidence): {verdict}"
 
 
 def publish(

@@ -30,8 +30,8 @@ HEAD = """# What came of the paper's tables and figures, with the budget "{budge
 
 Made by `make reproduce BUDGET={budget}`. {meaning}
 
-"Paper" and "measured" never share a cell. A claim holds here where the difference is more than two standard
-errors; a single seed decides nothing.
+"Paper" and "measured" never share a cell. Differences are taken seed by seed; a claim holds here with 95 %
+confidence (Student's t) or is not decided; a single seed decides nothing.
 
 ## Table 1: benchmarks
 

@@ -50,12 +50,12 @@ def run(arguments: argparse.Namespace) -> None:
         parts = (row["enla"], row["amplification"], row["contrast"])
         marks = " | ".join("x" if part else "" for part in parts)
         lines.append(f"| {marks} | {row['psnr']:.2f} | {means[parts]} |")
-    base, plain, amplified, contrasted, both = means.values()
+    base, plain, amplified, contrasted, both = variants.values()
     claims = [
-        judged("ENLA without k over the backbone (paper +0.16)", *gain(plain, base)),
-        judged("k over ENLA (paper +0.07)", *gain(amplified, plain)),
-        judged("contrast over ENLA (paper +0.04)", *gain(contrasted, plain)),
-        judged("all over the backbone (paper +0.27)", *gain(both, base)),
+        judged("ENLA without k over the backbone (paper +0.16)", gain(scores, plain, base)),
+        judged("k over ENLA (paper +0.07)", gain(scores, amplified, plain)),
+        judged("contrast over ENLA (paper +0.04)", gain(scores, contrasted, plain)),
+        judged("all over the backbone (paper +0.27)", gain(scores, both, base)),
     ]
     steps = f"{scores[0].steps:,} steps each; the paper's 200,000 of a network of 43 million parameters."
     body = "\n".join([*lines, "", *(f"* {claim}." for claim in claims), "", steps])

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import scipy.stats
 
 pytest.importorskip("matplotlib")
 
-from experiments.ablation import Mean, Score, gain, judged, mean_of
+from experiments.ablation import T95, Mean, Score, gain, judged, mean_of
 from experiments.variants import BUDGETS, enla, runs_of, train_all, without_attention
 
 from enlca.errors import EnlcaError
@@ -105,30 +106,44 @@ def test_variants_that_differ_have_names_that_differ():
     assert len({variant.name for variant in variants}) == len(variants)
 
 
-def scores(*values):
-    return [Score("base", seed, "Set5", value, 0.9, 1, 1.0) for seed, value in enumerate(values)]
+def scores(variant, *values):
+    return [Score(variant.name, seed, "Set5", value, 0.9, 1, 1.0) for seed, value in enumerate(values)]
 
 
 def test_a_mean_knows_its_spread_and_one_seed_has_none():
-    three = mean_of(scores(30.0, 31.0, 32.0), without_attention())
-    assert (three.psnr, three.spread, three.n) == (31.0, 1.0, 3)
-    assert three.error == pytest.approx(3**-0.5)
-    assert mean_of(scores(30.0), without_attention()).error is None
+    three = mean_of(scores(enla(), 30.0, 31.0, 32.0), enla())
+    assert (three.value, three.spread, three.n) == (31.0, 1.0, 3)
+    assert mean_of(scores(enla(), 30.0), enla()).spread is None
+
+
+def test_a_gain_is_taken_seed_by_seed():
+    both = scores(without_attention(), 30.0, 31.0, 32.0) + scores(enla(), 30.1, 31.1, 32.1)
+    difference = gain(both, enla(), without_attention())
+    assert difference.value == pytest.approx(0.1)
+    assert difference.spread == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize(
     ("difference", "verdict"),
     [
-        (0.3, "holds here"),
-        (0.1, "not decided here"),
-        (-0.1, "not decided here"),
-        (-0.3, "does not hold here"),
+        (0.3, ": holds here"),
+        (0.2, ": not decided here"),
+        (-0.2, ": not decided here"),
+        (-0.3, ": does not hold here"),
     ],
 )
-def test_two_standard_errors_decide_a_claim(difference, verdict):
-    worse, better = Mean(30.0, 0.12, 3), Mean(30.0 + difference, 0.12, 3)
-    assert judged("it helps", *gain(better, worse)).endswith(verdict)
+def test_a_claim_is_decided_by_students_t(difference, verdict):
+    margin = scipy.stats.t.ppf(0.975, df=2) * 0.1 / 3**0.5
+    assert 0.2 < margin < 0.3
+    sentence = judged("it helps", Mean(difference, 0.1, 3))
+    assert sentence.endswith(verdict)
+    assert f"± {margin:.3f}" in sentence
+
+
+def test_the_table_of_students_t_is_students_t():
+    for n, quantile in T95.items():
+        assert quantile == pytest.approx(scipy.stats.t.ppf(0.975, df=n - 1), abs=0.005)
 
 
 def test_one_seed_decides_nothing():
-    assert judged("it helps", *gain(Mean(31.0, None, 1), Mean(30.0, None, 1))).endswith("not decided here")
+    assert judged("it helps", Mean(1.0, None, 1)).endswith("not decided here")
