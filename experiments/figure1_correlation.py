@@ -81,7 +81,7 @@ def draw(
                 raise EnlcaError(f"{file}: {error}") from error
             sparse = sparsity(row)
             found.append(Found(file.stem, title.replace("\n", " "), len(row), sparse))
-            note = f"top 1 %: {sparse.top_percent:.0%}\neffective: {sparse.effective:,.0f}"
+            note = f"top 1 %: {sparse.top_share:.0%}\neffective: {sparse.effective:,.0f}"
             maps.append(Map(title, row.unflatten(0, (view.height, view.width)).numpy(), note))
         rows.append((picture, at, maps))
     maps_figure(path, rows)
@@ -95,7 +95,7 @@ def table(found: Sequence[Found]) -> str:
     for picture, title, n, sparse in found:
         lines.append(
             f"| {picture} | {title} | {sparse.entropy:.2f} of {math.log2(n):.2f} |"
-            f" {sparse.top_percent:.1%} | {sparse.effective:,.0f} of {n:,} |"
+            f" {sparse.top_share:.1%} | {sparse.effective:,.0f} of {n:,} |"
         )
     return "\n".join(lines)
 

@@ -141,7 +141,7 @@ def test_equal_weights_are_as_many_as_there_are(n):
     found = sparsity(torch.full((n,), 0.25))
     assert found.entropy == pytest.approx(math.log2(n))
     assert found.effective == pytest.approx(n)
-    assert found.top_percent == pytest.approx(math.ceil(n / 100) / n)
+    assert found.top_share == pytest.approx(math.ceil(n / 100) / n)
 
 
 def test_a_single_weight_is_one_with_no_entropy():

@@ -184,12 +184,12 @@ class Sparsity(NamedTuple):
 
     Attributes:
         entropy: in bits; log2 N where all positions weigh the same.
-        top_percent: share of the weight on the heaviest 1 % of positions (rounded up to a whole number).
+        top_share: share of the weight on the heaviest 1 % of positions (rounded up to a whole number).
         effective: 1 / sum of squares: as many equal weights would be as concentrated (N if all are equal).
     """
 
     entropy: float
-    top_percent: float
+    top_share: float
     effective: float
 
 

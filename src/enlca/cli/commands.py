@@ -4,7 +4,18 @@ import sys
 
 import typer
 
-from enlca.cli import INTERRUPTED, INTERRUPTION, cost, data, export, measure, models, pictures, training
+from enlca.cli import (
+    INTERRUPTED,
+    INTERRUPTION,
+    cost,
+    data,
+    explore,
+    export,
+    measure,
+    models,
+    pictures,
+    training,
+)
 from enlca.cli.common import printable
 from enlca.errors import EnlcaError
 
@@ -18,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (pictures, measure, models, export, cost, training):
+for room in (pictures, measure, models, export, cost, explore, training):
     for command in room.COMMANDS:
         app.command(command.__name__, **room.SETTINGS.get(command.__name__, {}))(command)
 app.add_typer(data.app, name="data")

@@ -1,0 +1,188 @@
+"""What a visitor can do, from what the page sends to what it shows; nothing here knows Gradio."""
+
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from enlca.analysis.attribution import Attribution, lam
+from enlca.analysis.correlation import View, view_of
+from enlca.errors import EnlcaError
+from enlca.explorer import cards
+from enlca.explorer.enlarging import Enlarged, enlarge
+from enlca.explorer.looking import Settings, look
+from enlca.explorer.models import Models, count_blocks
+from enlca.explorer.session import Opened, Visitor, Visitors, Work
+from enlca.explorer.uploads import read_upload
+from enlca.inference.memory import as_text
+from enlca.inference.upscaler import Upscaler
+
+ENLARGING, ATTRIBUTING = "enlarging", "attributing"
+# Tensors of the network's width that are alive at once: while q and k are made, and of each residual block
+# while a gradient waits to be computed. Measured with tiny, rounded up.
+ALIVE, ALIVE_PER_BLOCK = 6, 5
+
+# A page is not a paper: fewer steps, and it says how complete the map is.
+PATIENCE = {"steps": 32, "most_steps": 64, "tolerance": 0.02}
+
+# Hears how much is done, from 0 to 1, and in words.
+Report = Callable[[float, str], object]
+
+
+class TooMuch(EnlcaError):
+    """A picture for which there is not enough memory here."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen on the page.
+
+    Attributes:
+        model, scale: a network of `Models`.
+        block: of its non-local blocks, counted from 0.
+        amplification, n_features: of the attentions; None is the network's own.
+        second: another network (name and scale) whose maps are shown, too.
+    """
+
+    model: str
+    scale: int
+    block: int = 0
+    amplification: float | None = None
+    n_features: int | None = None
+    second: tuple[str, int] | None = None
+
+    @property
+    def networks(self) -> list[tuple[str, int]]:
+        """Those whose maps are shown."""
+        return [(self.model, self.scale), *([self.second] if self.second else [])]
+
+
+class Explorer:
+    """All actions; `identity` is that of an open page."""
+
+    def __init__(self, models: Models, visitors: Visitors, *, max_megapixels: float):
+        self.models = models
+        self.visitors = visitors
+        self.max_megapixels = max_megapixels
+
+    def open(self, identity: str, path: Path) -> Opened:
+        """Read a picture that was dropped. Raises PictureError."""
+        visitor = self.visitors.of(identity)
+        visitor.uploads.append(path)
+        opened = Opened(path.name, read_upload(path, max_megapixels=self.max_megapixels))
+        visitor.open(opened)
+        self.visitors.views.drop(visitor)
+        return opened
+
+    def look(self, identity: str, choice: Choice, *, point: tuple[int, int] | None = None) -> str:
+        """The maps of a row and column of all chosen networks, and what the colours mean.
+
+        Without `point` it is the one before.
+
+        Raises:
+            NothingOpen, CheckpointError, TooMuch.
+        """
+        visitor = self.visitors.of(identity)
+        row, column = visitor.point_at(*(point or visitor.point))
+        settings = Settings(choice.amplification, choice.n_features, visitor.redraw)
+        found, titles = [], []
+        for name, scale in choice.networks:
+            upscaler = self.models.load(name, scale)
+            n_blocks = count_blocks(upscaler)
+            titles.append(f"{name} ×{scale}")
+            if n_blocks == 0:
+                found.append([])
+                continue
+            block = min(choice.block, n_blocks - 1)
+            titles[-1] += f", block {block + 1} of {n_blocks}"
+            view = self._view(visitor, upscaler, (name, scale, block), block)
+            found.append(list(look(view, upscaler.network.config, row, column, settings)))
+        if not any(found):
+            return cards.hint(f"{choice.model} has no attention: it looks at the neighbourhood only.")
+        panels = (
+            cards.panel(title, some, row, column) for title, some in zip(titles, found, strict=True) if some
+        )
+        return cards.legend(f"row {row}, column {column}") + "".join(panels)
+
+    def _view(self, visitor: Visitor, upscaler: Upscaler, key: tuple[str, int, int], block: int) -> View:
+        opened, config = visitor.picture(), upscaler.network.config
+
+        def make() -> View:
+            self._check_room(upscaler, opened, ALIVE * config.channels)
+            return view_of(upscaler.network, opened.lr(upscaler.device), block=block)
+
+        return self.visitors.views.get(visitor, key, make)
+
+    def enlarge(self, identity: str, model: str, scale: int, report: Report) -> Enlarged:
+        """The enlarged picture, and bicubic's.
+
+        Raises:
+            NothingOpen, CheckpointError, Stopped; TooLarge: see `Upscaler`.
+        """
+        visitor = self.visitors.of(identity)
+        opened, work = visitor.picture(), visitor.work.setdefault(ENLARGING, Work())
+
+        def on_share(share: float) -> None:
+            work.check()
+            report(share, f"{share:.0%} enlarged")
+
+        on_share(0.0)
+        upscaler = self.models.load(model, scale)
+        # Another folder each time, so that browsers take no old picture for the new one.
+        for folder in visitor.folder.iterdir():
+            shutil.rmtree(folder, ignore_errors=True)
+        folder = visitor.folder / secrets.token_hex(4)
+        folder.mkdir()
+        return enlarge(upscaler, opened.picture, folder, Path(opened.name).stem, report=on_share)
+
+    def attribute(self, identity: str, choice: Choice, side: int, report: Report) -> str:
+        """LAM of the square of `side` small pixels around the visitor's point, for all chosen networks.
+
+        Raises:
+            NothingOpen, CheckpointError, Stopped, TooMuch.
+        """
+        visitor = self.visitors.of(identity)
+        opened, work = visitor.picture(), visitor.work.setdefault(ATTRIBUTING, Work())
+        figures = []
+        for name, scale in choice.networks:
+            work.check()
+            upscaler = self.models.load(name, scale)
+
+            def on_step(done: int, total: int, name: str = name) -> None:
+                work.check()
+                report(done / total, f"{name}: step {done} of {total}")
+
+            found = self._attribution(upscaler, opened, visitor.point, side, on_step)
+            figures.append(cards.attribution(f"{name} ×{scale}", found, *visitor.point))
+        return cards.side_by_side(figures)
+
+    def _attribution(
+        self,
+        upscaler: Upscaler,
+        opened: Opened,
+        point: tuple[int, int],
+        side: int,
+        on_step: Callable[[int, int], None],
+    ) -> Attribution:
+        config, scale = upscaler.network.config, upscaler.scale
+        self._check_room(upscaler, opened, ALIVE_PER_BLOCK * (config.n_blocks + 2) * config.channels)
+        lr = opened.lr(upscaler.device)
+        side = min(side, *lr.shape[2:])
+        # The same as `place` in page.js, so that the square is where the page draws it.
+        top, left = (
+            min(max(at - side // 2, 0), length - side) for at, length in zip(point, lr.shape[2:], strict=True)
+        )
+        square = {"top": scale * top, "left": scale * left, "side": scale * side}
+        return lam(upscaler.network, lr, **square, on_step=on_step, **PATIENCE)
+
+    def _check_room(self, upscaler: Upscaler, opened: Opened, numbers: int) -> None:
+        """Refuse a picture that takes too much memory at so many numbers for each pixel."""
+        width, height = opened.picture.size
+        used, limit = upscaler.patient.room()
+        needed = numbers * torch.float32.itemsize * width * height
+        if needed > limit - used:
+            room = f"needs {as_text(needed)}, and {as_text(max(0, limit - used))} may be used"
+            raise TooMuch(f"{opened.name}: this picture {room}; crop it to what matters")

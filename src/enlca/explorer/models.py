@@ -1,0 +1,76 @@
+"""The networks that visitors can choose: what the package brings, and files that the command line names."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+from enlca.attention.block import NonLocalBlock
+from enlca.checkpoint.catalog import bundled
+from enlca.checkpoint.store import CheckpointError, read_card
+from enlca.inference.streaming import streamable
+from enlca.inference.upscaler import Upscaler
+
+# Networks that stay loaded.
+LOADED = 4
+
+
+class Models:
+    """Names, the scales that each one has, and the networks themselves, which are loaded when needed.
+
+    Args:
+        files: checkpoints beside the bundled ones; called as they are named here.
+
+    Attributes:
+        default: what is chosen at first: the first of the files, or the package's own network.
+
+    Raises:
+        CheckpointError: a file is no checkpoint.
+    """
+
+    def __init__(self, files: Sequence[Path] = ()):
+        self._paths: dict[str, dict[int, Path]] = {}
+        for item in bundled():
+            self._paths.setdefault(item.name, {})[item.scale] = item.path
+        self.default = "enlcn-tiny"
+        # With its suffix, so that no file has the name of bundled weights.
+        for path in reversed(files):
+            self.default = str(path)
+            self._paths[self.default] = {read_card(path).network.scale: path}
+        self._loaded: OrderedDict[tuple[str, int], Upscaler] = OrderedDict()
+        self._guard = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """The default first."""
+        return [self.default, *(name for name in self._paths if name != self.default)]
+
+    def scales(self, name: str) -> list[int]:
+        """What there are weights for. Raises CheckpointError."""
+        if name not in self._paths:
+            raise CheckpointError(f"no model {name!r} here; choose from {', '.join(self.names)}")
+        return sorted(self._paths[name])
+
+    def load(self, name: str, scale: int) -> Upscaler:
+        """The network, ready to enlarge in pieces, so that it tells how far it is and can be stopped.
+
+        Raises:
+            CheckpointError: no such model, or not for that scale.
+        """
+        if scale not in self.scales(name):
+            raise CheckpointError(f"{name} has no weights for x{scale}")
+        with self._guard:
+            if (name, scale) not in self._loaded:
+                path = self._paths[name][scale]
+                mode = "stream" if streamable(read_card(path).network) else "auto"
+                self._loaded[name, scale] = Upscaler(path, mode=mode)
+                self._loaded[name, scale].network.requires_grad_(False)
+            self._loaded.move_to_end((name, scale))
+            if len(self._loaded) > LOADED:
+                self._loaded.popitem(last=False)
+            return self._loaded[name, scale]
+
+
+def count_blocks(upscaler: Upscaler) -> int:
+    """How many non-local blocks a network has."""
+    return sum(isinstance(stage, NonLocalBlock) for stage in upscaler.network.body)

@@ -1,0 +1,180 @@
+"""The page on a port of this machine, until Ctrl-C; nothing is asked from, or told to, anybody outside."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, Never
+
+from enlca.errors import EnlcaError
+from enlca.explorer.actions import Explorer
+from enlca.explorer.models import Models
+from enlca.explorer.session import Visitors
+from enlca.explorer.uploads import temporary_folder
+
+HERE = Path(__file__).parent
+# Of an upload, whatever the picture in it says of its size.
+LARGEST_FILE = "512mb"
+# That answer at once; each has threads of PyTorch's, so few: for what takes long, for two clicks, for Cancel.
+THREADS = 4
+_M_ARENA_MAX = -8
+# Browsers load nothing for this page but from this page. Gradio needs inline scripts and `eval`.
+POLICY = (
+    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'; base-uri 'self'; "
+    "form-action 'self'"
+)
+
+
+class MissingExtra(EnlcaError):
+    """Gradio is not installed; the message says how to install it."""
+
+
+class PortTaken(EnlcaError):
+    """The port, or the address, cannot be listened on."""
+
+
+@contextmanager
+def serving(*, host: str, port: int, models: Sequence[Path] = (), max_megapixels: float) -> Iterator[str]:
+    """The address of the page, which is there as long as the context is; then all files are gone.
+
+    Raises:
+        CheckpointError: one of `models` is no checkpoint.
+        MissingExtra: Gradio is not installed.
+        PortTaken: cannot listen there.
+    """
+    known = Models(models)
+    with temporary_folder() as folder, _gradio_settings(folder):
+        # Gradio reads these settings when it is imported, and when components are made.
+        try:
+            from enlca.explorer.page import Page
+            from enlca.explorer.wiring import connect
+        except ModuleNotFoundError as error:
+            raise MissingExtra(f"the page needs {error.name}: pip install 'enlca[explore]'") from error
+
+        visitors = Visitors(folder)
+        page = Page(known, max_megapixels=max_megapixels)
+        connect(page, Explorer(known, visitors, max_megapixels=max_megapixels))
+        try:
+            url = _launched(page.blocks, host=host, port=port)
+            yield url
+        finally:
+            visitors.close()
+            page.blocks.close(verbose=False)
+
+
+def serve_until_interrupted(on_ready: Callable[[str], None], **settings: Any) -> None:
+    """Serve (see `serving`) until Ctrl-C or a polite kill."""
+    _share_freed_memory()
+    with _terminated_like_interrupted(), serving(**settings) as url:
+        on_ready(url)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            return
+
+
+@contextmanager
+def _gradio_settings(folder: Path) -> Iterator[None]:
+    """No setting from outside, which might open what shall stay closed; its files where ours are."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("GRADIO_")}
+    ours = {
+        "GRADIO_TEMP_DIR": str(folder),
+        "GRADIO_EXAMPLES_CACHE": str(folder / "examples"),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+    }
+    for name in before:
+        del os.environ[name]
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+def _launched(blocks: Any, *, host: str, port: int) -> str:
+    from gradio.themes import Base
+
+    theme = Base(primary_hue="teal", neutral_hue="slate", font=["sans-serif"], font_mono=["monospace"])
+    try:
+        _, url, _ = blocks.launch(
+            server_name=host,
+            server_port=port,
+            theme=theme,
+            css=(HERE / "page.css").read_text("utf-8"),
+            app_kwargs={"middleware": [_closed()], "docs_url": None, "redoc_url": None, "openapi_url": None},
+            max_file_size=LARGEST_FILE,
+            max_threads=THREADS,
+            footer_links=[],
+            quiet=True,
+            share=False,
+            inbrowser=False,
+            inline=False,
+            prevent_thread_lock=True,
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            state_session_capacity=100,
+        )
+    except OSError as error:
+        message = f"cannot listen on {host}:{port}: it is taken, or not this machine's; choose another --port"
+        raise PortTaken(message) from error
+    return url
+
+
+def _closed() -> Any:
+    """Middleware: the policy with every answer, and no fetching of other addresses on behalf of visitors."""
+    from starlette.middleware import Middleware
+    from starlette.responses import PlainTextResponse
+
+    def closed(app: Any) -> Any:
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http":
+                return await app(scope, receive, send)
+            path = scope["path"]
+            if "=http:" in path or "=https:" in path or "/proxy=" in path:
+                return await PlainTextResponse("not here", status_code=404)(scope, receive, send)
+
+            async def with_policy(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"].append((b"content-security-policy", POLICY.encode()))
+                await send(message)
+
+            return await app(scope, receive, with_policy)
+
+        return answer
+
+    return Middleware(closed)
+
+
+def _share_freed_memory() -> None:
+    """Let all threads take memory from one place.
+
+    By default glibc has a place for each, and Gradio's threads come and go: what they had freed stayed, half
+    a GiB more after 200 clicks of 20 visitors. Other systems are left as they are.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Inside, SIGTERM is Ctrl-C, so that nothing is left behind."""
+
+    def interrupt(number: int, frame: FrameType | None) -> Never:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
