@@ -30,6 +30,7 @@ from enlca.analysis.correlation import (
 )
 from enlca.attention.block import NonLocalBlock
 from enlca.attention.features import positive_features
+from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend
 from enlca.checkpoint.catalog import load
 from enlca.cli.allocator import keep_freed_memory
@@ -48,6 +49,7 @@ def last_view(network: SRNetwork, side: int) -> View:
 def check(model: str) -> None:
     """Refuse to time what is not the dense computation's row."""
     view = last_view(load(model), 31)
+    assert isinstance(view.attend, LinearAttend)
     at = 17 * 31 + 5
     q, k, f = view.q.double(), view.k.double(), view.attend.projection.double()
     dense = (q.mT @ k).softmax(dim=1)[at]
