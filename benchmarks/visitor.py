@@ -65,8 +65,12 @@ class Visitor:
         return self.call("open", [file, 8])
 
     def click(self, row: int, column: int, choice: Sequence[Any]) -> str:
-        """The maps of a pixel; `choice` is what `Page.choice` holds."""
+        """The quick maps of a pixel; `choice` is what `Page.choice` holds."""
         return self.call("point", choice, event={"row": row, "column": column})[0]
+
+    def complete(self, choice: Sequence[Any]) -> str:
+        """All maps of that pixel."""
+        return self.call("complete", choice)[0]
 
     def call(self, action: str, data: Sequence[Any], *, event: Any = None) -> list[Any]:
         """Wait in the queue, and for the answer. Raises RuntimeError: the page would show an error."""

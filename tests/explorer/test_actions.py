@@ -21,6 +21,11 @@ def silent(share: float, text: str) -> None:
     assert text
 
 
+def all_maps(explorer, identity, choice, **where) -> str:
+    explorer.look(identity, choice, **where)
+    return explorer.complete(identity, choice)
+
+
 @pytest.fixture
 def choice(models) -> Choice:
     return Choice(models.default, 4)
@@ -28,23 +33,43 @@ def choice(models) -> Choice:
 
 def test_a_click_gives_five_maps_with_numbers_and_the_point(explorer, choice, picture):
     explorer.open("a", picture)
-    html = explorer.look("a", choice, point=(2, 30))
+    html = all_maps(explorer, "a", choice, point=(2, 30))
     assert html.count("<figure>") == 5
     assert html.count("entropy") == 4
     assert "row 2, column 30" in html
     assert "block 1 of 3" in html
 
 
+def test_what_is_quick_comes_first_and_stays(explorer, choice, picture):
+    explorer.open("a", picture)
+    first, complete = explorer.look("a", choice), explorer.complete("a", choice)
+    assert first.count("<figure>") == 3
+    assert complete.startswith(first.removesuffix("</div></section>"))
+
+
+def test_maps_that_nobody_waits_for_any_more_are_not_shown(explorer, choice, picture, monkeypatch):
+    explorer.open("a", picture)
+    explorer.look("a", choice)
+    look = actions.look
+
+    def clicking(*question):
+        explorer.visitors.of("a").looks += 1
+        return look(*question)
+
+    monkeypatch.setattr(actions, "look", clicking)
+    assert explorer.complete("a", choice) is None
+
+
 def test_another_pixel_has_other_maps_and_the_same_view(explorer, choice, picture, monkeypatch):
     explorer.open("a", picture)
-    first = explorer.look("a", choice)
+    first = all_maps(explorer, "a", choice)
     monkeypatch.setattr(actions, "view_of", None)
-    assert explorer.look("a", choice, point=(0, 0)) != first
+    assert all_maps(explorer, "a", choice, point=(0, 0)) != first
 
 
 def test_a_second_network_has_its_own_maps(explorer, choice, picture):
     explorer.open("a", picture)
-    html = explorer.look("a", Choice(choice.model, 4, block=2, second=("enlcn-tiny", 2)))
+    html = all_maps(explorer, "a", Choice(choice.model, 4, block=2, second=("enlcn-tiny", 2)))
     assert html.count("<figure>") == 10
     assert "block 3 of 3" in html
     assert "enlcn-tiny ×2, block 2 of 2" in html
@@ -52,7 +77,7 @@ def test_a_second_network_has_its_own_maps(explorer, choice, picture):
 
 def test_a_network_without_attention_says_so(explorer, picture):
     explorer.open("a", picture)
-    assert "no attention" in explorer.look("a", Choice("edsr-tiny", 4))
+    assert "no attention" in all_maps(explorer, "a", Choice("edsr-tiny", 4))
 
 
 def test_the_file_is_the_one_that_the_package_makes_with_profile_and_metadata(explorer, tiny_model, tmp_path):
@@ -128,7 +153,7 @@ def test_the_square_is_attributed_where_it_is_drawn(explorer, choice, picture, m
     asked, lam = {}, actions.lam
     monkeypatch.setattr(actions, "lam", lambda *a, **settings: asked.update(settings) or lam(*a, **settings))
     explorer.open("a", picture)
-    explorer.look("a", choice, point=(22, 0))
+    all_maps(explorer, "a", choice, point=(22, 0))
     html = explorer.attribute("a", choice, 6, silent)
     assert {name: asked[name] for name in ("top", "left", "side")} == {"top": 4 * 17, "left": 0, "side": 24}
     assert re.search(r"diffusion index</dt><dd>\d", html)
@@ -138,7 +163,7 @@ def test_a_picture_of_one_pixel_has_maps_and_an_attribution(explorer, choice, tm
     source = tmp_path / "one.png"
     Image.new("RGB", (1, 1), (9, 200, 30)).save(source)
     explorer.open("a", source)
-    assert "<figure>" in explorer.look("a", choice)
+    assert "<figure>" in all_maps(explorer, "a", choice)
     assert "<figure>" in explorer.attribute("a", choice, 8, silent)
     assert explorer.enlarge("a", choice.model, 4, silent).size == (4, 4)
 
@@ -171,7 +196,7 @@ def test_a_damaged_picture_is_one_line(explorer, picture):
 
 def test_without_a_picture_everything_says_so(explorer, choice):
     for ask in (
-        lambda: explorer.look("a", choice),
+        lambda: all_maps(explorer, "a", choice),
         lambda: explorer.enlarge("a", choice.model, 4, silent),
         lambda: explorer.attribute("a", choice, 8, silent),
     ):
@@ -183,7 +208,7 @@ def test_a_picture_that_does_not_fit_into_memory_is_refused(explorer, choice, pi
     explorer.open("a", picture)
     monkeypatch.setattr(type(explorer.models.load(choice.model, 4).patient), "room", lambda self: (0, 1000))
     with pytest.raises(actions.TooMuch, match="crop it"):
-        explorer.look("a", choice)
+        all_maps(explorer, "a", choice)
 
 
 def test_models_are_named_as_they_were_given(models, tiny_model):

@@ -30,7 +30,7 @@ def test_untouched_settings_show_what_the_network_applies(tiny_network):
 
 def test_every_map_sums_to_one_but_the_spread(tiny_network):
     _, found = maps_of(tiny_network)
-    assert list(found) == ["Exact softmax", "ENLA, as applied", "NLSA", "Exact without k", "ENLA's spread"]
+    assert list(found) == ["Exact softmax", "ENLA, as applied", "Exact without k", "NLSA", "ENLA's spread"]
     for one in found.values():
         assert one.weights.shape == (11, 13)
         assert (one.sparsity is None) == (one.name == "ENLA's spread")

@@ -21,14 +21,31 @@ from enlca.explorer.uploads import PREFIX
 CHOICE = (0, 6.0, 8, "")
 
 
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path, monkeypatch):
+    # Other tests, and other people, serve pages at the same time.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
 @pytest.fixture
 def visit(tiny_model, free_port):
     with serving(host="127.0.0.1", port=free_port, models=[tiny_model], max_megapixels=0.01) as url:
         yield lambda: Visitor(url)
 
 
-def left_behind() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*")}
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """Where this test's temporary files are, and nobody else's."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder
+
+
+def left_behind(place: Path) -> list[Path]:
+    return list(place.glob(f"{PREFIX}*"))
 
 
 def test_a_visitor_opens_clicks_enlarges_and_fetches(visit, tiny_model, picture):
@@ -78,28 +95,26 @@ def test_two_visitors_do_not_see_each_others_pictures(visit, tiny_model, picture
 
 
 def test_everything_is_gone_at_the_end_and_settings_are_as_before(
-    tiny_model, free_port, picture, monkeypatch
+    tiny_model, free_port, picture, monkeypatch, place
 ):
     monkeypatch.setenv("GRADIO_ALLOWED_PATHS", "/")
-    before = left_behind()
     with serving(host="127.0.0.1", port=free_port, models=[tiny_model], max_megapixels=0.01) as url:
         visitor = Visitor(url)
         visitor.open(picture)
         visitor.call("enlarge", [str(tiny_model), 4])
         assert visitor.http.get("gradio_api/file=/etc/hostname").status_code == 403
-        [folder] = left_behind() - before
-        assert list(Path(tempfile.gettempdir(), folder).rglob("*_x4.png"))
-    assert left_behind() == before
+        [folder] = left_behind(place)
+        assert list(folder.rglob("*_x4.png"))
+    assert left_behind(place) == []
     assert os.environ["GRADIO_ALLOWED_PATHS"] == "/"
     assert "GRADIO_TEMP_DIR" not in os.environ
 
 
-def test_a_port_that_is_taken_is_one_line(tiny_model, command):
+def test_a_port_that_is_taken_is_one_line(tiny_model, command, place):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        before = left_behind()
         done = command("explore", "--port", port, "--model", tiny_model)
     assert done.code == PortTaken.exit_code
     assert done.out == ""
@@ -107,12 +122,11 @@ def test_a_port_that_is_taken_is_one_line(tiny_model, command):
         f"enlca: cannot listen on 127.0.0.1:{port}: "
         "it is taken, or not this machine's; choose another --port\n"
     )
-    assert left_behind() == before
+    assert left_behind(place) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_command_cleanly(number, tiny_model, free_port, picture):
-    before = left_behind()
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_a_signal_ends_the_command_cleanly(number, tiny_model, free_port, picture, place):
     words = [sys.executable, "-m", "enlca", "explore", "--port", str(free_port), "--model", str(tiny_model)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline().startswith(f"http://127.0.0.1:{free_port}/")
@@ -120,6 +134,6 @@ def test_a_signal_ends_the_command_cleanly(number, tiny_model, free_port, pictur
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "", "")
-    assert left_behind() == before
+    assert left_behind(place) == []
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{free_port}")

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from enlca.analysis.correlation import View, view_of
 from enlca.errors import EnlcaError
 from enlca.explorer import cards
 from enlca.explorer.enlarging import Enlarged, enlarge
-from enlca.explorer.looking import Settings, look
+from enlca.explorer.looking import QUICK, Settings, look
 from enlca.explorer.models import Models, count_blocks
 from enlca.explorer.session import Opened, Visitor, Visitors, Work
 from enlca.explorer.uploads import read_upload
@@ -87,43 +88,47 @@ class Explorer:
         self.visitors.views.drop(visitor)
         return opened
 
-    @_tidied()
     def look(self, identity: str, choice: Choice, *, point: tuple[int, int] | None = None) -> str:
-        """The maps of a row and column of all chosen networks, and what the colours mean.
-
-        Without `point` it is the one before.
+        """The quick maps of a row and column, of all chosen networks; without `point`, of the one before.
 
         Raises:
             NothingOpen, CheckpointError, TooMuch.
         """
         visitor = self.visitors.of(identity)
-        row, column = visitor.point_at(*(point or visitor.point))
+        visitor.point_at(*(point or visitor.point))
+        visitor.looks += 1
+        return self._panels(visitor, choice, most=QUICK)
+
+    def complete(self, identity: str, choice: Choice) -> str | None:
+        """All maps of the point; None if the visitor has looked again meanwhile. Raises as `look`."""
+        visitor = self.visitors.of(identity)
+        looks = visitor.looks
+        panels = self._panels(visitor, choice, most=None)
+        return panels if visitor.looks == looks else None
+
+    @_tidied()
+    def _panels(self, visitor: Visitor, choice: Choice, *, most: int | None) -> str:
+        opened, (row, column) = visitor.picture(), visitor.point
         settings = Settings(choice.amplification, choice.n_features, visitor.redraw)
-        found, titles = [], []
+        panels = []
         for name, scale in choice.networks:
             upscaler = self.models.load(name, scale)
-            n_blocks = count_blocks(upscaler)
-            titles.append(f"{name} ×{scale}")
-            if n_blocks == 0:
-                found.append([])
-                continue
-            block = min(choice.block, n_blocks - 1)
-            titles[-1] += f", block {block + 1} of {n_blocks}"
-            view = self._view(visitor, upscaler, (name, scale, block), block)
-            found.append(list(look(view, upscaler.network.config, row, column, settings)))
-        if not any(found):
+            if n_blocks := count_blocks(upscaler):
+                block = min(choice.block, n_blocks - 1)
+                view = self._view(visitor, opened, upscaler, (name, scale, block))
+                found = look(view, upscaler.network.config, row, column, settings)
+                title = f"{name} ×{scale}, block {block + 1} of {n_blocks}"
+                panels.append(cards.panel(title, islice(found, most), row, column))
+        if not panels:
             return cards.hint(f"{choice.model} has no attention: it looks at the neighbourhood only.")
-        panels = (
-            cards.panel(title, some, row, column) for title, some in zip(titles, found, strict=True) if some
-        )
         return cards.legend(f"row {row}, column {column}") + "".join(panels)
 
-    def _view(self, visitor: Visitor, upscaler: Upscaler, key: tuple[str, int, int], block: int) -> View:
-        opened, config = visitor.picture(), upscaler.network.config
+    def _view(self, visitor: Visitor, opened: Opened, upscaler: Upscaler, key: tuple[str, int, int]) -> View:
+        """Of the block that is last in `key`."""
 
         def make() -> View:
-            self._check_room(upscaler, opened, ALIVE * config.channels)
-            return view_of(upscaler.network, opened.lr(upscaler.device), block=block)
+            self._check_room(upscaler, opened, ALIVE * upscaler.network.config.channels)
+            return view_of(upscaler.network, opened.lr(upscaler.device), block=key[-1])
 
         return self.visitors.views.get(visitor, key, make)
 

@@ -66,7 +66,7 @@ def about(opened: Opened) -> str:
     return f'<p class="about"><b>{escape(opened.name)}</b> {facts}{remarks}</p>'
 
 
-def panel(title: str, found: Sequence[Map], row: int, column: int) -> str:
+def panel(title: str, found: Iterable[Map], row: int, column: int) -> str:
     """The maps of one network, side by side."""
     cards = side_by_side(_card(one, row, column) for one in found)
     return f'<section class="panel"><h3>{escape(title)}</h3>{cards}</section>'

@@ -24,9 +24,11 @@ from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend
 from enlca.network.sr import SRConfig
 
-# Of F, for the spread; so many features are computed for it at the most, but never fewer than 4 draws.
-DRAWS = 8
-FEATURES_DRAWN = 2048
+# Of F, for the spread: as many as make about so many features of positions, within these.
+FEWEST_DRAWS, DRAWS = 3, 8
+FEATURES_DRAWN = 8 * 64 * 256**2
+# Maps that are quick and come first; NLSA's sorting and the redraws take most of the time.
+QUICK = 3
 SPREAD_SEED = 0
 
 
@@ -68,7 +70,7 @@ def has_amplification(config: SRConfig) -> bool:
 
 
 def look(view: View, config: SRConfig, row: int, column: int, settings: Settings) -> Iterator[Map]:
-    """All maps of a point, one after the other.
+    """All maps of a point, one after the other, the QUICK ones first.
 
     Raises:
         ValueError: outside the picture, or settings that no attention has.
@@ -90,11 +92,11 @@ def look(view: View, config: SRConfig, row: int, column: int, settings: Settings
     yield described("Exact softmax", f"what the paper draws, {k_text}", exact_weights(amplified, at))
     f, of_f = _projection(view, m, settings.redraw)
     yield described("ENLA, as applied", f"m = {m}, {of_f}", linear_weights(amplified, at, f, floor=floor))
-    lsh = view.attend if isinstance(view.attend, LSHAttend) else LSHAttend()
-    yield described("NLSA", "softmax among those that hash alike", sparse_weights(amplified, at, lsh))
     if has_amplification(config):
         yield described("Exact without k", "unit vectors, k = 1", exact_weights(view.amplified(1 / own), at))
-    draws = max(4, min(DRAWS, FEATURES_DRAWN // m))
+    lsh = view.attend if isinstance(view.attend, LSHAttend) else LSHAttend()
+    yield described("NLSA", "softmax among those that hash alike", sparse_weights(amplified, at, lsh))
+    draws = max(FEWEST_DRAWS, min(DRAWS, FEATURES_DRAWN // (m * view.height * view.width)))
     generator = torch.Generator().manual_seed(SPREAD_SEED)
     spread = redraw_spread(amplified, at, n_features=m, draws=draws, generator=generator, floor=floor)
     about = f"standard deviation over {draws} redraws of F"

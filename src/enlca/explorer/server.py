@@ -20,8 +20,8 @@ from enlca.explorer.uploads import temporary_folder
 HERE = Path(__file__).parent
 # Of an upload, whatever the picture in it says of its size.
 LARGEST_FILE = "512mb"
-# That answer at once; each has threads of PyTorch's, so few: for what takes long, for two clicks, for Cancel.
-THREADS = 4
+# That answer at once; each has threads of PyTorch's, so few: what `wiring` lets run at once, and Cancel.
+THREADS = 5
 _M_ARENA_MAX = -8
 # Browsers load nothing for this page but from this page. Gradio needs inline scripts and `eval`.
 POLICY = (

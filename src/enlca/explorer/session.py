@@ -75,6 +75,7 @@ class Visitor:
         opened: the picture; None before there is one.
         point: row and column of the pixel that was clicked on.
         redraw: see `looking.Settings`.
+        looks: how often the visitor has asked for other maps.
         work: what was begun last of each kind.
         uploads: files of this visitor outside of `folder`.
     """
@@ -83,6 +84,7 @@ class Visitor:
     opened: Opened | None = None
     point: tuple[int, int] = (0, 0)
     redraw: int = 0
+    looks: int = 0
     work: dict[str, Work] = field(default_factory=dict)
     uploads: list[Path] = field(default_factory=list)
 
@@ -91,6 +93,7 @@ class Visitor:
         self.stop()
         width, height = opened.picture.size
         self.opened, self.point, self.redraw = opened, (height // 2, width // 2), 0
+        self.looks += 1
 
     def point_at(self, row: int, column: int) -> tuple[int, int]:
         """Choose the pixel of the picture that is nearest. Raises NothingOpen."""

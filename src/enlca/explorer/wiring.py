@@ -12,9 +12,10 @@ from enlca.explorer.actions import ATTRIBUTING, ENLARGING, Choice, Explorer, Rep
 from enlca.explorer.page import Page
 from enlca.explorer.session import Stopped
 
-# What takes long goes one after the other, whoever wants it; clicks do not wait for it.
+# What takes long goes one after the other, whoever wants it; clicks do not wait for it, nor for slow maps.
 LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1}
 QUICK: dict[str, Any] = {"concurrency_id": "quick", "concurrency_limit": 2}
+SLOW: dict[str, Any] = {"concurrency_id": "slow", "concurrency_limit": 1}
 PROGRESS = gr.Progress()
 # While a visitor waits for an answer, only the last of further clicks counts.
 LAST: dict[str, Any] = {"trigger_mode": "always_last"}
@@ -50,11 +51,16 @@ class Answers:
         ]
 
     def point(self, request: gr.Request, event: gr.EventData, *choice: Any) -> str:
-        """The maps of the pixel that was clicked on."""
+        """The quick maps of the pixel that was clicked on."""
         return self._maps(request, choice, point=(int(event.row), int(event.column)))
 
     def look(self, request: gr.Request, *choice: Any) -> str:
-        """The maps of the pixel that was clicked on before."""
+        """The quick maps of the pixel that was clicked on before."""
+        return self._maps(request, choice)
+
+    def redraw(self, request: gr.Request, *choice: Any) -> str:
+        """The quick maps with another F."""
+        self.explorer.visitors.of(_identity(request)).redraw += 1
         return self._maps(request, choice)
 
     def _maps(self, request: gr.Request, choice: Sequence[Any], point: tuple[int, int] | None = None) -> str:
@@ -63,10 +69,13 @@ class Answers:
         except EnlcaError as error:
             return cards.problem(error)
 
-    def redraw(self, request: gr.Request, *choice: Any) -> str:
-        """The maps with another F."""
-        self.explorer.visitors.of(_identity(request)).redraw += 1
-        return self._maps(request, choice)
+    def complete(self, request: gr.Request, *choice: Any) -> Any:
+        """All maps; what is shown stays if it is something else by now."""
+        try:
+            panels = self.explorer.complete(_identity(request), self._choice(*choice))
+        except EnlcaError as error:
+            return cards.problem(error)
+        return gr.skip() if panels is None else panels
 
     def settings(self, request: gr.Request, model: str, scale: int) -> list[Any]:
         """Scales, blocks and the network's own k, m and F."""
@@ -130,6 +139,7 @@ def connect(page: Page, explorer: Explorer) -> None:
     """Tell each component what it does."""
     answers = Answers(page, explorer)
     look: dict[str, Any] = {"fn": answers.look, "inputs": page.choice, "outputs": page.panels, **QUICK}
+    complete = {**look, "fn": answers.complete, **SLOW, **LAST, "show_progress": "hidden"}
     settings = [page.scale, page.block, page.amplification, page.features]
     with page.blocks:
         opened = page.drop.upload(
@@ -141,18 +151,18 @@ def connect(page: Page, explorer: Explorer) -> None:
             ],
             **QUICK,
         )
-        opened.success(**look)
+        opened.success(**look).success(**complete)
         gr.on(
             [page.model.input, page.scale.input, page.own.click],
             answers.settings,
             [page.model, page.scale],
             settings,
             queue=False,
-        ).success(**look)
-        page.stage.select(answers.point, page.choice, page.panels, **QUICK, **LAST)
+        ).success(**look).success(**complete)
+        page.stage.select(answers.point, page.choice, page.panels, **QUICK, **LAST).success(**complete)
         for component in (page.block, page.amplification, page.features, page.second):
-            component.input(**look, **LAST)
-        page.redraw.click(answers.redraw, page.choice, page.panels, **QUICK, **LAST)
+            component.input(**look, **LAST).success(**complete)
+        page.redraw.click(answers.redraw, page.choice, page.panels, **QUICK, **LAST).success(**complete)
         page.side.input(None, page.side, None, js=MOVE_SQUARE)
         _long(
             (page.enlarge, page.stop),
