@@ -28,7 +28,6 @@ from enlca.analysis.correlation import (
     sparse_weights,
     view_of,
 )
-from enlca.attention.block import NonLocalBlock
 from enlca.attention.features import positive_features
 from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend
@@ -42,8 +41,7 @@ DRAWS = 8
 
 def last_view(network: SRNetwork, side: int) -> View:
     picture = torch.from_numpy(smooth_picture(side)).permute(2, 0, 1)[None].float() / 255
-    blocks = sum(isinstance(stage, NonLocalBlock) for stage in network.body)
-    return view_of(network, picture, block=blocks - 1)
+    return view_of(network, picture, block=len(network.non_local_blocks) - 1)
 
 
 def check(model: str) -> None:

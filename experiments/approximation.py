@@ -31,7 +31,7 @@ from enlca.analysis.approximation import (
     output_error,
     with_estimator,
 )
-from enlca.attention.block import Embeddings, NonLocalBlock, unit
+from enlca.attention.block import Embeddings, unit
 from enlca.checkpoint.catalog import load
 from enlca.checkpoint.store import write_atomically
 from enlca.evaluation.evaluate import Method, evaluate
@@ -122,12 +122,10 @@ def variants(
     yield "as trained", network.config.n_features, [network]
     yield "exact", None, [with_estimator(network, kind="exact")]
     alike, without = with_estimator(network), with_estimator(network)
-    for stage in alike.body:
-        if isinstance(stage, NonLocalBlock):
-            stage.attend = attend_with(torch.zeros(1, network.config.embed_channels))
-    for stage in without.body:
-        if isinstance(stage, NonLocalBlock):
-            stage.res_scale = 0.0
+    for block in alike.non_local_blocks:
+        block.attend = attend_with(torch.zeros(1, network.config.embed_channels))
+    for block in without.non_local_blocks:
+        block.res_scale = 0.0
     yield "mean of v", None, [alike]
     yield "none", None, [without]
     for m in scored:

@@ -21,7 +21,6 @@ from experiments.variants import enla, other_attention
 from jaxtyping import UInt8
 
 from enlca.analysis.correlation import Sparsity, View, exact_weights, own_weights, sparsity, view_of
-from enlca.attention.block import NonLocalBlock
 from enlca.checkpoint.catalog import load
 from enlca.errors import EnlcaError
 from enlca.image.files import read_image
@@ -36,8 +35,7 @@ CONTRAST = (0.02, 0.08)
 def last_view(network: SRNetwork, picture: UInt8[np.ndarray, "H W 3"]) -> View:
     """What the last attention block sees."""
     lr = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
-    blocks = sum(isinstance(stage, NonLocalBlock) for stage in network.body)
-    return view_of(network, lr, block=blocks - 1)
+    return view_of(network, lr, block=len(network.non_local_blocks) - 1)
 
 
 class Found(NamedTuple):

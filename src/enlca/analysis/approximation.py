@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from enlca.attention.block import NonLocalBlock, unit
+from enlca.attention.block import unit
 from enlca.attention.exact import ExactAttend
 from enlca.attention.features import orthogonal_gaussian
 from enlca.attention.linear import LinearAttend
@@ -220,13 +220,12 @@ def with_estimator(
     changed = copy.deepcopy(network)
     changed.config = replace(network.config, attention=kind, n_features=m)
     generator = torch.Generator().manual_seed(seed)
-    for stage in changed.body:
-        if isinstance(stage, NonLocalBlock):
-            old = stage.attend
-            assert isinstance(old, LinearAttend)
-            stage.attend = ExactAttend()
-            if kind == "linear":
-                f = draw(m, old.projection.shape[1], orthogonal=orthogonal, generator=generator)
-                stage.attend = attend_with(f.to(old.projection), floor=old.floor)
-            stage.attend.train(old.training)
+    for block in changed.non_local_blocks:
+        old = block.attend
+        assert isinstance(old, LinearAttend)
+        block.attend = ExactAttend()
+        if kind == "linear":
+            f = draw(m, old.projection.shape[1], orthogonal=orthogonal, generator=generator)
+            block.attend = attend_with(f.to(old.projection), floor=old.floor)
+        block.attend.train(old.training)
     return changed

@@ -23,7 +23,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from enlca.attention.block import NonLocalBlock
 from enlca.attention.exact import ExactAttend
 from enlca.attention.features import log_features, orthogonal_gaussian
 from enlca.attention.linear import LinearAttend
@@ -74,7 +73,7 @@ def view_of(network: SRNetwork, lr: Float[Tensor, "1 3 H W"], *, block: int) -> 
     Raises:
         ValueError: the network has no such block.
     """
-    blocks = [stage for stage in network.body if isinstance(stage, NonLocalBlock)]
+    blocks = network.non_local_blocks
     if not 0 <= block < len(blocks):
         raise ValueError(f"no attention block {block}: this network has {len(blocks)}, counted from 0")
     x = network.head(lr - network.mean)

@@ -28,20 +28,22 @@ def stage(opened: Opened, *, side: int) -> str:
     width, height = opened.picture.size
     facts = {"width": width, "height": height, "row": height // 2, "column": width // 2, "side": side}
     data = " ".join(f'data-{name}="{value}"' for name, value in facts.items())
-    shape = min(max(width / height, 1 / SLIMMEST), SLIMMEST)
     label = f"{escape(opened.name)}: click a pixel, or move with the arrow keys"
     return (
         f'<div class="stage" tabindex="0" role="application" aria-label="{label}" {data} '
-        f'style="aspect-ratio: {shape:.4f}; --shape: {shape:.4f}">'
+        f'style="{_shape(width, height)}">'
         f'<img src="{_preview(opened)}" alt="{escape(opened.name)}" draggable="false">'
         '<i class="square"></i><i class="dot"></i></div>'
     )
 
 
+def _shape(width: int, height: int) -> str:
+    shape = min(max(width / height, 1 / SLIMMEST), SLIMMEST)
+    return f"aspect-ratio: {shape:.4f}; --shape: {shape:.4f}"
+
+
 def _preview(opened: Opened) -> str:
     """The picture as a PNG that a browser shows, not larger than need be."""
-    import io
-
     from PIL import Image
 
     picture = shown(opened.picture)
@@ -50,9 +52,7 @@ def _preview(opened: Opened) -> str:
     if longest > LONGEST:
         pixels = imresize(pixels, Fraction(LONGEST, longest))
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels))
-    file = io.BytesIO()
-    image.save(file, format="PNG", compress_level=3, icc_profile=picture.icc)
-    return maps.data_uri(file.getvalue())
+    return maps.data_uri(maps.encoded(image, icc_profile=picture.icc))
 
 
 def about(opened: Opened) -> str:
@@ -105,7 +105,6 @@ def figure(
 ) -> str:
     """A map with its name and numbers; `mark` is the row and column of the point."""
     height, width = size
-    shape = min(max(width / height, 1 / SLIMMEST), SLIMMEST)
     dot = ""
     if mark is not None:
         top, left = 100 * (mark[0] + 0.5) / height, 100 * (mark[1] + 0.5) / width
@@ -113,7 +112,7 @@ def figure(
     rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(value)}</dd>" for term, value in numbers.items())
     return (
         '<figure><div class="frame">'
-        f'<div class="map" style="aspect-ratio: {shape:.4f}; --shape: {shape:.4f}">'
+        f'<div class="map" style="{_shape(width, height)}">'
         f'<img src="{uri}" alt="{escape(name)}">{dot}</div></div>'
         f"<figcaption><b>{escape(name)}</b><small>{escape(about)}</small><dl>{rows}</dl></figcaption></figure>"
     )

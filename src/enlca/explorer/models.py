@@ -5,7 +5,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from enlca.attention.block import NonLocalBlock
 from enlca.checkpoint.catalog import bundled
 from enlca.checkpoint.store import CheckpointError, read_card
 from enlca.inference.streaming import streamable
@@ -73,4 +72,4 @@ class Models:
 
 def count_blocks(upscaler: Upscaler) -> int:
     """How many non-local blocks a network has."""
-    return sum(isinstance(stage, NonLocalBlock) for stage in upscaler.network.body)
+    return len(upscaler.network.non_local_blocks)

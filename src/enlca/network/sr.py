@@ -173,6 +173,11 @@ class SRNetwork(nn.Module):
                 )
             )
 
+    @property
+    def non_local_blocks(self) -> list[NonLocalBlock]:
+        """The global stages, in order; none without attention."""
+        return [stage for stage in self.body if isinstance(stage, NonLocalBlock)]
+
     def forward(self, lr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
         """The enlarged pictures; values may leave [0, 1] slightly."""
         return self.forward_with_embeddings(lr)[0]
