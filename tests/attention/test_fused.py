@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from enlca.analysis.cost import count
-from enlca.attention import blocks, fused, room
+from enlca.attention import blocks, fused, room, unshifted
 from enlca.attention.features import log_features, orthogonal_gaussian
 from enlca.attention.linear import KeyValueSummary, LinearAttend, combine, read, summarise
 
@@ -23,6 +24,18 @@ ROUNDING = {torch.float64: 1e-12, torch.float32: 3e-6, torch.bfloat16: 2**-8, to
 def small_blocks(monkeypatch):
     """At most 256 positions at a time: 613 of them are three blocks, the last one shorter."""
     monkeypatch.setattr(room, "CPU_FEATURES", 1)
+
+
+@pytest.fixture(params=[(1, True), (3, True), (1, False), (3, False)], ids=str)
+def ways(request, monkeypatch):
+    """One thread and several, ordinary numbers and any: each has parts of the code to itself."""
+    threads, ordinary = request.param
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    if not ordinary:
+        monkeypatch.setattr(unshifted, "possible", lambda _: False)
+    yield
+    torch.set_num_threads(before)
 
 
 def embeddings(
@@ -69,6 +82,7 @@ SIZES = {
     "one block": {"n": 59, "nq": 61},
     "one position": {"n": 1, "nq": 1},
     "four images in a block, and one": {"b": 5, "n": 59, "nq": 61},
+    "parts that do not divide, and a rest": {"n": 1999, "nq": 1031},
     "more channels than features": {"d": 37},
     "far along the rows of F": {"length": 40.0},
 }
@@ -76,6 +90,7 @@ SIZES = {
 
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.usefixtures("ways")
 def test_blocks_are_the_formulas_in_value_and_gradient(sizes, floor):
     module, inputs = attend(sizes.get("d", D), floor=floor), embeddings(**sizes)
     assert_same(
@@ -85,6 +100,7 @@ def test_blocks_are_the_formulas_in_value_and_gradient(sizes, floor):
 
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.usefixtures("ways")
 def test_every_type_is_the_formulas_in_float64_but_for_rounding(dtype, floor):
     module, inputs = attend(floor=floor), embeddings(dtype)
     exact = [u.detach().double().requires_grad_() for u in inputs]
@@ -95,6 +111,7 @@ def test_every_type_is_the_formulas_in_float64_but_for_rounding(dtype, floor):
     assert_same(mine, results(formulas(module, *exact), exact), rounding)
 
 
+@pytest.mark.usefixtures("ways")
 def test_summary_and_reading_are_differentiable_on_their_own():
     module, (q, k, v) = attend(floor=1e-4), embeddings()
     f, floor = module.projection, module.floor
@@ -106,6 +123,7 @@ def test_summary_and_reading_are_differentiable_on_their_own():
     assert_same(results(mine, [q, *image]), results(theirs, [q, *image]), ROUNDING[torch.float64])
 
 
+@pytest.mark.usefixtures("ways")
 def test_any_layout_of_the_inputs_gives_the_same():
     module, inputs = attend(), embeddings()
     expected = results(module(*inputs), inputs)
@@ -118,6 +136,7 @@ def test_any_layout_of_the_inputs_gives_the_same():
     )
 
 
+@pytest.mark.usefixtures("ways")
 def test_the_same_call_gives_the_same_bits():
     module, inputs = attend(), embeddings(torch.float32)
     for first, second in zip(*(results(module(*inputs), inputs) for _ in range(2)), strict=True):
@@ -131,6 +150,28 @@ def test_inference_mode_gives_the_same_bits():
     assert torch.equal(y, module(*inputs))
 
 
+def test_calls_of_several_threads_do_not_share_memory():
+    module = attend()
+    given = [[u.detach() + i for u in embeddings(torch.float32)] for i in range(8)]
+    alone = [module(*inputs) for inputs in given]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            assert all(map(torch.equal, pool.map(lambda inputs: module(*inputs), given), alone))
+
+
+def test_memory_of_inference_serves_training():
+    module, inputs = attend(), embeddings(torch.float32)
+    expected = results(module(*inputs), inputs)
+
+    def both() -> list[Tensor]:
+        with torch.inference_mode():
+            module(*inputs)
+        return results(module(*inputs), inputs)
+
+    with ThreadPoolExecutor(1) as pool:  # whose first call is the one in inference mode
+        assert all(map(torch.equal, pool.submit(both).result(), expected))
+
+
 def test_autocast_reaches_neither_values_nor_gradients():
     module, inputs = attend(), embeddings(torch.float32)
     expected = results(module(*inputs), inputs)
@@ -141,6 +182,7 @@ def test_autocast_reaches_neither_values_nor_gradients():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
+@pytest.mark.usefixtures("ways")
 def test_tiles_add_up_to_the_picture(dtype, floor):
     module, (q, k, v) = attend(floor=floor), embeddings(dtype)
     cuts = (0, 1, 300, 300, N)  # the third tile is empty
@@ -152,6 +194,7 @@ def test_tiles_add_up_to_the_picture(dtype, floor):
 
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.usefixtures("ways")
 def test_any_finite_input_gives_a_finite_output(dtype, floor):
     module, largest = attend(floor=floor), torch.finfo(dtype).max
     signs = [u.detach().sign() for u in embeddings(dtype)]
@@ -161,6 +204,7 @@ def test_any_finite_input_gives_a_finite_output(dtype, floor):
             assert bool(module(q, k, v).isfinite().all()), scale
 
 
+@pytest.mark.usefixtures("ways")
 def test_one_far_key_does_not_disturb_the_others():
     # Its features are zero beside the others': an average over what is left.
     module, (q, k, v) = attend(), embeddings(torch.float32)

@@ -9,6 +9,8 @@ of only one block exist at a time, they stay in the processor's cache, and each 
     read        w_ir   = softmax_r( F_r.q_i + log_total_r )     |q_i|^2/2 is common to all r and cancels
                 y_i    = sum_r w_ir mean_r
 
+This is for any finite numbers; `unshifted.py` is tried first, which is faster and for ordinary ones.
+
 The gradients are written out by hand, and recompute the features from q or k instead of keeping them. With g
 for the gradient of the result with respect to something, and all weights known to be at most 1:
 
@@ -30,7 +32,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from enlca.attention.room import Room, softmax
+from enlca.attention import unshifted
+from enlca.attention.room import Room, add_product, is_direct, per_image, softmax
 
 
 def summarise_forward(
@@ -41,11 +44,12 @@ def summarise_forward(
     m, e = len(projection), v.shape[1]
     mean, log_total = k.new_zeros(len(k), m, e, dtype=dtype), k.new_zeros(len(k), m, 1, dtype=dtype)
     log_total.fill_(-math.inf)
-    room = Room(k, m, dtype)
+    room, f = Room(k, m, dtype), projection.to(dtype)
     # Rounding must not carry an average of the largest finite values beyond them.
     largest = torch.finfo(dtype).max * (1 - 2**-20)
     for keys, values, average, total in room.images(k, v, mean, log_total):
-        f = projection.to(dtype).expand(len(keys), -1, -1)
+        if unshifted.possible(k) and unshifted.summarise(room, f, keys, values, floor, average, total):
+            continue
         for keys_here, values_here in room.blocks(keys, values):
             values_here = values_here.to(dtype)
             log_phi = room.log_phi(f, room.limited(keys_here))
@@ -58,7 +62,9 @@ def summarise_forward(
                 n = keys_here.shape[-1]
                 plain = values_here.div(n).sum(dim=-1).unsqueeze(1)
                 _combine(here, total_here, plain, torch.full_like(total_here, math.log(n * floor)))
-            _combine(average, total, here, total_here)
+            # The parts of an image one by one; one for each image, all at once.
+            for part in zip(here.split(len(average)), total_here.split(len(average)), strict=True):
+                _combine(average, total, *part)
         average.clamp_(-largest, largest)
     return mean, log_total.squeeze(-1)
 
@@ -87,9 +93,11 @@ def read_forward(
     room = Room(q, len(projection), mean.dtype)
     f = projection.to(mean.dtype)
     for queries, out, mean_t, log_totals in room.images(q, y, mean.mT, log_total.unsqueeze(1)):
+        if unshifted.possible(q) and unshifted.read(room, f, queries, mean_t.mT, log_totals, floor, out):
+            continue
         for queries_here, out_here in room.blocks(queries, out):
             weights, _ = room.query_weights(room.limited(queries_here), log_totals, f, floor)
-            _product(mean_t, weights.mT, into=out_here)
+            room.product(mean_t.expand(len(weights), -1, -1), weights.mT, into=out_here)
     return y
 
 
@@ -108,20 +116,20 @@ def summarise_backward(
     g_k, g_v = torch.empty_like(k), torch.empty_like(v)
     # t without g_mean_r . v_j
     rest = g_log_total.unsqueeze(-1) - (g_mean * mean).sum(dim=-1, keepdim=True)
-    room = Room(k, len(projection), dtype)
+    room, f = Room(k, len(projection), dtype), projection.to(dtype)
     for keys, values, gk, gv, gm, log_totals, rests in room.images(
         k, v, g_k, g_v, g_mean, log_total.unsqueeze(-1), rest
     ):
-        f = projection.to(dtype).expand(len(keys), -1, -1)
         for keys_here, values_here, gk_here, gv_here in room.blocks(keys, values, gk, gv):
             limited = room.limited(keys_here)
             weights = room.log_phi(f, limited).sub_(log_totals).exp_()
             out = room.view("gradient", *weights.shape)
-            g_log_phi = torch.baddbmm(rests, gm, values_here.to(dtype), out=out).mul_(weights)
+            of_all = gm.expand(len(weights), -1, -1)
+            g_log_phi = torch.baddbmm(rests, of_all, values_here.to(dtype), out=out).mul_(weights)
             if floor > 0:
                 weights.add_((math.log(floor) - log_totals).exp_())
-            _product(gm.mT, weights, into=gv_here)
-            _put_gradient(f, g_log_phi, limited, into=gk_here)
+            room.product(of_all.mT, weights, into=gv_here)
+            _put_gradient(room, f, g_log_phi, limited, into=gk_here)
     return g_k, g_v
 
 
@@ -141,18 +149,18 @@ def read_backward(
     for queries, gy, gq, mean_t, log_totals, gm, gt in room.images(
         q, g_y, g_q, mean.mT, log_total.unsqueeze(1), g_mean, g_log_total
     ):
-        f_of_all = f.expand(len(queries), -1, -1)
         for queries_here, gy_here, gq_here in room.blocks(queries, gy, gq):
             limited, upstream = room.limited(queries_here), gy_here.to(dtype)
             weights, own = room.query_weights(limited, log_totals, f, floor)
-            _add_product(gm, weights.mT, upstream.mT)
-            surplus = torch.bmm(upstream.mT, mean_t, out=room.view("gradient", *weights.shape))
+            add_product(gm, weights.mT, upstream.mT)
+            mean_of_all = mean_t.expand(len(weights), -1, -1)
+            surplus = torch.bmm(upstream.mT, mean_of_all, out=room.view("gradient", *weights.shape))
             g_log_phi = _through_softmax(surplus, weights)
-            gt += g_log_phi.sum(dim=1)
+            gt += per_image(g_log_phi.sum(dim=1), len(gt))
             if floor > 0:
                 g_log_phi.mul_(own.div_(weights.clamp_min_(torch.finfo(dtype).tiny)))
             # Without a floor they sum to zero for each query, and its length plays no part.
-            _put_gradient(f_of_all, g_log_phi.mT, limited if floor > 0 else None, into=gq_here)
+            _put_gradient(room, f, g_log_phi.mT, limited if floor > 0 else None, into=gq_here)
     return g_q, g_mean, g_log_total
 
 
@@ -163,30 +171,18 @@ def _through_softmax(g: Tensor, weights: Tensor) -> Tensor:
     return torch.ops.aten._softmax_backward_data(g, weights, -1, g.dtype)
 
 
-def _product(a: Tensor, b: Tensor, *, into: Tensor) -> None:
-    """a @ b, written where it belongs without a copy if its type allows."""
-    if into.dtype == a.dtype:
-        torch.bmm(a, b, out=into)
-    else:
-        into.copy_(a @ b)
-
-
 def _put_gradient(
-    f: Float[Tensor, "B M D"],
-    g_log_phi: Float[Tensor, "B M n"],
-    u: Float[Tensor, "B D n"] | None,
+    room: Room,
+    f: Float[Tensor, "M D"],
+    g_log_phi: Float[Tensor, "G M n"],
+    u: Float[Tensor, "G D n"] | None,
     *,
-    into: Float[Tensor, "B D n"],
+    into: Float[Tensor, "G D n"],
 ) -> None:
     """F^T g - u sum_r g_r, rounded once to the type of `into`; without the second part if `u` is None."""
-    g_u = into if into.dtype == f.dtype else torch.empty(into.shape, dtype=f.dtype, device=f.device)
-    torch.bmm(f.mT, g_log_phi, out=g_u)
+    g_u = into if is_direct(into, f.dtype) else room.view("product", *into.shape)
+    torch.bmm(f.mT.expand(len(g_u), -1, -1), g_log_phi, out=g_u)
     if u is not None:
         g_u.addcmul_(u, g_log_phi.sum(dim=1, keepdim=True), value=-1)
     if g_u is not into:
         into.copy_(g_u)
-
-
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b, by the operation that PyTorch's FLOP counter knows."""
-    torch.baddbmm(total, a, b, out=total)

@@ -53,6 +53,8 @@ def summarise(
     """
     if torch.compiler.is_compiling():
         return _summarise(k, v, projection, floor, kernel)
+    if not torch.is_grad_enabled():
+        return _summarise_now(k, v, projection, floor, kernel)
     return _Summarise.apply(k, v, projection, floor, kernel)
 
 
@@ -74,6 +76,8 @@ def read(
     mean, log_total = mean.to(dtype), log_total.to(dtype)
     if torch.compiler.is_compiling():
         return _read(q, mean, log_total, projection, floor, kernel)
+    if not torch.is_grad_enabled():
+        return _read_now(q, mean, log_total, projection, floor, kernel)
     return _Read.apply(q, mean, log_total, projection, floor, kernel)
 
 
@@ -193,10 +197,17 @@ def _refuse_second_derivatives() -> None:
 
 
 class _Summarise(torch.autograd.Function):
-    """`_summarise` without the dispatcher: its cost, and what counts operations can look inside."""
+    """`_summarise` without the dispatcher: its cost, and what counts operations can look inside.
 
-    forward = staticmethod(_summarise_now)
-    setup_context = staticmethod(_keep_of_summarise)
+    What to keep is said in `forward` itself: beside a `setup_context`, PyTorch looks up forward's signature
+    in each call, which takes as long as a block of positions.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        output = _summarise_now(*inputs)
+        _keep_of_summarise(ctx, inputs, output)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -207,8 +218,11 @@ class _Summarise(torch.autograd.Function):
 class _Read(torch.autograd.Function):
     """`_read` without the dispatcher."""
 
-    forward = staticmethod(_read_now)
-    setup_context = staticmethod(_keep_of_read)
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        output = _read_now(*inputs)
+        _keep_of_read(ctx, inputs, output)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,10 +1,16 @@
-"""How `blocks.py` walks over positions: block by block, in memory that is asked for once.
+"""How `blocks.py` walks over positions: block by block, in memory that is used again and again.
 
-Letters:  B batch   D embedding channels   M random features   N positions   n those of a block
+On a processor every block has a part for each thread, as a batch has images: what a thread has in its own
+cache it goes on with, from the first product to the last.
+
+Letters:  B batch   G images, or parts of one   D embedding channels   M random features   N positions
+         n those of a block, or of one of its parts
 """
 
 import math
-from collections.abc import Iterator
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -12,65 +18,121 @@ from torch import Tensor
 
 from enlca.attention.features import LARGEST_COORDINATE
 
-# At most this many positions at a time: the memory of attention does not grow with the picture; and a
-# matrix product that sums 10^6 positions in one go loses three digits in float32. Not a power of two: rows
-# of 4096 or 2048 numbers would all fall on the same few lines of a processor's cache.
+# At most this many positions at a time, for all threads together: the memory of attention does not grow with
+# the picture; and a matrix product that sums 10^6 positions in one go loses three digits in float32. Not a
+# power of two: rows of 4096 or 2048 numbers would all fall on the same few lines of a processor's cache.
 BLOCK = 4000
 # On a processor at most so many features at a time for each thread (1 MB): they stay in its caches, and the
 # C library keeps memory of this size for the next call, where it would fetch larger pieces anew.
 CPU_FEATURES = 256_000
+# Fewer positions than these are not worth a thread of their own.
+SMALLEST_PART = 256
+# Rows of a whole number of cache lines: products and sums of others take a twentieth longer.
+ALIGNED = 16
+
+
+class _Kept(threading.local):
+    """Each thread's memory for blocks, some megabytes: a call's own would be new, and cleared, each time."""
+
+    def __init__(self):
+        self.rooms: dict[torch.dtype, dict[str, Tensor]] = defaultdict(dict)
+
+
+_KEPT = _Kept()
 
 
 class Room:
-    """A walk over the positions of `u`, and its memory: asked for once, used for block after block."""
+    """A walk over the positions of `u`, and its memory: one for all blocks and all calls of a thread."""
 
     def __init__(self, u: Float[Tensor, "B D N"], n_features: int, dtype: torch.dtype):
-        b, _, n = u.shape
-        most = BLOCK
+        n, threads, most = u.shape[-1], 1, BLOCK
         if u.device.type == "cpu":
-            most = min(BLOCK, max(256, torch.get_num_threads() * CPU_FEATURES // n_features))
-        # Blocks of one size: a small one at the end costs as many calls as a full one.
-        self.size = -(-n // max(1, -(-n // most)))
-        # As many images at a time as fit one block; one where they are large.
-        self.together = max(1, most // max(1, n))
-        rows = self.size * min(self.together, b)
-        self.numbers, self.dtype = rows * n_features, dtype
+            threads = max(1, min(torch.get_num_threads(), BLOCK // SMALLEST_PART, n // SMALLEST_PART))
+            most = min(BLOCK // threads, max(SMALLEST_PART, CPU_FEATURES // n_features))
+        # As many images at a time as fit one block, equally many for each thread; one where they are large.
+        together = most * threads // max(1, n)
+        self.together = max(1, together - together % threads)
+        self.parts = threads if self.together == 1 else 1
+        # Parts of one size: a small one at the end costs as many calls as a full one.
+        count = self.parts * max(1, -(-n // (self.parts * most)))
+        self.size = -(-n // (ALIGNED * count)) * ALIGNED
+        self.dtype = dtype
         self.u = u
-        self.rooms: dict[str, Tensor] = {}
+        # Tensors that only count operations have no memory that others could use.
+        kept = u.device.type == "cpu" and type(u) is Tensor
+        self.rooms = _KEPT.rooms[dtype] if kept else {}
+        self.views: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def images(self, *tensors: Float[Tensor, "B *_"]) -> Iterator[tuple[Tensor, ...]]:
         """Parts of the batch."""
+        if len(self.u) <= self.together:
+            return iter([tensors])
         return zip(*(tensor.split(self.together) for tensor in tensors), strict=True)
 
-    def blocks(self, *tensors: Float[Tensor, "B _ N"]) -> Iterator[tuple[Tensor, ...]]:
-        """Parts of the positions; none if there are none."""
-        if not tensors[0].shape[-1]:
-            return iter(())
-        return zip(*(tensor.split(self.size, dim=-1) for tensor in tensors), strict=True)
+    def blocks(self, *tensors: Float[Tensor, "B _ N"]) -> Iterator[tuple[Float[Tensor, "G _ n"], ...]]:
+        """Blocks of positions: of all images, or in parts of one; none if there are no positions."""
+        return zip(*map(self._blocks, tensors), strict=True)
+
+    def _blocks(self, u: Float[Tensor, "B C N"]) -> Sequence[Float[Tensor, "G C n"]]:
+        if self.parts == 1:
+            return u.split(self.size, dim=-1) if u.shape[-1] else ()
+        # Equal blocks first, all at once; then what is left, in smaller parts; then what no longer has parts.
+        found: list[Tensor] = []
+        one, start, size = u.squeeze(0), 0, self.size
+        while size > 0:
+            count = (one.shape[-1] - start) // (size * self.parts)
+            some = one.narrow(-1, start, count * self.parts * size)
+            found += some.unflatten(-1, (count, self.parts, size)).permute(1, 2, 0, 3).unbind()
+            start += count * self.parts * size
+            size = (one.shape[-1] - start) // self.parts
+        return [*found, u[..., start:]] if start < one.shape[-1] else found
 
     def view(self, name: str, *shape: int) -> Tensor:
         """The room called `name` in this shape; what was there before is lost."""
-        if name not in self.rooms:
-            self.rooms[name] = self.u.new_empty(self.numbers, dtype=self.dtype)
-        return self.rooms[name][: math.prod(shape)].view(shape)
+        if (name, shape) not in self.views:
+            self.views[name, shape] = self._memory(name, math.prod(shape)).view(shape)
+        return self.views[name, shape]
 
-    def limited(self, u: Float[Tensor, "B D n"]) -> Float[Tensor, "B D n"]:
+    def _memory(self, name: str, numbers: int) -> Tensor:
+        rooms = self.rooms
+        if name not in rooms or rooms[name].numel() < numbers:
+            # A tensor of inference mode could not be written to outside of it.
+            with torch.inference_mode(False):
+                rooms[name] = torch.empty(numbers, dtype=self.dtype, device=self.u.device)
+        return rooms[name][:numbers]
+
+    def product(
+        self, a: Float[Tensor, "G X Y"], b: Float[Tensor, "G Y n"], *, into: Float[Tensor, "G X n"]
+    ) -> None:
+        """a @ b, written where it belongs, at once or after a detour."""
+        if is_direct(into, self.dtype):
+            torch.bmm(a, b, out=into)
+        else:
+            into.copy_(torch.bmm(a, b, out=self.view("product", *into.shape)))
+
+    def limited(self, u: Float[Tensor, "G D n"]) -> Float[Tensor, "G D n"]:
         """`u`, with every coordinate small enough for its square to be finite."""
         return u.to(self.dtype).clamp(-LARGEST_COORDINATE, LARGEST_COORDINATE)
 
-    def log_phi(self, f: Float[Tensor, "B M D"], u: Float[Tensor, "B D n"]) -> Float[Tensor, "B M n"]:
-        """F u - |u|^2 / 2, in the room of features."""
-        squares = u.square().sum(dim=1, keepdim=True)
-        out = self.view("phi", len(u), f.shape[1], u.shape[-1])
-        return torch.baddbmm(squares, f, u, beta=-0.5, out=out)
+    def log_phi(
+        self, f: Float[Tensor, "M D"], u: Float[Tensor, "G D n"], *, squares: bool = True
+    ) -> Float[Tensor, "G M n"]:
+        """F u, less |u|^2 / 2 if `squares` says so, in the room of features."""
+        # The product first: it fetches u while it computes, and leaves it in the cache.
+        log_phi = self.view("phi", len(u), len(f), u.shape[-1])
+        torch.bmm(f.expand(len(u), -1, -1), u, out=log_phi)
+        if squares:
+            square = torch.mul(u, u, out=self.view("squares", *u.shape))
+            log_phi.sub_(square.sum(dim=1, keepdim=True), alpha=0.5)
+        return log_phi
 
     def query_weights(
         self,
-        queries: Float[Tensor, "B D n"],
-        log_total: Float[Tensor, "B 1 M"],
+        queries: Float[Tensor, "G D n"],
+        log_total: Float[Tensor, "#G 1 M"],
         f: Float[Tensor, "M D"],
         floor: float,
-    ) -> tuple[Float[Tensor, "B n M"], Float[Tensor, "B n M"]]:
+    ) -> tuple[Float[Tensor, "G n M"], Float[Tensor, "G n M"]]:
         """w, which sum to one for each query, and their share that depends on the query (not the floor's).
 
         One of them is in the room of features; without a floor they are the same tensor.
@@ -90,6 +152,24 @@ class Room:
         weights = torch.addcmul(own, (log_total - highest_total).exp_(), (log_flat - shift).exp_())
         total = weights.sum(dim=-1, keepdim=True)
         return weights.div_(total), own.div_(total)
+
+
+def per_image(u: Float[Tensor, "G *_"], images: int) -> Float[Tensor, "B *_"]:
+    """Sums over the parts of an image; `u` itself, where it has one number for each image."""
+    return u if len(u) == images else u.sum(dim=0, keepdim=True)
+
+
+def add_product(total: Float[Tensor, "B X Y"], a: Float[Tensor, "G X n"], b: Float[Tensor, "G n Y"]) -> None:
+    """total += a @ b, for all parts of an image; by the operations that PyTorch's FLOP counter knows."""
+    if len(a) == len(total):
+        torch.baddbmm(total, a, b, out=total)
+    else:
+        total += per_image(torch.bmm(a, b), len(total))
+
+
+def is_direct(out: Tensor, dtype: torch.dtype) -> bool:
+    """Whether PyTorch writes products to `out` without a detour: several have to lie side by side."""
+    return out.dtype == dtype and (len(out) == 1 or out.is_contiguous())
 
 
 def softmax(logits: Tensor) -> Tensor:
