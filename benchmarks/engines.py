@@ -2,13 +2,13 @@
 
     python -m benchmarks.engines [--size 128] [--rounds 15] [--threads 2 1] [--quick]
 
-Networks: enlcn-tiny and enlcn-light at x4, each by PyTorch as it is, compiled, ONNX Runtime and OpenVINO
-(bfloat16 too, where the processor has it). Before anything is timed, each one's picture is compared with
-PyTorch's at the size that is timed and at a prime one; nothing is reported when one differs by more than
-1e-4. Each round times every engine once, one after the other, so that a slow moment hits all; a first round
-warms up. `gain` is the median over rounds of PyTorch's time by the engine's within a round; `others` is the
-share of the processors that other programs took meanwhile: threads that wait for one another suffer from
-them far more than one thread does.
+Networks: enlcn-tiny and enlcn-light at x4, each by PyTorch as it is, compiled, ONNX Runtime and OpenVINO (in
+bfloat16 too, where the processor has it; what that costs is in `benchmarks.bf16`). Before anything is timed,
+each picture is compared with PyTorch's at the size that is timed and at a prime one; nothing is reported
+when one differs by more than 1e-4. Each round times every engine once, one after the other, so that a slow
+moment hits all; a first round warms up. `gain` is the median over rounds of PyTorch's time by the engine's
+within a round; `others` is the share of the processors that other programs took meanwhile: threads that wait
+for one another suffer from them far more than one thread does.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, networ
 from enlca.export.engines import EngineError, load_engine
 from enlca.export.parity import check_parity
 from enlca.inference.ensemble import Forward
+from enlca.inference.precision import choose_precision, in_half
 from enlca.network.sr import SRNetwork
 from enlca.network.zoo import NETWORKS
 
@@ -50,6 +51,8 @@ def ways(network: SRNetwork) -> dict[str, Forward]:
         "onnx": load_engine("onnx", network),
         "openvino": load_engine("openvino", network),
     }
+    if choose_precision("auto", torch.device("cpu")) is not None:
+        found["torch bf16"] = in_half(network, torch.bfloat16)
     try:
         found["openvino bf16"] = load_engine("openvino", network, precision="bf16")
     except EngineError as error:

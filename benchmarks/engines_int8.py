@@ -23,8 +23,8 @@ import torch
 from benchmarks.engines import FORM, PRIME
 from benchmarks.report import publish
 from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, seconds_of
+from benchmarks.scores import scores_of
 from enlca.checkpoint.catalog import load
-from enlca.evaluation.evaluate import Method, evaluate
 from enlca.export.engines import OpenVinoEngine
 from enlca.export.extras import need
 from enlca.export.graph import ATTENTION, onnx_graph
@@ -32,8 +32,6 @@ from enlca.export.ir import IR, openvino_ir
 from enlca.export.parity import check_parity
 from enlca.image.files import find_pictures, read_image
 from enlca.image.resize import imresize, mod_crop
-from enlca.inference.enlarge import enlarge
-from enlca.inference.ensemble import Forward
 
 
 def quantised(ir: IR, pictures: list[np.ndarray], *, edges: bool) -> IR:
@@ -87,7 +85,7 @@ def int8(name: str, size: int, rounds: int, calibrate: Path, tests: list[Path]) 
     works = {way: (lambda engine=engine: engine(lr)) for way, engine in {"fp32": full, **engines}.items()}
     with Company() as company:
         seconds = seconds_of(works, rounds)
-    scores = {way: scores_of(engine, tests) for way, engine in {"fp32": full, **engines}.items()}
+    scores = {way: scores_of(engine, tests, SCALE) for way, engine in {"fp32": full, **engines}.items()}
     return [
         {
             "model": name,
@@ -111,14 +109,6 @@ def int8(name: str, size: int, rounds: int, calibrate: Path, tests: list[Path]) 
         for way in engines
         for dataset in scores[way]
     ]
-
-
-def scores_of(forward: Forward, tests: list[Path]) -> dict[str, float]:
-    """Mean PSNR-Y of each folder."""
-    report = evaluate(Method("", lambda rgb: enlarge(forward, rgb)), tests, scale=SCALE)
-    if report.failures:
-        raise RuntimeError(f"{report.failures[0]}: nothing to report")
-    return {folder.name: float(report.report.datasets()[folder.name]["psnr_y"]) for folder in tests}
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import sys
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from enlca.export.engines import (
 )
 from enlca.export.extras import MissingExtra, installed
 from enlca.export.graph import ATTENTION
-from enlca.export.ir import openvino_ir, precise_attention
+from enlca.export.ir import lower_convolutions, openvino_ir, precise_attention
 
 KINDS = ["onnx", "openvino"]
 
@@ -110,7 +111,7 @@ def test_bf16_is_refused_where_there_is_none(exports, linear_graph, monkeypatch)
         lr = torch.rand(1, 3, 23, 17)
         lowered = load_engine("openvino", linear_graph.network, precision="bf16")(lr)
         with torch.no_grad():
-            assert (lowered - linear_graph.network(lr)).abs().max() < 0.05
+            assert 0 < (lowered - linear_graph.network(lr)).abs().max() < 0.05
 
 
 def test_the_attention_is_marked_to_stay_in_float32(exported):
@@ -120,6 +121,24 @@ def test_the_attention_is_marked_to_stay_in_float32(exported):
     assert attention_precisions(OpenVinoEngine(ir)._compiled) <= {"f32", "i32"}
     if attends:
         assert "f32" in attention_precisions(OpenVinoEngine(ir)._compiled)
+
+
+def test_bf16_is_for_convolutions_alone(exported):
+    import openvino
+
+    ir = openvino_ir(exported.graph, {})
+    model = openvino.Core().read_model(ir.xml, openvino.Tensor(np.frombuffer(ir.weights, np.uint8)))
+    convolutions = sum(op.get_type_name() == "Convolution" for op in model.get_ops())
+    lower_convolutions(model)
+    kinds = [
+        op.get_type_name()
+        for op in model.get_ops()
+        if any(output.get_element_type() == openvino.Type.bf16 for output in op.outputs())
+    ]
+    assert set(kinds) <= {"Convolution", "Add", "Convert", "Constant"}
+    assert kinds.count("Convolution") == convolutions > 0
+    assert kinds.count("Add") <= convolutions
+    assert model.output(0).get_element_type() == openvino.Type.f32
 
 
 def test_every_rewritten_layer_between_two_of_the_attention_is_named_after_it(linear_graph):

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from enlca.cli import engine as cli_engine
@@ -104,12 +105,27 @@ def test_auto_is_openvino_for_many_pictures_through_a_wide_network(small_network
 
 @pytest.mark.parametrize(
     "changes",
-    [{"pictures": MANY_PICTURES - 1}, {"device": "cuda"}, {"precision": "bf16"}, {"compile": True}],
+    [{"pictures": MANY_PICTURES - 1}, {"device": "cuda"}, {"precision": "fp16"}, {"compile": True}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_auto_is_pytorch_otherwise(changes, monkeypatch):
     monkeypatch.setattr("enlca.export.extras.installed", lambda engine: True)
     assert chosen(**changes) is None
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_auto_takes_what_is_fastest_in_the_precision_that_is_asked_for(has_bf16, small_network, monkeypatch):
+    monkeypatch.setattr("enlca.export.extras.installed", lambda engine: True)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16)
+    monkeypatch.setattr(cli_engine, "WIDE_NETWORK", 1)
+    monkeypatch.setattr(engines, "load_engine", lambda kind, network, precision: (kind, precision))
+    found = {name: chosen(precision=name) for name in ("auto", "bf16", "fp32")}
+    network = small_network("linear")
+    assert {name: make and make(network) for name, make in found.items()} == {
+        "auto": None if has_bf16 else ("openvino", "fp32"),
+        "bf16": ("openvino", "bf16") if has_bf16 else None,
+        "fp32": ("openvino", "fp32"),
+    }
 
 
 def test_auto_is_pytorch_where_openvino_is_not_installed(monkeypatch):

@@ -40,22 +40,28 @@ def engine_called(
     """What makes the engine of a network; None for PyTorch, which every network brings itself.
 
     "auto" is OpenVINO where it is installed and worth its start: for many pictures through a wide network on
-    a processor, whole or in ordinary tiles. It computes in float32 unless bf16 is asked for.
+    a processor, whole or in ordinary tiles. It computes in float32 unless bf16 is asked for, since it cannot
+    tell pictures of 16 bits from others; so where PyTorch is free to take bfloat16, which is faster than
+    OpenVINO's float32, it is PyTorch.
     """
+    import torch
+
     from enlca.export.engines import load_engine
     from enlca.export.extras import installed
+    from enlca.inference.precision import choose_precision
 
-    precision = "bf16" if precision == "bf16" else "fp32"
-    if engine == "auto":
-        many = pictures >= MANY_PICTURES and device == "cpu" and precision == "fp32" and not compile
-        if not many or not installed("openvino"):
-            return None
+    lowered = "bf16" if precision == "bf16" else "fp32"
+    if engine != "auto":
+        return None if engine == "torch" else partial(load_engine, engine, precision=lowered)
+    has_bf16 = choose_precision("auto", torch.device("cpu")) is not None
+    pays = {"auto": not has_bf16, "bf16": has_bf16, "fp32": True}.get(precision, False)
+    if not pays or pictures < MANY_PICTURES or device != "cpu" or compile or not installed("openvino"):
+        return None
 
-        def where_it_pays(network: "SRNetwork") -> "Forward":
-            config = network.config
-            # NLSN has no graph that serves all sizes.
-            worth = config.channels >= WIDE_NETWORK and config.attention != "lsh"
-            return load_engine("openvino", network) if worth else network
+    def where_it_pays(network: "SRNetwork") -> "Forward":
+        config = network.config
+        # NLSN has no graph that serves all sizes.
+        worth = config.channels >= WIDE_NETWORK and config.attention != "lsh"
+        return load_engine("openvino", network, precision=lowered) if worth else network
 
-        return where_it_pays
-    return None if engine == "torch" else partial(load_engine, engine, precision=precision)
+    return where_it_pays

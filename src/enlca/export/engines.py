@@ -17,12 +17,14 @@ from enlca.errors import EnlcaError
 from enlca.export.cache import key_of, recall, remember
 from enlca.export.extras import need
 from enlca.export.graph import ATTENTION, INPUT, OUTPUT, onnx_graph
-from enlca.export.ir import IR, openvino_ir
+from enlca.export.ir import IR, lower_convolutions, openvino_ir
 from enlca.network.sr import SRNetwork
 
 Pixels = Float32[np.ndarray, "1 3 H W"]
 Large = Float32[np.ndarray, "1 3 SH SW"]
 PRECISIONS = ("fp32", "bf16")
+# OpenVINO's own choice is bfloat16 for everything; "accuracy" means the types that the model says.
+TYPES = {"fp32": {"INFERENCE_PRECISION_HINT": "f32"}, "bf16": {"EXECUTION_MODE_HINT": "ACCURACY"}}
 # OpenVINO keeps the most memory that any picture took, which is quicker for the next one; but not gigabytes.
 KEPT = 3 * 512 * 512
 
@@ -37,7 +39,7 @@ class Engine(ABC):
     Attributes:
         name: "onnx" or "openvino".
         threads: how many the runtime uses.
-        precision: "fp32" or "bf16", of everything but the attention, which is always in float32.
+        precision: "fp32" or "bf16", of convolutions; all else is always in float32.
     """
 
     name: str
@@ -94,7 +96,7 @@ class OpenVinoEngine(Engine):
     Args:
         ir: the model.
         threads: how many to use; None follows PyTorch.
-        precision: "bf16" where the processor has instructions for it, attention excepted.
+        precision: "bf16" where the processor has instructions for it; of convolutions alone.
 
     Raises:
         MissingExtra: OpenVINO is not installed.
@@ -112,13 +114,15 @@ class OpenVinoEngine(Engine):
         weights = openvino.Tensor(np.frombuffer(ir.weights, dtype=np.uint8))
         settings = {
             "INFERENCE_NUM_THREADS": self.threads,
-            # Its own choice is bfloat16 wherever there is any.
-            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+            **TYPES[precision],
             "PERFORMANCE_HINT": "LATENCY",
             # Two commands side by side would sit on the same cores.
             "ENABLE_CPU_PINNING": False,
         }
-        self._compiled = core.compile_model(core.read_model(ir.xml, weights), "CPU", settings)
+        model = core.read_model(ir.xml, weights)
+        if precision == "bf16":
+            lower_convolutions(model)
+        self._compiled = core.compile_model(model, "CPU", settings)
         if lowered := attention_precisions(self._compiled) - {"f32", "i32", "i64", "boolean"}:
             found = ", ".join(sorted(lowered))
             raise EngineError(f"this OpenVINO computes the attention in {found}: use precision fp32")

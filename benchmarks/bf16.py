@@ -1,0 +1,68 @@
+"""What bfloat16 costs in PSNR, by PyTorch and by OpenVINO, on a processor that has instructions for it.
+
+    python -m benchmarks.bf16 Set5 Set14 [--models enlcn-tiny] [--scales 4 3 2]
+
+The folders are of pairs like Set5: PSNR-Y by our evaluation, of the bundled weights, in float32 and in
+bfloat16 by either runtime. What they gain in time is in `benchmarks.engines`.
+"""
+
+import argparse
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.engines import FORM
+from benchmarks.report import publish
+from benchmarks.scores import scores_of
+from enlca.checkpoint.catalog import load
+from enlca.export.engines import load_engine
+from enlca.inference.precision import in_half
+
+
+def losses(name: str, scale: int, tests: list[Path]) -> list[dict[str, Any]]:
+    """A row for each set of pictures and runtime.
+
+    Raises:
+        EngineError: the processor has no bfloat16 instructions.
+    """
+    network = load(name, scale=scale)
+    forwards = {
+        "torch": in_half(network, torch.bfloat16),
+        "openvino": load_engine("openvino", network, precision="bf16"),
+    }
+    full = scores_of(in_half(network, None), tests, scale)
+    found = {runtime: scores_of(forward, tests, scale) for runtime, forward in forwards.items()}
+    return [
+        {
+            "model": name,
+            "scale": scale,
+            "runtime": runtime,
+            "dataset": dataset,
+            "psnr_fp32": round(full[dataset], 4),
+            "psnr_bf16": round(found[runtime][dataset], 4),
+            "psnr_lost": round(full[dataset] - found[runtime][dataset], 4),
+            "aim": "at most 0.01",
+            "openvino": version("openvino"),
+        }
+        for runtime in forwards
+        for dataset in full
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=FORM)
+    parser.add_argument("tests", type=Path, nargs="+")
+    parser.add_argument("--models", nargs="+", default=["enlcn-tiny"], help="names of bundled weights")
+    parser.add_argument("--scales", type=int, nargs="+", default=[4, 3, 2])
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    work = [(name, scale) for name in arguments.models for scale in arguments.scales]
+    rows = [row for name, scale in work for row in losses(name, scale, arguments.tests)]
+    publish("bf16", *rows, threads=arguments.threads)
+
+
+if __name__ == "__main__":
+    main()

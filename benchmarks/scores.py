@@ -1,0 +1,19 @@
+"""PSNR of a forward pass, for benchmarks that trade it for speed."""
+
+from pathlib import Path
+
+from enlca.evaluation.evaluate import Method, evaluate
+from enlca.inference.enlarge import enlarge
+from enlca.inference.ensemble import Forward
+
+
+def scores_of(forward: Forward, tests: list[Path], scale: int) -> dict[str, float]:
+    """Mean PSNR-Y of each folder.
+
+    Raises:
+        RuntimeError: a picture could not be scored.
+    """
+    report = evaluate(Method("", lambda rgb: enlarge(forward, rgb)), tests, scale=scale)
+    if report.failures:
+        raise RuntimeError(f"{report.failures[0]}: nothing to report")
+    return {folder.name: float(report.report.datasets()[folder.name]["psnr_y"]) for folder in tests}
