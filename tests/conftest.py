@@ -39,6 +39,17 @@ def tiny_model(tiny_network, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True, scope="session")
+def float32_by_default():
+    """Tests compare digits: "auto" means the same on processors with bfloat16 instructions and without."""
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            patch.setattr(torch.cpu, name, lambda: False, raising=False)
+        yield
+
+
 class Done(NamedTuple):
     """How a command ended and what it printed."""
 

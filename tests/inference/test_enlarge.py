@@ -228,15 +228,19 @@ def test_auto_is_bf16_only_where_the_hardware_has_it(monkeypatch):
         choose_precision("half", cpu)
 
 
-def test_auto_keeps_the_levels_of_deep_pictures(tiny_network):
-    for half_for_all, dtype, expected in (
-        (False, np.uint8, torch.bfloat16),
-        (False, np.uint16, None),
-        (True, np.uint16, torch.bfloat16),
+def test_auto_keeps_the_levels_of_deep_and_of_transparent_pictures(tiny_network):
+    for half_for_all, layers, dtype, expected in (
+        (False, 3, np.uint8, torch.bfloat16),
+        (False, 1, np.uint8, torch.bfloat16),
+        (False, 4, np.uint8, None),
+        (False, 2, np.uint8, None),
+        (False, 3, np.uint16, None),
+        (True, 3, np.uint16, torch.bfloat16),
+        (True, 4, np.uint8, torch.bfloat16),
     ):
         enlarger = Enlarger(tiny_network, tiny_network)
         patient = PatientEnlarger(enlarger, torch.device("cpu"), torch.bfloat16, half_for_all)
-        assert patient.strategy(np.zeros((H, W, 3), dtype)).half == expected
+        assert patient.strategy(np.zeros((H, W, layers), dtype)).half == expected
 
 
 def test_rows_in_rows_out(tiny_model):

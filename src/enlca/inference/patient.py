@@ -44,7 +44,7 @@ class PatientEnlarger:
         enlarger: what does the work.
         device: where.
         half: what convolutions compute in; None is float32.
-        half_for_all: whether also for pictures of more than 8 bits, whose levels half precision rounds.
+        half_for_all: whether also for pictures of more than 8 bits, or with alpha, which it would show in.
         mode: see `Upscaler`.
         max_memory: see `Upscaler`.
     """
@@ -73,8 +73,10 @@ class PatientEnlarger:
         demand = self.demand(*picture.shape, dtype=picture.dtype)
         used, limit = self.room()
         used += reserve if self.device.type == "cpu" else 0
-        # More than 8 bits do not fit into the 8 of bfloat16's fractions.
-        half = self.half if self.half_for_all or demand.itemsize == 1 else None
+        # More than 8 bits do not fit into the 8 of bfloat16's fractions; and dividing by alpha makes of its
+        # rounding several levels.
+        fits = demand.itemsize == 1 and not demand.has_alpha
+        half = self.half if self.half_for_all or fits else None
         strategy, remark = choose(demand, limit, used=used, mode=self.mode, half=half)
         if remark:
             note(remark)
