@@ -22,8 +22,7 @@ from enlca.attention.features import LARGEST_COORDINATE
 # the picture; and a matrix product that sums 10^6 positions in one go loses three digits in float32. Not a
 # power of two: rows of 4096 or 2048 numbers would all fall on the same few lines of a processor's cache.
 BLOCK = 4000
-# On a processor at most so many features at a time for each thread (1 MB): they stay in its caches, and the
-# C library keeps memory of this size for the next call, where it would fetch larger pieces anew.
+# On a processor at most so many features at a time for each thread (1 MB): they stay in its caches.
 CPU_FEATURES = 256_000
 # Fewer positions than these are not worth a thread of their own.
 SMALLEST_PART = 256
