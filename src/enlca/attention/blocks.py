@@ -33,7 +33,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enlca.attention import unshifted
-from enlca.attention.room import Room, add_product, is_direct, per_image, softmax
+from enlca.attention.room import Room, add_product, per_image, softmax
 
 
 def summarise_forward(
@@ -48,7 +48,7 @@ def summarise_forward(
     # Rounding must not carry an average of the largest finite values beyond them.
     largest = torch.finfo(dtype).max * (1 - 2**-20)
     for keys, values, average, total in room.images(k, v, mean, log_total):
-        if unshifted.possible(k) and unshifted.summarise(room, f, keys, values, floor, average, total):
+        if room.readable and unshifted.summarise(room, f, keys, values, floor, average, total):
             continue
         for keys_here, values_here in room.blocks(keys, values):
             values_here = values_here.to(dtype)
@@ -93,7 +93,7 @@ def read_forward(
     room = Room(q, len(projection), mean.dtype)
     f = projection.to(mean.dtype)
     for queries, out, mean_t, log_totals in room.images(q, y, mean.mT, log_total.unsqueeze(1)):
-        if unshifted.possible(q) and unshifted.read(room, f, queries, mean_t.mT, log_totals, floor, out):
+        if room.readable and unshifted.read(room, f, queries, mean_t.mT, log_totals, floor, out):
             continue
         for queries_here, out_here in room.blocks(queries, out):
             weights, _ = room.query_weights(room.limited(queries_here), log_totals, f, floor)
@@ -143,24 +143,27 @@ def read_backward(
 ) -> tuple[Float[Tensor, "B D N"], Float[Tensor, "B M E"], Float[Tensor, "B M"]]:
     """Gradients with respect to q, `mean` and `log_total`."""
     dtype = mean.dtype
-    g_q, g_mean, g_log_total = torch.empty_like(q), torch.zeros_like(mean), torch.zeros_like(log_total)
+    g_q, g_mean, g_log_total = (torch.empty_like(u) for u in (q, mean, log_total))
     room = Room(q, len(projection), dtype)
     f = projection.to(dtype)
     for queries, gy, gq, mean_t, log_totals, gm, gt in room.images(
         q, g_y, g_q, mean.mT, log_total.unsqueeze(1), g_mean, g_log_total
     ):
+        gm_parts, gt_parts = room.sums(gm), room.sums(gt)
         for queries_here, gy_here, gq_here in room.blocks(queries, gy, gq):
             limited, upstream = room.limited(queries_here), gy_here.to(dtype)
             weights, own = room.query_weights(limited, log_totals, f, floor)
-            add_product(gm, weights.mT, upstream.mT)
+            add_product(gm_parts, weights.mT, upstream.mT)
             mean_of_all = mean_t.expand(len(weights), -1, -1)
             surplus = torch.bmm(upstream.mT, mean_of_all, out=room.view("gradient", *weights.shape))
             g_log_phi = _through_softmax(surplus, weights)
-            gt += per_image(g_log_phi.sum(dim=1), len(gt))
+            gt_parts[: len(g_log_phi)] += g_log_phi.sum(dim=1)
             if floor > 0:
                 g_log_phi.mul_(own.div_(weights.clamp_min_(torch.finfo(dtype).tiny)))
             # Without a floor they sum to zero for each query, and its length plays no part.
             _put_gradient(room, f, g_log_phi.mT, limited if floor > 0 else None, into=gq_here)
+        gm.copy_(per_image(gm_parts, len(gm)))
+        gt.copy_(per_image(gt_parts, len(gt)))
     return g_q, g_mean, g_log_total
 
 
@@ -180,8 +183,7 @@ def _put_gradient(
     into: Float[Tensor, "G D n"],
 ) -> None:
     """F^T g - u sum_r g_r, rounded once to the type of `into`; without the second part if `u` is None."""
-    g_u = into if is_direct(into, f.dtype) else room.view("product", *into.shape)
-    torch.bmm(f.mT.expand(len(g_u), -1, -1), g_log_phi, out=g_u)
+    g_u = torch.bmm(f.mT.expand(len(into), -1, -1), g_log_phi, out=room.staging(into))
     if u is not None:
         g_u.addcmul_(u, g_log_phi.sum(dim=1, keepdim=True), value=-1)
     if g_u is not into:

@@ -57,10 +57,10 @@ class Room:
         self.size = -(-n // (ALIGNED * count)) * ALIGNED
         self.dtype = dtype
         self.u = u
-        # Tensors that only count operations have no memory that others could use.
-        kept = u.device.type == "cpu" and type(u) is Tensor
-        self.rooms = _KEPT.rooms[dtype] if kept else {}
-        self.views: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+        # Whether numbers can be looked at: a GPU would have to be waited for, and tensors that only count
+        # operations have none, nor memory that others could use.
+        self.readable = u.device.type == "cpu" and type(u) is Tensor
+        self.rooms = _KEPT.rooms[dtype] if self.readable else {}
 
     def images(self, *tensors: Float[Tensor, "B *_"]) -> Iterator[tuple[Tensor, ...]]:
         """Parts of the batch."""
@@ -88,26 +88,29 @@ class Room:
 
     def view(self, name: str, *shape: int) -> Tensor:
         """The room called `name` in this shape; what was there before is lost."""
-        if (name, shape) not in self.views:
-            self.views[name, shape] = self._memory(name, math.prod(shape)).view(shape)
-        return self.views[name, shape]
-
-    def _memory(self, name: str, numbers: int) -> Tensor:
-        rooms = self.rooms
-        if name not in rooms or rooms[name].numel() < numbers:
+        numbers = math.prod(shape)
+        if name not in self.rooms or self.rooms[name].numel() < numbers:
             # A tensor of inference mode could not be written to outside of it.
             with torch.inference_mode(False):
-                rooms[name] = torch.empty(numbers, dtype=self.dtype, device=self.u.device)
-        return rooms[name][:numbers]
+                self.rooms[name] = torch.empty(numbers, dtype=self.dtype, device=self.u.device)
+        return self.rooms[name][:numbers].view(shape)
+
+    def sums(self, of: Float[Tensor, "B *_"]) -> Float[Tensor, "_ *_"]:
+        """Zeros to add to in each block, for each part of an image: fewer operations than one sum for all."""
+        return of.new_zeros(self.parts * len(of), *of.shape[1:])
+
+    def staging(self, into: Float[Tensor, "G X n"]) -> Float[Tensor, "G X n"]:
+        """`into`, if PyTorch writes products to it without a detour: several have to lie side by side."""
+        direct = into.dtype == self.dtype and (len(into) == 1 or into.is_contiguous())
+        return into if direct else self.view("staging", *into.shape)
 
     def product(
         self, a: Float[Tensor, "G X Y"], b: Float[Tensor, "G Y n"], *, into: Float[Tensor, "G X n"]
     ) -> None:
         """a @ b, written where it belongs, at once or after a detour."""
-        if is_direct(into, self.dtype):
-            torch.bmm(a, b, out=into)
-        else:
-            into.copy_(torch.bmm(a, b, out=self.view("product", *into.shape)))
+        made = torch.bmm(a, b, out=self.staging(into))
+        if made is not into:
+            into.copy_(made)
 
     def limited(self, u: Float[Tensor, "G D n"]) -> Float[Tensor, "G D n"]:
         """`u`, with every coordinate small enough for its square to be finite."""
@@ -153,22 +156,15 @@ class Room:
         return weights.div_(total), own.div_(total)
 
 
-def per_image(u: Float[Tensor, "G *_"], images: int) -> Float[Tensor, "B *_"]:
+def per_image(u: Float[Tensor, "_ *_"], images: int) -> Float[Tensor, "B *_"]:
     """Sums over the parts of an image; `u` itself, where it has one number for each image."""
     return u if len(u) == images else u.sum(dim=0, keepdim=True)
 
 
-def add_product(total: Float[Tensor, "B X Y"], a: Float[Tensor, "G X n"], b: Float[Tensor, "G n Y"]) -> None:
-    """total += a @ b, for all parts of an image; by the operations that PyTorch's FLOP counter knows."""
-    if len(a) == len(total):
-        torch.baddbmm(total, a, b, out=total)
-    else:
-        total += per_image(torch.bmm(a, b), len(total))
-
-
-def is_direct(out: Tensor, dtype: torch.dtype) -> bool:
-    """Whether PyTorch writes products to `out` without a detour: several have to lie side by side."""
-    return out.dtype == dtype and (len(out) == 1 or out.is_contiguous())
+def add_product(sums: Float[Tensor, "_ X Y"], a: Float[Tensor, "G X n"], b: Float[Tensor, "G n Y"]) -> None:
+    """sums += a @ b in the first G of them; by an operation that PyTorch's FLOP counter knows."""
+    here = sums[: len(a)]
+    torch.baddbmm(here, a, b, out=here)
 
 
 def softmax(logits: Tensor) -> Tensor:

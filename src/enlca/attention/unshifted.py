@@ -4,7 +4,7 @@
 features. At the lengths that embeddings have (|u|^2 = k = 6, |f| about 8) there is nothing to shift: the
 features lie between 1e-13 and 1e10. So the sums of Eq. 5-6 are taken as they are printed, and judged by the
 M x (E + 1) numbers of the summary and the one for each query: where those are ordinary, nothing was lost on
-the way; where they are not, or not numbers, the caller goes the other way.
+the way; where they are not, or not numbers, the caller goes the other way. Only for a `room.readable`.
 
     summarise   phi_rj  = exp( F_r.k_j - |k_j|^2/2 )
                 total_r = sum_j phi_rj             mean_r = sum_j phi_rj v_j / total_r
@@ -18,17 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from enlca.attention.room import Room, is_direct, per_image
+from enlca.attention.room import Room, add_product, per_image
 
 # In float32 what underflows is below 1e-37: nothing beside a sum of 1e-18, and products of its terms with
 # values like these keep their digits. Above, all is far from overflow.
 SUMS = 1e-18, 1e18
 VALUES = 1e-10, 1e10
-
-
-def possible(u: Tensor) -> bool:
-    """Whether results can be judged: a GPU would have to be waited for, and counted operations have none."""
-    return u.device.type == "cpu" and type(u) is Tensor
 
 
 def summarise(
@@ -42,14 +37,11 @@ def summarise(
 ) -> bool:
     """Whether `mean` and `log_total` hold the summary now; else, out of range, they are as before."""
     n, dtype = k.shape[-1], f.dtype
-    # For each part of an image until the end: one operation less in each block.
-    groups = room.parts * len(k)
-    total, sums = (u.new_zeros(groups, *u.shape[1:]) for u in (log_total, mean))
+    total, sums = room.sums(log_total), room.sums(mean)
     for keys, values in room.blocks(k, v):
-        parts = len(keys)
         phi = room.log_phi(f, keys.to(dtype)).exp_()
-        total[:parts].add_(phi.sum(dim=-1, keepdim=True))
-        sums[:parts].baddbmm_(phi, values.to(dtype).mT)
+        total[: len(phi)] += phi.sum(dim=-1, keepdim=True)
+        add_product(sums, phi, values.to(dtype).mT)
     total, sums = per_image(total, len(k)), per_image(sums, len(k))
     if floor > 0:
         total += floor * n
@@ -81,8 +73,7 @@ def read(
         # Beside a floor |q|^2/2 does not cancel.
         phi = room.log_phi(f, queries.to(f.dtype), squares=floor > 0).exp_()
         torch.bmm(share.expand(len(phi), -1, -1), phi, out=total)
-        product = y if is_direct(y, f.dtype) else room.view("product", *y.shape)
-        torch.bmm(sums.expand(len(phi), -1, -1), phi, out=product)
+        product = torch.bmm(sums.expand(len(phi), -1, -1), phi, out=room.staging(y))
         if floor > 0:
             total += floor * share.sum(dim=-1, keepdim=True)
             product += floor * sums.sum(dim=-1, keepdim=True)
