@@ -9,7 +9,7 @@ Letters:  B batch   D embedding channels   M random features   N positions   E v
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -17,11 +17,24 @@ from torch import Tensor
 
 from enlca.attention import blocks, tile_gradients, tiles
 
-# Positions and features in a tile, and parts that the positions are cut into at most.
-TILE_N, TILE_M, PARTS = 64, 32, 64
-# With more value channels than this, half the positions; and nothing is loaded ahead (`num_stages`): a tile
-# has to fit the memory of a multiprocessor, which is 99 KiB on small cards.
-MANY_CHANNELS = 64
+# Parts that the positions are cut into at most: enough for all multiprocessors of a large card.
+PARTS = 128
+
+
+class Tile(NamedTuple):
+    """Features and positions in a tile, and the warps that work on it."""
+
+    m: int
+    n: int
+    warps: int
+
+
+# As large as registers hold, and the 99 KiB of memory that multiprocessors of small cards have, so nothing is
+# loaded ahead either (`num_stages`): found with Triton's compiler, not by timing.
+FEW_CHANNELS = 64
+FEW = Tile(64, 32, 4)
+MANY = Tile(32, 32, 8)
+MANY_IN_GRADIENTS = Tile(32, 16, 4)
 
 
 def summarise_forward(
@@ -31,14 +44,15 @@ def summarise_forward(
     (b, d, n), e, m = k.shape, v.shape[1], len(projection)
     if k.dtype == torch.float64 or n == 0:
         return blocks.summarise_forward(k, v, projection, floor)
-    parts, span = _parts(n)
+    tile = tile_of(e)
+    parts, span = _parts(n, tile)
     shift, total, weighted = (k.new_empty(b, parts, m, size, dtype=torch.float32) for size in (1, 1, e))
     # As in `blocks.py`: sums of the largest finite values must not overflow.
     share = 2.0 ** -(1 + n.bit_length())
     _launch(
-        tiles.summarise_parts, (_cdiv(m, TILE_M), parts, b), k, v, projection.float().contiguous(),
+        tiles.summarise_parts, tile, (_cdiv(m, tile.m), parts, b), k, v, projection.float().contiguous(),
         shift, total, weighted, *k.stride(), *v.stride(), n, span, share, _log(floor),
-        sizes=(d, m, e), floor=floor,
+        sizes=(d, m, e), floor=floor, types=(k.dtype, v.dtype),
     )  # fmt: skip
     highest = shift.amax(dim=1, keepdim=True)
     fade = (shift - highest).exp_()
@@ -59,12 +73,12 @@ def read_forward(
     (b, d, n), (m, e) = q.shape, mean.shape[1:]
     if mean.dtype == torch.float64 or n == 0:
         return blocks.read_forward(q, mean, log_total, projection, floor)
-    y = q.new_empty(b, e, n)
+    y, tile = q.new_empty(b, e, n), tile_of(e)
     share = 2.0 ** -(1 + m.bit_length())
     _launch(
-        tiles.read, (_cdiv(n, _tile_n(e)), b), q, projection.float().contiguous(),
+        tiles.read, tile, (_cdiv(n, tile.n), b), q, projection.float().contiguous(),
         mean.contiguous(), log_total.contiguous(), y, *q.stride(), *y.stride(), n, share, _log(floor),
-        sizes=(d, m, e), floor=floor,
+        sizes=(d, m, e), floor=floor, types=(q.dtype, y.dtype),
     )  # fmt: skip
     return y
 
@@ -83,13 +97,13 @@ def summarise_backward(
     (b, d, n), e = k.shape, v.shape[1]
     if mean.dtype == torch.float64 or n == 0:
         return blocks.summarise_backward(g_mean, g_log_total, k, v, projection, mean, log_total, floor)
-    g_k, g_v = torch.empty_like(k), torch.empty_like(v)
+    g_k, g_v, tile = torch.empty_like(k), torch.empty_like(v), tile_of(e, gradients=True)
     rest = (g_log_total - (g_mean * mean).sum(dim=-1)).contiguous()
     _launch(
-        tile_gradients.summarise_gradient, (_cdiv(n, _tile_n(e)), b), k, v, projection.float().contiguous(),
+        tile_gradients.summarise_gradient, tile, (_cdiv(n, tile.n), b), k, v, projection.float().contiguous(),
         g_mean.contiguous(), rest, log_total.contiguous(), g_k, g_v,
         *k.stride(), *v.stride(), *g_k.stride(), *g_v.stride(), n, _log(floor),
-        sizes=(d, len(projection), e), floor=floor,
+        sizes=(d, len(projection), e), floor=floor, types=(k.dtype, v.dtype),
     )  # fmt: skip
     return g_k, g_v
 
@@ -106,36 +120,53 @@ def read_backward(
     (b, d, n), (m, e) = q.shape, mean.shape[1:]
     if mean.dtype == torch.float64 or n == 0:
         return blocks.read_backward(g_y, q, mean, log_total, projection, floor)
-    g_q, f = torch.empty_like(q), projection.float().contiguous()
+    g_q, f, tile = torch.empty_like(q), projection.float().contiguous(), tile_of(e, gradients=True)
     mean, log_total = mean.contiguous(), log_total.contiguous()
     log_sum, average = q.new_empty(b, 2, n, dtype=torch.float32), q.new_empty(b, n, dtype=torch.float32)
     _launch(
-        tile_gradients.read_gradient, (_cdiv(n, _tile_n(e)), b), g_y, q, f, mean, log_total,
+        tile_gradients.read_gradient, tile, (_cdiv(n, tile.n), b), g_y, q, f, mean, log_total,
         g_q, log_sum, average, *g_y.stride(), *q.stride(), *g_q.stride(), n, _log(floor),
-        sizes=(d, m, e), floor=floor,
+        sizes=(d, m, e), floor=floor, types=(q.dtype, g_y.dtype),
     )  # fmt: skip
-    parts, span = _parts(n)
+    parts, span = _parts(n, tile)
     g_mean = q.new_empty(b, parts, m, e, dtype=torch.float32)
     g_log_total = q.new_empty(b, parts, m, dtype=torch.float32)
     _launch(
-        tile_gradients.read_parts, (_cdiv(m, TILE_M), parts, b), g_y, q, f, mean, log_total, log_sum, average,
-        g_mean, g_log_total, *g_y.stride(), *q.stride(), n, span, _log(floor), sizes=(d, m, e), floor=floor,
+        tile_gradients.read_parts, tile, (_cdiv(m, tile.m), parts, b), g_y, q, f, mean, log_total, log_sum,
+        average, g_mean, g_log_total, *g_y.stride(), *q.stride(), n, span, _log(floor),
+        sizes=(d, m, e), floor=floor, types=(q.dtype, g_y.dtype),
     )  # fmt: skip
     return g_q, g_mean.sum(dim=1), g_log_total.sum(dim=1)
 
 
-def _parts(n: int) -> tuple[int, int]:
+def tile_of(e: int, *, gradients: bool = False) -> Tile:
+    """For so many value channels."""
+    if e <= FEW_CHANNELS:
+        return FEW
+    return MANY_IN_GRADIENTS if gradients else MANY
+
+
+def constants(
+    tile: Tile, sizes: tuple[int, int, int], types: tuple[torch.dtype, torch.dtype], *, floor: float
+) -> dict[str, Any]:
+    """What a kernel is compiled for: sizes D, M, E, and how exact products with q or k, and v have to be."""
+    d, m, e = sizes
+    u_precision, v_precision = ("tf32" if dtype.itemsize == 2 else "tf32x3" for dtype in types)
+    return {
+        "D": d, "M": m, "E": e, "HAS_FLOOR": floor > 0,
+        "TD": _side(d), "TM": tile.m, "TE": _side(e), "TN": tile.n,
+        "U_PRECISION": u_precision, "V_PRECISION": v_precision,
+    }  # fmt: skip
+
+
+def _parts(n: int, tile: Tile) -> tuple[int, int]:
     """How many parts the positions are cut into, none of them empty, and positions in each."""
-    span = TILE_N * _cdiv(n, TILE_N * PARTS)
+    span = tile.n * _cdiv(n, tile.n * PARTS)
     return _cdiv(n, span), span
 
 
 def _cdiv(a: int, b: int) -> int:
     return -(-a // b)
-
-
-def _tile_n(e: int) -> int:
-    return TILE_N // 2 if e > MANY_CHANNELS else TILE_N
 
 
 def _log(floor: float) -> float:
@@ -148,14 +179,17 @@ def _side(size: int) -> int:
 
 
 def _launch(
-    kernel: Any, grid: tuple[int, ...], *arguments: Any, sizes: tuple[int, int, int], floor: float
+    kernel: Any,
+    tile: Tile,
+    grid: tuple[int, ...],
+    *arguments: Any,
+    sizes: tuple[int, int, int],
+    floor: float,
+    types: tuple[torch.dtype, torch.dtype],
 ) -> None:
     first = arguments[0]
     if first.device.type != "cuda" and not tiles.INTERPRETED:
         raise ValueError(f'kernel "triton" needs a CUDA device, not {first.device}; "torch" runs everywhere')
-    d, m, e = sizes
     with torch.cuda.device_of(first):
-        kernel[grid](
-            *arguments, D=d, M=m, E=e, HAS_FLOOR=floor > 0,
-            TD=_side(d), TM=TILE_M, TE=_side(e), TN=_tile_n(e), num_stages=1,
-        )  # fmt: skip
+        fixed = constants(tile, sizes, types, floor=floor)
+        kernel[grid](*arguments, **fixed, num_warps=tile.warps, num_stages=1)

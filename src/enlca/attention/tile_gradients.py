@@ -12,7 +12,7 @@ from typing import no_type_check
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 
-from enlca.attention.tiles import dot, limited, logits_of, put, shifted_weights, tile
+from enlca.attention.tiles import limited, logits_of, put, shifted_weights, tile
 
 
 @triton.jit
@@ -22,6 +22,7 @@ def summarise_gradient(
     k_b, k_d, k_n, v_b, v_e, v_n, gk_b, gk_d, gk_n, gv_b, gv_e, gv_n, n, log_floor,
     D: tl.constexpr, M: tl.constexpr, E: tl.constexpr, HAS_FLOOR: tl.constexpr,
     TD: tl.constexpr, TM: tl.constexpr, TE: tl.constexpr, TN: tl.constexpr,
+    U_PRECISION: tl.constexpr, V_PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the keys and values of a tile."""
     b = tl.program_id(1).to(tl.int64)
@@ -39,12 +40,12 @@ def summarise_gradient(
         gm_tile = tile(g_mean + b * M * E, ms, es, E, 1, M, E)
         totals = tl.load(log_total + b * M + ms, mask=ms < M, other=float("inf"))[:, None]
         rests = tl.load(rest + b * M + ms, mask=ms < M, other=0.0)[:, None]
-        weights = tl.exp(dot(f_tile, k_tile) - half_square[None, :] - totals)
-        g_log_phi = weights * (dot(gm_tile, v_tile) + rests)
+        weights = tl.exp(tl.dot(f_tile, k_tile, input_precision=U_PRECISION) - half_square[None, :] - totals)
+        g_log_phi = weights * (tl.dot(gm_tile, v_tile, input_precision=V_PRECISION) + rests)
         if HAS_FLOOR:
             weights += tl.exp(log_floor - totals)
-        gv_tile += dot(tl.trans(gm_tile), weights)
-        gk_tile += dot(tl.trans(f_tile), g_log_phi)
+        gv_tile += tl.dot(tl.trans(gm_tile), weights, input_precision=V_PRECISION)
+        gk_tile += tl.dot(tl.trans(f_tile), g_log_phi, input_precision=U_PRECISION)
         sums += tl.sum(g_log_phi, axis=0)
     put(g_k + b * gk_b, gk_tile - k_tile * sums[None, :], ds, ns, gk_d, gk_n, D, n)
     put(g_v + b * gv_b, gv_tile, es, ns, gv_e, gv_n, E, n)
@@ -57,6 +58,7 @@ def read_gradient(
     g_b, g_e, g_n, q_b, q_d, q_n, gq_b, gq_d, gq_n, n, log_floor,
     D: tl.constexpr, M: tl.constexpr, E: tl.constexpr, HAS_FLOOR: tl.constexpr,
     TD: tl.constexpr, TM: tl.constexpr, TE: tl.constexpr, TN: tl.constexpr,
+    U_PRECISION: tl.constexpr, V_PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the queries of a tile, and what `read_parts` has to know of them."""
     b = tl.program_id(1).to(tl.int64)
@@ -70,9 +72,11 @@ def read_gradient(
     average = tl.zeros([TN], tl.float32)
     for start in range(0, M, TM):
         ms = start + tl.arange(0, TM)
-        logits, totals = logits_of(f, log_total + b * M, q_tile, half_square, ms, ds, D, M, HAS_FLOOR)
+        logits, totals = logits_of(
+            f, log_total + b * M, q_tile, half_square, ms, ds, D, M, HAS_FLOOR, U_PRECISION
+        )
         weights, fade, shift = shifted_weights(logits, totals, shift, log_floor, HAS_FLOOR)
-        seen = dot(tile(mean + b * M * E, ms, es, E, 1, M, E), g_tile)
+        seen = tl.dot(tile(mean + b * M * E, ms, es, E, 1, M, E), g_tile, input_precision=V_PRECISION)
         average = average * fade + tl.sum(weights * seen, axis=0)
         total = total * fade + tl.sum(weights, axis=0)
     average = average / total
@@ -81,11 +85,11 @@ def read_gradient(
     sums = tl.zeros([TN], tl.float32)
     for start in range(0, M, TM):
         ms = start + tl.arange(0, TM)
-        logits, _ = logits_of(f, log_total + b * M, q_tile, half_square, ms, ds, D, M, HAS_FLOOR)
+        logits, _ = logits_of(f, log_total + b * M, q_tile, half_square, ms, ds, D, M, HAS_FLOOR, U_PRECISION)
         weights = tl.exp(logits - shift[None, :] - log_total_weight[None, :])
-        seen = dot(tile(mean + b * M * E, ms, es, E, 1, M, E), g_tile)
+        seen = tl.dot(tile(mean + b * M * E, ms, es, E, 1, M, E), g_tile, input_precision=V_PRECISION)
         g_log_phi = weights * (seen - average[None, :])
-        gq_tile += dot(tl.trans(tile(f, ms, ds, D, 1, M, D)), g_log_phi)
+        gq_tile += tl.dot(tl.trans(tile(f, ms, ds, D, 1, M, D)), g_log_phi, input_precision=U_PRECISION)
         sums += tl.sum(g_log_phi, axis=0)
     if HAS_FLOOR:
         gq_tile -= q_tile * sums[None, :]
@@ -103,6 +107,7 @@ def read_parts(
     g_b, g_e, g_n, q_b, q_d, q_n, n, span, log_floor,
     D: tl.constexpr, M: tl.constexpr, E: tl.constexpr, HAS_FLOOR: tl.constexpr,
     TD: tl.constexpr, TM: tl.constexpr, TE: tl.constexpr, TN: tl.constexpr,
+    U_PRECISION: tl.constexpr, V_PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the summary, a tile of features over a part of the queries."""
     part, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -120,12 +125,16 @@ def read_parts(
         rest = tl.load(log_sum + (2 * b + 1) * n + ns, mask=ns < end, other=0.0)[None, :]
         averages = tl.load(average + b * n + ns, mask=ns < end, other=0.0)[None, :]
         half_square = tl.sum(q_tile * q_tile, axis=0) / 2
-        logits, totals = logits_of(f, log_total + b * M, q_tile, half_square, ms, ds, D, M, HAS_FLOOR)
+        logits, totals = logits_of(
+            f, log_total + b * M, q_tile, half_square, ms, ds, D, M, HAS_FLOOR, U_PRECISION
+        )
         weights = tl.exp(logits - shift - rest)
         if HAS_FLOOR:
             weights += tl.exp((log_floor + totals) - shift - rest)
-        g_mean += dot(weights, tl.trans(g_tile))
-        g_log_total += tl.sum(weights * (dot(mean_tile, g_tile) - averages), axis=1)
+        g_mean += tl.dot(weights, tl.trans(g_tile), input_precision=V_PRECISION)
+        g_log_total += tl.sum(
+            weights * (tl.dot(mean_tile, g_tile, input_precision=V_PRECISION) - averages), axis=1
+        )
     row = (b * tl.num_programs(1) + part) * M
     put(g_mean_out + row * E, g_mean, ms, es, E, 1, M, E)
     tl.store(g_log_total_out + row + ms, g_log_total, mask=ms < M)

@@ -8,9 +8,11 @@ results do not depend on timing.
     summarise_parts    features x parts of the positions:   shift, total, weighted sum of each part
     read               positions:                           y
 
-All arithmetic is in float32 (`input_precision="ieee"`: no TF32); float64 is left to `blocks.py`. On a CPU
-this runs under Triton's interpreter, if the environment had TRITON_INTERPRET=1 when it was imported. It has
-not been timed on a GPU: see benchmarks/NOTES.md.
+All sums are in float32. Products run on tensor cores, which round their factors to TF32 (11 bits): enough
+where a factor came in 16 bits (`U_PRECISION`, `V_PRECISION` are "tf32"), and else three of them make one
+that is good to 22 bits ("tf32x3"). float64 is left to `blocks.py`. On a CPU this runs under Triton's
+interpreter, which multiplies in float32, if the environment had TRITON_INTERPRET=1 when it was imported. It
+has not been timed on a GPU: see benchmarks/NOTES.md.
 
 Letters:  B batch   D embedding channels   M random features   N positions   E value channels
 """
@@ -25,6 +27,8 @@ from enlca.attention.features import LARGEST_COORDINATE
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 LIMIT = tl.constexpr(LARGEST_COORDINATE)
+# TF32 would round what is larger to infinity.
+LARGEST = tl.constexpr((2 - 2**-10) * 2.0**127)
 
 
 @triton.jit
@@ -33,7 +37,8 @@ def tile(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns):
     """`rows x columns` of a matrix as float32, zero outside of it."""
     at = rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
     inside = (rows < n_rows)[:, None] & (columns < n_columns)[None, :]
-    return tl.load(pointer + at, mask=inside, other=0.0).to(tl.float32)
+    values = tl.load(pointer + at, mask=inside, other=0.0).to(tl.float32)
+    return tl.clamp(values, -LARGEST, LARGEST, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
@@ -41,7 +46,7 @@ def tile(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns):
 def limited(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns):
     """The same, with every coordinate small enough for its square to be finite."""
     u = tile(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns)
-    return tl.minimum(tl.maximum(u, -LIMIT), LIMIT)
+    return tl.clamp(u, -LIMIT, LIMIT, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
@@ -55,18 +60,12 @@ def put(pointer, value, rows, columns, row_stride, column_stride, n_rows, n_colu
 
 @triton.jit
 @no_type_check
-def dot(a, b):
-    """a @ b in float32."""
-    return tl.dot(a, b, input_precision="ieee")
-
-
-@triton.jit
-@no_type_check
 def logits_of(
-    f, log_total, q_tile, half_square, ms, ds, D: tl.constexpr, M: tl.constexpr, HAS_FLOOR: tl.constexpr
-):
+    f, log_total, q_tile, half_square, ms, ds,
+    D: tl.constexpr, M: tl.constexpr, HAS_FLOOR: tl.constexpr, U_PRECISION: tl.constexpr,
+):  # fmt: skip
     """Of a tile of features at a tile of queries; and the features' log_total."""
-    log_phi = dot(tile(f, ms, ds, D, 1, M, D), q_tile)
+    log_phi = tl.dot(tile(f, ms, ds, D, 1, M, D), q_tile, input_precision=U_PRECISION)
     if HAS_FLOOR:
         log_phi -= half_square[None, :]
     totals = tl.load(log_total + ms, mask=ms < M, other=float("-inf"))[:, None]
@@ -93,6 +92,7 @@ def summarise_parts(
     k_b, k_d, k_n, v_b, v_e, v_n, n, span, share, log_floor,
     D: tl.constexpr, M: tl.constexpr, E: tl.constexpr, HAS_FLOOR: tl.constexpr,
     TD: tl.constexpr, TM: tl.constexpr, TE: tl.constexpr, TN: tl.constexpr,
+    U_PRECISION: tl.constexpr, V_PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Running maximum, sum and weighted sum of a tile of features over a part of the positions."""
     part, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -107,7 +107,9 @@ def summarise_parts(
         ns = start + tl.arange(0, TN)
         k_tile = limited(k + b * k_b, ds, ns, k_d, k_n, D, end)
         v_tile = tile(v + b * v_b, es, ns, v_e, v_n, E, end)
-        log_phi = dot(f_tile, k_tile) - tl.sum(k_tile * k_tile, axis=0)[None, :] / 2
+        log_phi = (
+            tl.dot(f_tile, k_tile, input_precision=U_PRECISION) - tl.sum(k_tile * k_tile, axis=0)[None, :] / 2
+        )
         log_phi = tl.where((ns < end)[None, :], log_phi, float("-inf"))
         highest = tl.maximum(shift, tl.max(log_phi, axis=1))
         if HAS_FLOOR:
@@ -117,7 +119,7 @@ def summarise_parts(
             phi += tl.where((ns < end)[None, :], tl.exp(log_floor - highest)[:, None], 0.0)
         phi *= share
         fade = tl.exp(shift - highest)
-        weighted = weighted * fade[:, None] + dot(phi, tl.trans(v_tile))
+        weighted = weighted * fade[:, None] + tl.dot(phi, tl.trans(v_tile), input_precision=V_PRECISION)
         total = total * fade + tl.sum(phi, axis=1)
         shift = highest
     row = (b * tl.num_programs(1) + part) * M
@@ -133,6 +135,7 @@ def read(
     q_b, q_d, q_n, y_b, y_e, y_n, n, share, log_floor,
     D: tl.constexpr, M: tl.constexpr, E: tl.constexpr, HAS_FLOOR: tl.constexpr,
     TD: tl.constexpr, TM: tl.constexpr, TE: tl.constexpr, TN: tl.constexpr,
+    U_PRECISION: tl.constexpr, V_PRECISION: tl.constexpr,
 ):  # fmt: skip
     """What the queries of a tile see of the summary."""
     b = tl.program_id(1).to(tl.int64)
@@ -145,10 +148,12 @@ def read(
     sums = tl.zeros([TE, TN], tl.float32)
     for start in range(0, M, TM):
         ms = start + tl.arange(0, TM)
-        logits, totals = logits_of(f, log_total + b * M, q_tile, half_square, ms, ds, D, M, HAS_FLOOR)
+        logits, totals = logits_of(
+            f, log_total + b * M, q_tile, half_square, ms, ds, D, M, HAS_FLOOR, U_PRECISION
+        )
         weights, fade, shift = shifted_weights(logits, totals, shift, log_floor, HAS_FLOOR)
         weights *= share
         mean_tile = tile(mean + b * M * E, ms, es, E, 1, M, E)
-        sums = sums * fade[None, :] + dot(tl.trans(mean_tile), weights)
+        sums = sums * fade[None, :] + tl.dot(tl.trans(mean_tile), weights, input_precision=V_PRECISION)
         total = total * fade + tl.sum(weights, axis=0)
     put(y + b * y_b, sums / total[None, :], es, ns, y_e, y_n, E, n)
