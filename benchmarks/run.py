@@ -13,6 +13,7 @@ import sys
 
 BENCHMARKS = {
     "attention_speed": "attention by itself: exact, NLSA, the released code's way, ours, and the floor",
+    "roofline": "how near the Triton kernels come to what a GPU can do",
     "inference": "what attention adds to a whole network, and how near it comes to its convolutions",
     "training_step": "what a training step costs, and which shares loader and contrastive loss have",
     "evaluation_overhead": "what an evaluation costs beside its forward passes",
