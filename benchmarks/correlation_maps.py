@@ -32,7 +32,7 @@ from enlca.attention.features import positive_features
 from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend
 from enlca.checkpoint.catalog import load
-from enlca.cli.allocator import keep_freed_memory
+from enlca.inference.allocator import keep_freed_memory
 from enlca.network.sr import SRNetwork
 
 TOLERANCE = 1e-6

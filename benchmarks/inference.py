@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks.report import publish, show
 from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, network_called, seconds_of
 from enlca.attention.block import NonLocalBlock
-from enlca.cli.allocator import keep_freed_memory
+from enlca.inference.allocator import keep_freed_memory
 from enlca.network.sr import SRNetwork
 
 # Pixels of a side, and rounds: the paper's network takes seconds.

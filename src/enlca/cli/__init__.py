@@ -16,8 +16,8 @@ def main() -> None:
     try:
         with interruptible():
             # Here and not above, so that Ctrl-C gets its one line while this loads, too.
-            from enlca.cli.allocator import keep_freed_memory
             from enlca.cli.commands import run
+            from enlca.inference.allocator import keep_freed_memory
 
             keep_freed_memory()
             code = run()

@@ -1,12 +1,10 @@
 """The page on a port of this machine, until Ctrl-C; nothing is asked from, or told to, anybody outside."""
 
-import ctypes
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Never
@@ -16,13 +14,13 @@ from enlca.explorer.actions import Explorer
 from enlca.explorer.models import Models
 from enlca.explorer.session import Visitors
 from enlca.explorer.uploads import temporary_folder
+from enlca.inference.allocator import share_freed_memory
 
 HERE = Path(__file__).parent
 # Of an upload, whatever the picture in it says of its size.
 LARGEST_FILE = "512mb"
 # That answer at once; each has threads of PyTorch's, so few: what `wiring` lets run at once, and Cancel.
 THREADS = 5
-_M_ARENA_MAX = -8
 # Browsers load nothing for this page but from this page. Gradio needs inline scripts and `eval`.
 POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'; base-uri 'self'; "
@@ -69,7 +67,7 @@ def serving(*, host: str, port: int, models: Sequence[Path] = (), max_megapixels
 
 def serve_until_interrupted(on_ready: Callable[[str], None], **settings: Any) -> None:
     """Serve (see `serving`) until Ctrl-C or a polite kill."""
-    _share_freed_memory()
+    share_freed_memory()
     with _terminated_like_interrupted(), serving(**settings) as url:
         on_ready(url)
         try:
@@ -153,17 +151,6 @@ def _closed() -> Any:
         return answer
 
     return Middleware(closed)
-
-
-def _share_freed_memory() -> None:
-    """Let all threads take memory from one place.
-
-    By default glibc has a place for each, and Gradio's threads come and go: after 160 clicks of 20 visitors
-    there were 770 MiB instead of 590, and more with every click. Other systems are left as they are.
-    """
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """How much memory there is, on the processor and on a GPU, and how much this process takes of it."""
 
-import ctypes
 import os
 import re
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 
 from enlca.errors import EnlcaError
+from enlca.inference.allocator import give_back_freed_memory
 
 # Of what is free, when nobody says how much may be used: others want some, too.
 SHARE = 0.5
@@ -59,8 +59,7 @@ def used_memory(device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return torch.cuda.memory_reserved(device)
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back_freed_memory()
     with suppress(OSError, TypeError):
         text = Path("/proc/self/status").read_text()
         return 1024 * int(re.search(r"VmRSS:\s+(\d+)", text)[1])  # pyright: ignore[reportOptionalSubscript]
