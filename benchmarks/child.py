@@ -27,10 +27,14 @@ class Run(NamedTuple):
 
 
 def run(command: list[str], *, threads: int) -> Run:
-    """One run, by so many threads. Raises RuntimeError: it fails, or says anything on stderr."""
+    """One run, by so many threads, with Python's bytecode kept, as it is for users.
+
+    Raises RuntimeError: it fails, or says anything on stderr.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command],
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        env={**environment, "OMP_NUM_THREADS": str(threads)},
         capture_output=True,
         text=True,
         check=False,

@@ -164,3 +164,24 @@ print("torch" in sys.modules, "numpy" in sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.count("left with 0") == 1 + len(COMMANDS)
     assert done.stdout.endswith("left with 2\nFalse False\n")
+
+
+def test_the_collector_neither_slows_loading_nor_leaving():
+    # By Python's own settings: 380 walks through what torch makes while it loads, and one through all of it.
+    program = """
+import atexit, gc, sys
+from enlca.cli import main
+
+def report():
+    print("torch" in sys.modules, sum(walk["collections"] for walk in gc.get_stats()), len(gc.get_objects()))
+
+atexit.register(report)
+sys.argv = ["enlca", "upscale", "missing.png"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    loaded, walks, left = done.stdout.split()
+    assert loaded == "True"
+    assert int(walks) < 120
+    assert int(left) < 1000
