@@ -1,5 +1,6 @@
 """Commands that make pictures: `upscale`, `degrade`."""
 
+import gc
 import json
 import sys
 from contextlib import closing
@@ -101,6 +102,9 @@ def upscale(
     from enlca.inference.target import Size, Sizer, network_scales, own_scale
     from enlca.inference.upscaler import Upscaler
 
+    # What is loaded stays: looking for garbage in it when Python leaves takes as long as ten small pictures.
+    # Only now, not at the end: ONNX and Triton, which come later, would miss what is theirs, and say so.
+    gc.freeze()
     limit = None if max_memory is None else size_in_bytes(max_memory)
     scales = network_scales(model, at_least=scale)
     where = choose_device("cpu" if engine in OTHER_ENGINES else device).type
