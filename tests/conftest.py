@@ -65,6 +65,8 @@ def command(monkeypatch, capsys):
 
     def run(*words: object) -> Done:
         monkeypatch.setattr("sys.argv", ["enlca", *map(str, words)])
+        # This process goes on, and what tests have made until now may be garbage.
+        monkeypatch.setattr("gc.freeze", lambda: None)
         capsys.readouterr()
         with pytest.raises(SystemExit) as leaving:
             main()

@@ -36,7 +36,8 @@ def test_positions_that_fill_up_a_block_have_no_weight(n_positions):
     v = torch.randn(3, n_positions, generator=generator)
     attend = LinearAttend(5, n_features=11, generator=generator)
     expected = attend.double()(q[None].double(), k[None].double(), v[None].double())[0].float()
-    torch.testing.assert_close(LinearPicture(attend.float())(q, k, v), expected, rtol=1e-5, atol=1e-5)
+    found = LinearPicture(attend.float())(q.mT, k.mT, v.mT).mT
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
@@ -47,13 +48,13 @@ def test_a_million_positions_lose_no_digits():
     k = (spot + 1e-3 * torch.randn(5, 1_000_003, generator=generator)).contiguous()
     v = 1 + 0.1 * torch.rand(3, 1_000_003, generator=generator)
     expected = attend.double()(k[None, :, :7].double(), k[None].double(), v[None].double())[0]
-    found = LinearPicture(attend.float())(k[:, :7], k, v).double()
+    found = LinearPicture(attend.float())(k[:, :7].mT, k.mT, v.mT).mT.double()
     assert float((found / expected - 1).abs().max()) < 2e-6
 
 
 @torch.no_grad()
 def test_scores_that_overflow_an_exponential_stay_finite():
-    q = 100 * torch.randn(5, 29, generator=torch.Generator().manual_seed(2))
+    q = 100 * torch.randn(29, 5, generator=torch.Generator().manual_seed(2))
     attend = LinearAttend(5, n_features=11, generator=torch.Generator().manual_seed(2))
     found = LinearPicture(attend)(q, q, q)
     assert found.isfinite().all()

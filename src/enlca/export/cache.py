@@ -19,7 +19,7 @@ from enlca.checkpoint.store import write_atomically
 from enlca.network.sr import SRNetwork
 
 # To be raised whenever the same network gives another graph.
-EXPORTER = 1
+EXPORTER = 2
 SUFFIX = ".graph"
 LARGEST = 2**30
 

@@ -4,6 +4,9 @@
 there are depends on the picture, and a graph made for one picture would hold that number. Here the blocks
 are an axis of a tensor. What is computed is the same: Eq. 3, Eq. 5-6 in shifted logarithms, and Eq. 1.
 
+Positions come first here and channels last, as in the memory of an engine that likes its convolutions so:
+one change of layout before attention and one after it, instead of one for each of q, k, v, x and y.
+
 Nothing is divided, subtracted or negated: OpenVINO rewrites these, and forgets that the result was to stay
 in float32.
 
@@ -38,7 +41,7 @@ class ExportError(EnlcaError):
 class LinearPicture(nn.Module):
     """ENLA (Eq. 4-6) of one picture with any number of positions.
 
-    `LinearAttend` in few, large operations, since an engine fuses less than one hopes: |u|^2/2 rides as
+    `LinearAttend` in few, large operations, since an engine fuses less than one hopes: |k|^2/2 rides as
     one more channel through the product with F, and the denominator of Eq. 5 as one more value, which
     is 1 everywhere.
     """
@@ -53,19 +56,23 @@ class LinearPicture(nn.Module):
         self.register_buffer("projection", torch.cat([attend.projection, -one], dim=1))
 
     def forward(
-        self, q: Float[Tensor, "D Nq"], k: Float[Tensor, "D N"], v: Float[Tensor, "E N"]
-    ) -> Float[Tensor, "E Nq"]:
+        self, q: Float[Tensor, "Nq D"], k: Float[Tensor, "N D"], v: Float[Tensor, "N E"]
+    ) -> Float[Tensor, "Nq E"]:
         """Attention of each query over all positions."""
-        one = torch.ones_like(v[:1])
         keys = _blocks(_with_half_square(k), fill=None)
         # Positions that only fill the last block up have no weight: their "1" is 0.
-        values = _blocks(torch.cat([v, one]), fill=0.0)
-        log_phi = self._floored(self.projection @ keys.transpose(0, 1))
-        top = log_phi.amax(dim=(0, 2))
-        weights = (log_phi + (-1.0 * top).unsqueeze(-1)).exp()
-        mean, log_sum = _average((weights @ values.permute(1, 2, 0)).sum(dim=0))
-        log_phi_q = self._floored(_with_half_square(q).mT @ self.projection.mT)
-        return ((log_phi_q + (top + log_sum)).softmax(dim=-1) @ mean).mT
+        values = _blocks(torch.cat([v, torch.ones_like(v[:, :1])], dim=1), fill=0.0)
+        log_phi = self._floored(keys @ self.projection.mT)
+        top = log_phi.flatten(0, 1).amax(dim=0)
+        # Without `unsqueeze` OpenVINO makes a layer of its own of it, and forgets whose it was.
+        weights = (log_phi + (-1.0 * top).unsqueeze(0)).exp()
+        mean, log_sum = _average((weights.mT @ values).sum(dim=0))
+        if self.floor == 0:
+            # |q|^2/2 is common to all features and cancels.
+            log_phi_q = q @ self.projection[:, :-1].mT
+        else:
+            log_phi_q = self._floored(_with_half_square(q) @ self.projection.mT)
+        return (log_phi_q + (top + log_sum)).softmax(dim=-1) @ mean
 
     def _floored(self, log_phi: Tensor) -> Tensor:
         if self.floor == 0:
@@ -77,8 +84,8 @@ class ExactPicture(nn.Module):
     """Eq. 1 of one picture with any number of positions, BLOCK queries at a time: memory linear in N."""
 
     def forward(
-        self, q: Float[Tensor, "D Nq"], k: Float[Tensor, "D N"], v: Float[Tensor, "E N"]
-    ) -> Float[Tensor, "E Nq"]:
+        self, q: Float[Tensor, "Nq D"], k: Float[Tensor, "N D"], v: Float[Tensor, "N E"]
+    ) -> Float[Tensor, "Nq E"]:
         """Attention of each query over all positions."""
         # Late, since nobody else needs this corner of PyTorch.
         from torch._higher_order_ops.scan import scan
@@ -95,10 +102,9 @@ class ExactPicture(nn.Module):
             # OpenVINO's Scan knows no values from outside, so keys and values are handed on.
             return (keys.clone(), values.clone()), y
 
-        blocks = _blocks(q, fill=0.0).permute(1, 2, 0)
-        values = torch.cat([v, torch.ones_like(v[:1])]).mT
-        y = scan(one_block, (k, values), blocks)[1]
-        return y.flatten(0, 1)[: q.shape[-1]].mT
+        values = torch.cat([v, torch.ones_like(v[:, :1])], dim=1)
+        y = scan(one_block, (k.mT, values), _blocks(q, fill=0.0))[1]
+        return y.flatten(0, 1)[: q.shape[0]]
 
 
 class PictureBlock(nn.Module):
@@ -113,14 +119,14 @@ class PictureBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "1 C H W"]) -> Float[Tensor, "1 C H W"]:
         """The feature map with what each position found elsewhere added to it."""
-        embed = self.embed
-        q, k, v = (one(x).squeeze(0).flatten(1) for one in (embed.query, embed.key, embed.value))
-        y = self.attend(self._amplified(q), self._amplified(k), v)
-        return x + self.res_scale * y.unflatten(-1, x.shape[-2:]).unsqueeze(0)
+        at = _positions(x)
+        q, k, v = (_embedded(by, x, at) for by in (self.embed.query, self.embed.key, self.embed.value))
+        y = at + self.res_scale * self.attend(self._amplified(q), self._amplified(k), v)
+        return y.unflatten(0, x.shape[-2:]).unsqueeze(0).permute(0, 3, 1, 2)
 
-    def _amplified(self, u: Float[Tensor, "D N"]) -> Float[Tensor, "D N"]:
+    def _amplified(self, u: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
         """Of length sqrt(k) at every position (Eq. 3)."""
-        square = (u * u).sum(dim=0, keepdim=True).clamp(min=self.embed.eps**2)
+        square = (u * u).sum(dim=1, keepdim=True).clamp(min=self.embed.eps**2)
         return u * (self.embed.length * (-0.5 * square.log()).exp())
 
 
@@ -148,8 +154,19 @@ def traceable(network: SRNetwork) -> SRNetwork:
     return copied
 
 
-def _with_half_square(u: Float[Tensor, "D N"]) -> Float[Tensor, "D+1 N"]:
-    return torch.cat([u, 0.5 * (u * u).sum(dim=0, keepdim=True)])
+def _positions(features: Float[Tensor, "1 D H W"]) -> Float[Tensor, "N D"]:
+    return features.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _embedded(by: nn.Conv2d, x: Float[Tensor, "1 C H W"], at: Float[Tensor, "N C"]) -> Float[Tensor, "N D"]:
+    """A convolution of x, of which `at` are the positions; of 1 x 1, as the matrix product that it is."""
+    if by.kernel_size == (1, 1):
+        return nn.functional.linear(at, by.weight.flatten(1), by.bias)
+    return _positions(by(x))
+
+
+def _with_half_square(u: Float[Tensor, "N D"]) -> Float[Tensor, "N D+1"]:
+    return torch.cat([u, 0.5 * (u * u).sum(dim=1, keepdim=True)], dim=1)
 
 
 @no_type_check
@@ -163,10 +180,10 @@ def _average(sums: Float[Tensor, "X G"]) -> tuple[Float[Tensor, "X G-1"], Float[
     return sums[:, :-1] * (-1.0 * log_sum).exp().unsqueeze(-1), log_sum
 
 
-def _blocks(u: Float[Tensor, "C N"], *, fill: float | None) -> Float[Tensor, "C K n"]:
+def _blocks(u: Float[Tensor, "N C"], *, fill: float | None) -> Float[Tensor, "K n C"]:
     """Cut into blocks; the last one is filled up with `fill`, or with the last position."""
-    n_positions = u.shape[-1]
+    n_positions = u.shape[0]
     n_blocks = (n_positions + BLOCK - 1) // BLOCK
-    last = u[:, -1:] if fill is None else torch.full_like(u[:, :1], fill)
+    last = u[-1:] if fill is None else torch.full_like(u[:1], fill)
     missing = n_blocks * BLOCK - n_positions
-    return torch.cat([u, last.expand(-1, missing)], dim=-1).unflatten(-1, (n_blocks, BLOCK))
+    return torch.cat([u, last.expand(missing, -1)]).unflatten(0, (n_blocks, BLOCK))
