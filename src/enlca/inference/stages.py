@@ -82,8 +82,7 @@ def positions(u: Float[Tensor, "1 C wide"], region: Region, wide: Region) -> Flo
 
 def dense(features: Float[Tensor, "1 C h w"]) -> Float[Tensor, "1 C h w"]:
     """The same without gaps: each convolution would make a copy of its own of features that were cut out."""
-    channels_last = features.is_contiguous(memory_format=torch.channels_last)
-    return features if channels_last else features.contiguous()
+    return features.contiguous(memory_format=torch.channels_last)
 
 
 class Walk:

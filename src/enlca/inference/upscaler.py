@@ -21,7 +21,7 @@ from enlca.image.picture import Picture
 from enlca.image.rows import PictureRows, filled, rows_of
 from enlca.inference import kinds
 from enlca.inference.demand import check_mode
-from enlca.inference.devices import choose_device, compile_local_stages
+from enlca.inference.devices import choose_device, compile_local_stages, with_fast_convolutions
 from enlca.inference.enlarge import Enlarger
 from enlca.inference.ensemble import Forward, self_ensemble
 from enlca.inference.memory import waiting_share
@@ -77,7 +77,7 @@ class Upscaler:
         half = choose_precision(precision, self.device)
         check_mode(mode)
         network, self.card = load_with_card(model, scale)
-        self.network = network.to(self.device)
+        self.network = with_fast_convolutions(network, self.device)
         if compile:
             compile_local_stages(self.network)
         forward: Forward = engine(self.network) if engine else self.network
