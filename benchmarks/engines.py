@@ -12,6 +12,7 @@ for one another suffer from them far more than one thread does.
 """
 
 import argparse
+import copy
 from importlib.metadata import version
 from typing import Any
 
@@ -22,6 +23,7 @@ from benchmarks.report import publish, show
 from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, network_called, seconds_of
 from enlca.export.engines import EngineError, load_engine
 from enlca.export.parity import check_parity
+from enlca.inference.devices import with_fast_convolutions
 from enlca.inference.ensemble import Forward
 from enlca.inference.precision import choose_precision, in_half
 from enlca.network.sr import SRNetwork
@@ -44,15 +46,17 @@ def compiled(network: SRNetwork) -> Forward:
 
 
 def ways(network: SRNetwork) -> dict[str, Forward]:
-    """Every way to run the network here, PyTorch's own first."""
+    """Every way to run the network here, PyTorch's own first, as it comes and as `Upscaler` lays it out."""
+    laid_out = with_fast_convolutions(copy.deepcopy(network), torch.device("cpu"))
     found = {
         "torch": torch.inference_mode()(network.forward),
+        "torch channels last": torch.inference_mode()(laid_out.forward),
         "torch.compile": compiled(network),
         "onnx": load_engine("onnx", network),
         "openvino": load_engine("openvino", network),
     }
     if choose_precision("auto", torch.device("cpu")) is not None:
-        found["torch bf16"] = in_half(network, torch.bfloat16)
+        found["torch bf16"] = in_half(laid_out, torch.bfloat16)
     try:
         found["openvino bf16"] = load_engine("openvino", network, precision="bf16")
     except EngineError as error:

@@ -14,7 +14,7 @@ OTHER_ENGINES = ("onnx", "openvino")
 ENGINES = ("auto", "torch", *OTHER_ENGINES)
 # OpenVINO takes a second to start and, the first time, ten to export: so many pictures repay it.
 MANY_PICTURES = 20
-# Measured (benchmarks/results/engines.csv): 1.3 times PyTorch's speed with 64 channels, 1.0 with 32.
+# Measured (benchmarks/NOTES.md): 1.2 times PyTorch's speed with 64 channels, 0.9 with 32.
 WIDE_NETWORK = 64
 
 

@@ -36,7 +36,7 @@ def with_fast_convolutions(network: SRNetwork, device: torch.device) -> SRNetwor
     """The network on the device; the channels of its weights, and so of its features, are last in memory.
 
     Convolutions bring others into that order and back, each by itself: on a processor with AVX-512 a network
-    is 1.25 times as fast without, in bfloat16 two to three times (benchmarks/NOTES.md). Attention takes both.
+    is 1.25 times as fast without, in bfloat16 1.4 to 2.5 times (benchmarks/NOTES.md). Attention takes both.
     """
     return network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
