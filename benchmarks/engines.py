@@ -51,7 +51,7 @@ def ways(network: SRNetwork) -> dict[str, Forward]:
     found = {
         "torch": torch.inference_mode()(network.forward),
         "torch channels last": torch.inference_mode()(laid_out.forward),
-        "torch.compile": compiled(network),
+        "torch.compile": compiled(laid_out),
         "onnx": load_engine("onnx", network),
         "openvino": load_engine("openvino", network),
     }

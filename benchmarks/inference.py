@@ -2,9 +2,9 @@
 
     python -m benchmarks.inference [--models enlcn-tiny enlcn-light enlcn] [--threads 2 1] [--quick]
 
-Each network at x4, and in the same rounds the same network with its attention left out, and each of its
-convolutions by itself on an input of its own size. Checked before anything is reported: without attention is
-what the network computes when attention counts for nothing (`res_scale` 0).
+Each network at x4, laid out as `Upscaler` does it, and in the same rounds the same network with its attention
+left out, and each of its convolutions by itself on an input of its own size. Checked before anything is
+reported: without attention is what the network computes when attention counts for nothing (`res_scale` 0).
 
     attention_share      1 - without attention / whole
     of_convolutions      all convolutions by themselves / whole: 1 is a network that costs nothing else
@@ -24,6 +24,7 @@ from benchmarks.report import publish, show
 from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, network_called, seconds_of
 from enlca.attention.block import NonLocalBlock
 from enlca.inference.allocator import keep_freed_memory
+from enlca.inference.devices import with_fast_convolutions
 from enlca.network.sr import SRNetwork
 
 # Pixels of a side, and rounds: the paper's network takes seconds.
@@ -74,7 +75,7 @@ def convolutions(network: SRNetwork, lr: Tensor) -> Callable[[], None]:
         network(lr)
     for handle in handles:
         handle.remove()
-    numbers = {shape: torch.randn(shape) for _, shape in inputs}
+    numbers = {shape: torch.randn(shape).contiguous(memory_format=torch.channels_last) for _, shape in inputs}
 
     @torch.inference_mode()
     def work() -> None:
@@ -87,7 +88,7 @@ def convolutions(network: SRNetwork, lr: Tensor) -> Callable[[], None]:
 
 def measure(name: str, threads: int, rounds: int, size: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
-    network = network_called(name)
+    network = with_fast_convolutions(network_called(name), torch.device("cpu"))
     bare = without_attention(network)
     check(network, bare)
     lr = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1))

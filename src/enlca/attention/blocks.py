@@ -33,7 +33,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enlca.attention import unshifted
-from enlca.attention.room import Room, add_product, per_image, softmax
+from enlca.attention.room import Room, add_product, empty_output, multiply, per_image, softmax
 
 
 def summarise_forward(
@@ -88,8 +88,8 @@ def read_forward(
     projection: Float[Tensor, "M D"],
     floor: float,
 ) -> Float[Tensor, "B E N"]:
-    """What each query sees of the summarised image, in q's type."""
-    y = q.new_empty(q.shape[0], mean.shape[-1], q.shape[-1])
+    """What each query sees of the summarised image, in q's type and layout."""
+    y = empty_output(q, mean)
     room = Room(q, len(projection), mean.dtype)
     f = projection.to(mean.dtype)
     for queries, out, mean_t, log_totals in room.images(q, y, mean.mT, log_total.unsqueeze(1)):
@@ -183,7 +183,7 @@ def _put_gradient(
     into: Float[Tensor, "G D n"],
 ) -> None:
     """F^T g - u sum_r g_r, rounded once to the type of `into`; without the second part if `u` is None."""
-    g_u = torch.bmm(f.mT.expand(len(into), -1, -1), g_log_phi, out=room.staging(into))
+    g_u = multiply(f.mT.expand(len(into), -1, -1), g_log_phi, out=room.staging(into))
     if u is not None:
         g_u.addcmul_(u, g_log_phi.sum(dim=1, keepdim=True), value=-1)
     if g_u is not into:

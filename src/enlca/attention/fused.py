@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enlca.attention import blocks
+from enlca.attention.room import empty_output
 
 KERNELS = ("torch", "triton")
 
@@ -152,7 +153,7 @@ _read = torch.library.custom_op("enlca::read", _read_now, mutates_args=())
 
 @_read.register_fake
 def _(q: Tensor, mean: Tensor, *_: Any) -> Tensor:
-    return q.new_empty(q.shape[0], mean.shape[2], q.shape[2])
+    return empty_output(q, mean)
 
 
 @torch.library.custom_op("enlca::read_backward", mutates_args=())

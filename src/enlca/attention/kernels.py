@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enlca.attention import blocks, tile_gradients, tiles
+from enlca.attention.room import empty_output
 
 # Parts that the positions are cut into at most: enough for all multiprocessors of a large card.
 PARTS = 128
@@ -73,7 +74,7 @@ def read_forward(
     (b, d, n), (m, e) = q.shape, mean.shape[1:]
     if mean.dtype == torch.float64 or n == 0:
         return blocks.read_forward(q, mean, log_total, projection, floor)
-    y, tile = q.new_empty(b, e, n), tile_of(e)
+    y, tile = empty_output(q, mean), tile_of(e)
     share = 2.0 ** -(1 + m.bit_length())
     _launch(
         tiles.read, tile, (_cdiv(n, tile.n), b), q, projection.float().contiguous(),

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from enlca.attention.features import LARGEST_COORDINATE
 
-# At most this many positions at a time, for all threads together: the memory of attention does not grow with
-# the picture; and a matrix product that sums 10^6 positions in one go loses three digits in float32. Not a
-# power of two: rows of 4096 or 2048 numbers would all fall on the same few lines of a processor's cache.
+# At most this many positions in one product: the memory of attention does not grow with the picture; and a
+# matrix product that sums 10^6 positions in one go loses three digits in float32. Not a power of two: rows of
+# 4096 or 2048 numbers would all fall on the same few lines of a processor's cache.
 BLOCK = 4000
 # On a processor at most so many features at a time for each thread (1 MB): they stay in its caches.
 CPU_FEATURES = 256_000
@@ -47,7 +47,7 @@ class Room:
         n, threads, most = u.shape[-1], 1, BLOCK
         if u.device.type == "cpu":
             threads = max(1, min(torch.get_num_threads(), BLOCK // SMALLEST_PART, n // SMALLEST_PART))
-            most = min(BLOCK // threads, max(SMALLEST_PART, CPU_FEATURES // n_features))
+            most = min(BLOCK, max(SMALLEST_PART, CPU_FEATURES // n_features))
         # As many images at a time as fit one block, equally many for each thread; one where they are large.
         together = most * threads // max(1, n)
         self.together = max(1, together - together % threads)
@@ -61,6 +61,7 @@ class Room:
         # operations have none, nor memory that others could use.
         self.readable = u.device.type == "cpu" and type(u) is Tensor
         self.rooms = _KEPT.rooms[dtype] if self.readable else {}
+        self.views: dict[tuple[str, *tuple[int, ...]], Tensor] = {}
 
     def images(self, *tensors: Float[Tensor, "B *_"]) -> Iterator[tuple[Tensor, ...]]:
         """Parts of the batch."""
@@ -88,27 +89,33 @@ class Room:
 
     def view(self, name: str, *shape: int) -> Tensor:
         """The room called `name` in this shape; what was there before is lost."""
-        numbers = math.prod(shape)
-        if name not in self.rooms or self.rooms[name].numel() < numbers:
-            # A tensor of inference mode could not be written to outside of it.
-            with torch.inference_mode(False):
-                self.rooms[name] = torch.empty(numbers, dtype=self.dtype, device=self.u.device)
-        return self.rooms[name][:numbers].view(shape)
+        key = name, *shape
+        if key not in self.views:
+            numbers = math.prod(shape)
+            if name not in self.rooms or self.rooms[name].numel() < numbers:
+                # A tensor of inference mode could not be written to outside of it.
+                with torch.inference_mode(False):
+                    self.rooms[name] = torch.empty(numbers, dtype=self.dtype, device=self.u.device)
+            self.views[key] = self.rooms[name][:numbers].view(shape)
+        return self.views[key]
 
     def sums(self, of: Float[Tensor, "B *_"]) -> Float[Tensor, "_ *_"]:
         """Zeros to add to in each block, for each part of an image: fewer operations than one sum for all."""
         return of.new_zeros(self.parts * len(of), *of.shape[1:])
 
     def staging(self, into: Float[Tensor, "G X n"]) -> Float[Tensor, "G X n"]:
-        """`into`, if PyTorch writes products to it without a detour: several have to lie side by side."""
-        direct = into.dtype == self.dtype and (len(into) == 1 or into.is_contiguous())
-        return into if direct else self.view("staging", *into.shape)
+        """`into`, if `multiply` writes to it without a detour: several have to lie side by side."""
+        if into.dtype == self.dtype and (len(into) == 1 or into.is_contiguous() or into.mT.is_contiguous()):
+            return into
+        if has_channels_last(into):
+            return self.view("staging", *into.mT.shape).mT
+        return self.view("staging", *into.shape)
 
     def product(
         self, a: Float[Tensor, "G X Y"], b: Float[Tensor, "G Y n"], *, into: Float[Tensor, "G X n"]
     ) -> None:
         """a @ b, written where it belongs, at once or after a detour."""
-        made = torch.bmm(a, b, out=self.staging(into))
+        made = multiply(a, b, out=self.staging(into))
         if made is not into:
             into.copy_(made)
 
@@ -154,6 +161,28 @@ class Room:
         weights = torch.addcmul(own, (log_total - highest_total).exp_(), (log_flat - shift).exp_())
         total = weights.sum(dim=-1, keepdim=True)
         return weights.div_(total), own.div_(total)
+
+
+def has_channels_last(u: Float[Tensor, "B C N"]) -> bool:
+    """Whether the channels of a position lie side by side in memory."""
+    # Not a bool yet, where sizes are a compiler's symbols.
+    return bool(u.stride(1) == 1 and u.shape[1] > 1)
+
+
+def empty_output(q: Float[Tensor, "B D N"], mean: Float[Tensor, "B M E"]) -> Float[Tensor, "B E N"]:
+    """Memory for what the queries see of a summary, in their type and laid out as they are."""
+    b, n, e = q.shape[0], q.shape[2], mean.shape[2]
+    return q.new_empty(b, n, e).mT if has_channels_last(q) else q.new_empty(b, e, n)
+
+
+def multiply(
+    a: Float[Tensor, "G X Y"], b: Float[Tensor, "G Y n"], *, out: Float[Tensor, "G X n"]
+) -> Float[Tensor, "G X n"]:
+    """a @ b in `out`; as (b^T a^T)^T where its channels are last: PyTorch writes to rows without a detour."""
+    if has_channels_last(out):
+        torch.bmm(b.mT, a.mT, out=out.mT)
+        return out
+    return torch.bmm(a, b, out=out)
 
 
 def per_image(u: Float[Tensor, "_ *_"], images: int) -> Float[Tensor, "B *_"]:

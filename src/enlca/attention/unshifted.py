@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from enlca.attention.room import Room, add_product, per_image
+from enlca.attention.room import Room, add_product, multiply, per_image
 
 # In float32 what underflows is below 1e-37: nothing beside a sum of 1e-18, and products of its terms with
 # values like these keep their digits. Above, all is far from overflow.
@@ -73,7 +73,7 @@ def read(
         # Beside a floor |q|^2/2 does not cancel.
         phi = room.log_phi(f, queries.to(f.dtype), squares=floor > 0).exp_()
         torch.bmm(share.expand(len(phi), -1, -1), phi, out=total)
-        product = torch.bmm(sums.expand(len(phi), -1, -1), phi, out=room.staging(y))
+        product = multiply(sums.expand(len(phi), -1, -1), phi, out=room.staging(y))
         if floor > 0:
             total += floor * share.sum(dim=-1, keepdim=True)
             product += floor * sums.sum(dim=-1, keepdim=True)
