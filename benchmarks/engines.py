@@ -2,13 +2,14 @@
 
     python -m benchmarks.engines [--size 128] [--rounds 15] [--threads 2 1] [--quick]
 
-Networks: enlcn-tiny and enlcn-light at x4, each by PyTorch as it is, compiled, ONNX Runtime and OpenVINO (in
-bfloat16 too, where the processor has it; what that costs is in `benchmarks.bf16`). Before anything is timed,
-each picture is compared with PyTorch's at the size that is timed and at a prime one; nothing is reported
-when one differs by more than 1e-4. Each round times every engine once, one after the other, so that a slow
-moment hits all; a first round warms up. `gain` is the median over rounds of PyTorch's time by the engine's
-within a round; `others` is the share of the processors that other programs took meanwhile: threads that wait
-for one another suffer from them far more than one thread does.
+Networks: enlcn-tiny and enlcn-light at x4, each by PyTorch as it comes, as `Upscaler` lays it out and as it
+compiles it, by ONNX Runtime and by OpenVINO (PyTorch and OpenVINO in bfloat16 too, where the processor has
+it; what that costs is in `benchmarks.bf16`). Before anything is timed, each picture is compared with
+PyTorch's at the size that is timed and at a prime one; nothing is reported when one differs by more than
+1e-4. Each round times every engine once, one after the other, so that a slow moment hits all; a first round
+warms up. `gain` is the median over rounds of PyTorch's time by the engine's within a round; `others` is the
+share of the processors that other programs took meanwhile: threads that wait for one another suffer from
+them far more than one does.
 """
 
 import argparse
@@ -17,13 +18,12 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.report import publish, show
 from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, network_called, seconds_of
 from enlca.export.engines import EngineError, load_engine
 from enlca.export.parity import check_parity
-from enlca.inference.devices import with_fast_convolutions
+from enlca.inference.devices import compile_local_stages, with_fast_convolutions
 from enlca.inference.ensemble import Forward
 from enlca.inference.precision import choose_precision, in_half
 from enlca.network.sr import SRNetwork
@@ -34,19 +34,15 @@ PRIME = (61, 53)
 
 
 def compiled(network: SRNetwork) -> Forward:
-    """The network by `torch.compile`, for one size at a time."""
+    """The network as `enlca upscale --compile` has it; a copy."""
     torch._dynamo.reset()
-    forward = torch.compile(network, dynamic=False)
-
-    def run(lr: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return forward(lr)
-
-    return run
+    network = copy.deepcopy(network)
+    compile_local_stages(network)
+    return torch.inference_mode()(network.forward)
 
 
 def ways(network: SRNetwork) -> dict[str, Forward]:
-    """Every way to run the network here, PyTorch's own first, as it comes and as `Upscaler` lays it out."""
+    """Every way to run the network here, PyTorch's own first."""
     laid_out = with_fast_convolutions(copy.deepcopy(network), torch.device("cpu"))
     found = {
         "torch": torch.inference_mode()(network.forward),

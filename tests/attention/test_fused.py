@@ -124,13 +124,21 @@ def test_summary_and_reading_are_differentiable_on_their_own():
     assert_same(results(mine, [q, *image]), results(theirs, [q, *image]), ROUNDING[torch.float64])
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("b", [1, B])
+@pytest.mark.parametrize("floor", [0.0, 1e-4])
 @pytest.mark.usefixtures("ways")
-def test_any_layout_of_the_inputs_gives_the_same():
-    module, inputs = attend(), embeddings()
-    expected = results(module(*inputs), inputs)
+def test_channels_last_give_the_same_and_so_are_the_results(b, dtype, floor):
+    module, inputs = attend(floor=floor), embeddings(dtype, b=b)
     channels_last = [u.detach().mT.contiguous().mT.requires_grad_() for u in inputs]
-    assert_same(results(module(*channels_last), channels_last), expected, ROUNDING[torch.float64])
-    q, k, v = inputs
+    found, expected = (results(module(*given), given) for given in (channels_last, inputs))
+    assert [u.stride(1) for u in found] == [u.stride(2) for u in expected] == [1] * 4
+    assert_same(found, expected, 2 * ROUNDING[dtype])
+
+
+@pytest.mark.usefixtures("ways")
+def test_keys_may_be_one_and_the_same_memory():
+    module, (q, k, v) = attend(), embeddings()
     one = k[..., :1].detach()
     torch.testing.assert_close(
         module(q, one.expand(-1, -1, N), v), v.mean(dim=-1, keepdim=True).expand(-1, -1, NQ)
