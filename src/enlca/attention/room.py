@@ -74,7 +74,6 @@ class Room:
         # operations have none, nor memory that others could use.
         self.readable = u.device.type == "cpu" and type(u) is Tensor
         self.rooms = _KEPT.rooms[dtype] if self.readable else {}
-        self.views: dict[tuple[str, *tuple[int, ...]], Tensor] = {}
 
     def images(self, *tensors: Float[Tensor, "B *_"]) -> Iterator[tuple[Tensor, ...]]:
         """Parts of the batch."""
@@ -102,15 +101,12 @@ class Room:
 
     def view(self, name: str, *shape: int) -> Tensor:
         """The room called `name` in this shape; what was there before is lost."""
-        key = name, *shape
-        if key not in self.views:
-            numbers = math.prod(shape)
-            if name not in self.rooms or self.rooms[name].numel() < numbers:
-                # A tensor of inference mode could not be written to outside of it.
-                with torch.inference_mode(False):
-                    self.rooms[name] = torch.empty(numbers, dtype=self.dtype, device=self.u.device)
-            self.views[key] = self.rooms[name][:numbers].view(shape)
-        return self.views[key]
+        numbers = math.prod(shape)
+        if name not in self.rooms or self.rooms[name].numel() < numbers:
+            # A tensor of inference mode could not be written to outside of it.
+            with torch.inference_mode(False):
+                self.rooms[name] = torch.empty(numbers, dtype=self.dtype, device=self.u.device)
+        return self.rooms[name][:numbers].view(shape)
 
     def sums(self, of: Float[Tensor, "B *_"]) -> Float[Tensor, "_ *_"]:
         """Zeros to add to in each block, for each part of an image: fewer operations than one sum for all."""
