@@ -1,6 +1,6 @@
 """What bfloat16 costs in PSNR, by PyTorch and by OpenVINO, on a processor that has instructions for it.
 
-    python -m benchmarks.bf16 Set5 Set14 [--models enlcn-tiny] [--scales 4 3 2]
+    python -m benchmarks.bf16 Set5 Set14 [--models enlcn-tiny enlcn-light] [--scales 4 3 2]
 
 The folders are of pairs like Set5: PSNR-Y by our evaluation, of the bundled weights, in float32 and in
 bfloat16 by either runtime. What they gain in time is in `benchmarks.engines`.
@@ -8,6 +8,7 @@ bfloat16 by either runtime. What they gain in time is in `benchmarks.engines`.
 
 import argparse
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import torch
 from benchmarks.engines import FORM
 from benchmarks.report import publish
 from benchmarks.scores import scores_of
-from enlca.checkpoint.catalog import load
+from enlca.checkpoint.catalog import bundled, load
 from enlca.export.engines import load_engine
+from enlca.inference.devices import with_fast_convolutions
 from enlca.inference.precision import in_half
 
 
@@ -27,7 +29,7 @@ def losses(name: str, scale: int, tests: list[Path]) -> list[dict[str, Any]]:
     Raises:
         EngineError: the processor has no bfloat16 instructions.
     """
-    network = load(name, scale=scale)
+    network = with_fast_convolutions(load(name, scale=scale), torch.device("cpu"))
     forwards = {
         "torch": in_half(network, torch.bfloat16),
         "openvino": load_engine("openvino", network, precision="bf16"),
@@ -54,12 +56,13 @@ def losses(name: str, scale: int, tests: list[Path]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=FORM)
     parser.add_argument("tests", type=Path, nargs="+")
-    parser.add_argument("--models", nargs="+", default=["enlcn-tiny"], help="names of bundled weights")
+    parser.add_argument("--models", nargs="+", default=["enlcn-tiny", "enlcn-light"], help="bundled weights")
     parser.add_argument("--scales", type=int, nargs="+", default=[4, 3, 2])
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    work = [(name, scale) for name in arguments.models for scale in arguments.scales]
+    there = {(item.name, item.scale) for item in bundled()}
+    work = [pair for pair in product(arguments.models, arguments.scales) if pair in there]
     rows = [row for name, scale in work for row in losses(name, scale, arguments.tests)]
     publish("bf16", *rows, threads=arguments.threads)
 
