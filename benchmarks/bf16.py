@@ -8,7 +8,6 @@ bfloat16 by either runtime. What they gain in time is in `benchmarks.engines`.
 
 import argparse
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +60,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    there = {(item.name, item.scale) for item in bundled()}
-    work = [pair for pair in product(arguments.models, arguments.scales) if pair in there]
-    rows = [row for name, scale in work for row in losses(name, scale, arguments.tests)]
+    chosen = [item for item in bundled() if item.name in arguments.models and item.scale in arguments.scales]
+    if not chosen:
+        parser.error("there are no bundled weights of these models and scales; see enlca models")
+    rows = [row for item in chosen for row in losses(item.name, item.scale, arguments.tests)]
     publish("bf16", *rows, threads=arguments.threads)
 
 

@@ -114,11 +114,12 @@ class Room:
 
     def staging(self, into: Float[Tensor, "G X n"]) -> Float[Tensor, "G X n"]:
         """`into`, if `multiply` writes to it without a detour: several have to lie side by side."""
-        if into.dtype == self.dtype and (len(into) == 1 or into.is_contiguous() or into.mT.is_contiguous()):
+        channels_last = has_channels_last(into)
+        rows = into.mT if channels_last else into
+        if into.dtype == self.dtype and (len(into) == 1 or rows.is_contiguous()):
             return into
-        if has_channels_last(into):
-            return self.view("staging", *into.mT.shape).mT
-        return self.view("staging", *into.shape)
+        staging = self.view("staging", *rows.shape)
+        return staging.mT if channels_last else staging
 
     def product(
         self, a: Float[Tensor, "G X Y"], b: Float[Tensor, "G Y n"], *, into: Float[Tensor, "G X n"]
