@@ -30,19 +30,6 @@ SMALLEST_PART = 256
 ALIGNED = 16
 
 
-def positions_at_a_time(n_features: int) -> int:
-    """At most, on this machine: for what memory attention needs, whatever the picture."""
-    return max(BLOCK, _threads() * _largest_part(n_features))
-
-
-def _threads() -> int:
-    return min(torch.get_num_threads(), BLOCK // SMALLEST_PART)
-
-
-def _largest_part(n_features: int) -> int:
-    return min(BLOCK, max(SMALLEST_PART, CPU_FEATURES // n_features))
-
-
 class _Kept(threading.local):
     """Each thread's memory for blocks, some megabytes: a call's own would be new, and cleared, each time."""
 
@@ -59,8 +46,8 @@ class Room:
     def __init__(self, u: Float[Tensor, "B D N"], n_features: int, dtype: torch.dtype):
         n, threads, most = u.shape[-1], 1, BLOCK
         if u.device.type == "cpu":
-            threads = max(1, min(_threads(), n // SMALLEST_PART))
-            most = _largest_part(n_features)
+            threads = max(1, min(torch.get_num_threads(), BLOCK // SMALLEST_PART, n // SMALLEST_PART))
+            most = min(BLOCK, max(SMALLEST_PART, CPU_FEATURES // n_features))
         # As many images at a time as fit one block, equally many for each thread; one where they are large.
         together = most * threads // max(1, n)
         self.together = max(1, together - together % threads)

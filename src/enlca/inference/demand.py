@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from enlca.attention.room import BLOCK, positions_at_a_time
+from enlca.attention.room import BLOCK
 from enlca.errors import EnlcaError
 from enlca.inference.enlarge import WHOLE_BAND, Strategy
 from enlca.inference.memory import as_text
@@ -109,9 +109,7 @@ def _whole(config: SRConfig) -> int:
 
 def _scratch(config: SRConfig) -> int:
     """Numbers of attention that do not depend on the picture."""
-    if config.attention == "linear":
-        return 4 * config.n_features * positions_at_a_time(config.n_features)
-    return 4 * QUERIES * BLOCK if config.attention == "exact" else 0
+    return {"linear": 4 * config.n_features * BLOCK, "exact": 4 * QUERIES * BLOCK}.get(config.attention, 0)
 
 
 def _widest(upsampler: nn.Sequential) -> int:
