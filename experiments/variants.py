@@ -154,4 +154,4 @@ def _finished(run: Run, budget: Budget, train: Path | None) -> bool:
 
 
 def _train(run: Run, budget: Budget, train: Path | None) -> None:
-    fit(*_config(run, budget, train), resume=(run.path / "config.yaml").exists())
+    fit(*_config(run, budget, train), resume=run.path if (run.path / "config.yaml").exists() else None)

@@ -29,6 +29,8 @@ class ENLCALoss:
     L_cl is averaged over the network's non-local blocks; the paper does not say how it joins them.
 
     Args:
+        teacher: share of the teacher's picture in the target of L_rec, where there is a teacher
+            (`data.teacher`); the rest is HR.
         contrast_weight: lambda_cl; 0 switches the contrastive loss off.
         relevant: n1, a share of the positions or a count.
         start: n2, the first irrelevant rank, a share or a count.
@@ -38,6 +40,7 @@ class ENLCALoss:
         anchors: random queries of each image to use; None is all of them.
     """
 
+    teacher: float = 0.0
     contrast_weight: float = 1e-3
     # int first: a YAML reader that tried float first would make a share of a count.
     relevant: int | float = 0.02
@@ -48,6 +51,8 @@ class ENLCALoss:
     anchors: int | None = None
 
     def __post_init__(self):
+        if not 0 <= self.teacher <= 1:
+            raise ValueError(f"teacher must be in [0, 1], got {self.teacher}")
         if self.contrast_weight < 0:
             raise ValueError(f"contrast_weight must not be negative, got {self.contrast_weight}")
         if self.anchors is not None and self.anchors < 1:

@@ -55,7 +55,7 @@ MISTAKES = {
     "scale": (["--network.scale", "5"], "scale must be one of 2, 3, 4; got 5"),
     "attention": (["--network.attention", "soft"], "attention must be one of none, exact, linear"),
     "blocks": (["--network.n_blocks", "7"], "must be a multiple of blocks_per_stage"),
-    "schedule": (["--schedule.kind", "step"], "schedule.kind must be one of cosine, halve; got 'step'"),
+    "schedule": (["--schedule.kind", "step"], "schedule.kind must be one of cosine, halve, stable; got 'step'"),
     "precision": (["--run.precision", "8"], "run.precision must be one of 32-true"),
     "variant": (["--run.variant", "mine"], "run.variant must be one of paper, released"),
     "rate": (["--optim.lr", "0"], "optim.lr must be positive"),

@@ -35,7 +35,11 @@ def resume(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.")],
     overrides: Overrides = None,
 ) -> None:
-    """Go on with a run that was stopped or killed; it ends in the same weights, to the bit on a CPU."""
+    """Go on with a run that was stopped or killed; it ends in the same weights, to the bit on a CPU.
+
+    With `--run.dir OTHER` it branches: it goes on in OTHER, and RUN_DIR stays as it is. `--run.steps +N` is N
+    more than the saved state has taken, `--schedule.decay_from now` is that state's step.
+    """
     if not (run / "config.yaml").is_file():
         raise EnlcaError(f"{run}: no run to go on with (it has no config.yaml)")
     _run(run / "config.yaml", overrides, resume=run, print_config=False)
@@ -43,10 +47,12 @@ def resume(
 
 def _run(file: Path, overrides: list[str] | None, *, resume: Path | None, print_config: bool) -> None:
     try:
-        from enlca.training.parse import read_config
+        from enlca.training.parse import read_config, read_resumed
 
-        extra = [] if resume is None else ["--run.dir", str(resume)]
-        settings, text = read_config(file, [*(overrides or []), *extra])
+        if resume is None:
+            settings, text = read_config(file, overrides or [])
+        else:
+            settings, text = read_resumed(resume, overrides or [])
         if print_config:
             print(text, end="")
             return
@@ -58,7 +64,7 @@ def _run(file: Path, overrides: list[str] | None, *, resume: Path | None, print_
         best = fit(
             settings,
             text,
-            resume=resume is not None,
+            resume=resume,
             on_pack=on_pack,
             on_progress=on_progress,
             say=lambda line: print(f"enlca: {line}", file=sys.stderr),

@@ -31,7 +31,8 @@ class PackedSet:
         names: the pictures' file names.
         shapes: height and width of each LR picture.
         hr, lr: all pixels, flat.
-        starts: where each LR picture starts in `lr`; in `hr` it is scale^2 times that.
+        starts: where each LR picture starts in `lr`; in `hr` and `teacher` it is scale^2 times that.
+        teacher: the pixels of a teacher's pictures, laid out as `hr`; None without one (see `data.teacher`).
     """
 
     scale: int
@@ -40,6 +41,12 @@ class PackedSet:
     hr: UInt8[np.ndarray, "HRBytes"]
     lr: UInt8[np.ndarray, "LRBytes"]
     starts: list[int]
+    teacher: UInt8[np.ndarray, "HRBytes"] | None = None
+
+    @property
+    def large(self) -> list[UInt8[np.ndarray, "HRBytes"]]:
+        """The sides of HR size: HR, then the teacher's."""
+        return [self.hr] if self.teacher is None else [self.hr, self.teacher]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,9 +59,14 @@ class PackedSet:
 
     def hr_picture(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """A view of the large picture, `scale` times the size of the small one."""
+        return self.large_pictures(index)[0]
+
+    def large_pictures(self, index: int) -> list[UInt8[np.ndarray, "H W 3"]]:
+        """Views of the HR picture and of the teacher's."""
         height, width = (self.scale * side for side in self.shapes[index])
         start = self.starts[index] * self.scale**2
-        return self.hr[start : start + height * width * 3].reshape(height, width, 3)
+        part = slice(start, start + height * width * 3)
+        return [pixels[part].reshape(height, width, 3) for pixels in self.large]
 
 
 def open_pack(folder: Path) -> PackedSet:

@@ -11,16 +11,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from enlca.data.pack import PackedSet
+from enlca.data.soften import softened_patch
 
 # What a random stream is for; part of its seed, so that streams never repeat one another.
-PATCHES, ANCHORS, REDRAW = range(3)
+PATCHES, ANCHORS, REDRAW, SOFTEN = range(4)
 
-Batch = tuple[UInt8[Tensor, "B 3 P P"], UInt8[Tensor, "B 3 SP SP"]]
+# LR, HR and, where there is a teacher, its pictures of the same places.
+Batch = tuple[UInt8[Tensor, "B 3 P P"], *tuple[UInt8[Tensor, "B 3 SP SP"], ...]]
 
 
 def seed_of(seed: int, purpose: int, *counters: int) -> int:
@@ -44,8 +46,17 @@ class Places(NamedTuple):
     move: Int[np.ndarray, "B"]
 
 
+class Soften(NamedTuple):
+    """Blur a `share` of the patches by a Gaussian of `low` to `high` HR pixels; see `soften`."""
+
+    low: float
+    high: float
+    share: float
+
+
 class PatchBatches(Dataset):
     """Batch number `step` of a run: LR and HR patches, `B 3 P P` and `B 3 SP SP`, uint8, cut from the map.
+    With a teacher, its patches are the third tensor.
 
     A picture is chosen in proportion to the number of patches that it holds.
 
@@ -56,14 +67,24 @@ class PatchBatches(Dataset):
         seed: of the run.
         rank: this device's number.
         world: how many devices there are.
+        soften: blur some patches before LR is made from them; None blurs none.
 
     Raises:
         ValueError: if a picture is smaller than the patch.
     """
 
     def __init__(
-        self, packed: PackedSet, *, patch: int, batch: int, seed: int, rank: int = 0, world: int = 1
+        self,
+        packed: PackedSet,
+        *,
+        patch: int,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        soften: Soften | None = None,
     ):
+        self.soften = soften
         self.packed, self.patch, self.batch, self.seed = packed, patch, batch, seed
         self.rank, self.world = rank, world
         self.rows, self.columns = (np.array(sides) - patch + 1 for sides in zip(*packed.shapes, strict=True))
@@ -85,26 +106,43 @@ class PatchBatches(Dataset):
         mine = slice(self.rank * self.batch, (self.rank + 1) * self.batch)
         return Places(*(values[mine] for values in (picture, top, left, move)))
 
+    def sigmas(self, step: int) -> Float[np.ndarray, "B"]:
+        """The blur of each of this device's patches, in HR pixels; 0 is none."""
+        mine = slice(self.rank * self.batch, (self.rank + 1) * self.batch)
+        total = self.world * self.batch
+        if self.soften is None:
+            return np.zeros(total)[mine]
+        low, high, share = self.soften
+        chance, where = np.random.default_rng(seed_of(self.seed, SOFTEN, step)).random((2, total))
+        return np.where(chance < share, low + (high - low) * where, 0.0)[mine]
+
     def __getitem__(self, step: int) -> Batch:
         places = zip(*(values.tolist() for values in self.places(step)), strict=True)
-        patches = [self._patch(*place) for place in places]
-        lr, hr = (np.stack(side).transpose(0, 3, 1, 2) for side in zip(*patches, strict=True))
-        return torch.from_numpy(np.ascontiguousarray(lr)), torch.from_numpy(np.ascontiguousarray(hr))
+        patches = [
+            self._patch(*place, sigma=sigma)
+            for place, sigma in zip(places, self.sigmas(step).tolist(), strict=True)
+        ]
+        sides = (np.stack(side).transpose(0, 3, 1, 2) for side in zip(*patches, strict=True))
+        lr, *large = (torch.from_numpy(np.ascontiguousarray(side)) for side in sides)
+        return lr, *large
 
-    def _patch(self, picture: int, top: int, left: int, move: int) -> tuple[np.ndarray, np.ndarray]:
-        def crop(pixels: np.ndarray, scale: int) -> np.ndarray:
-            rows = slice(scale * top, scale * (top + self.patch))
-            columns = slice(scale * left, scale * (left + self.patch))
-            return dihedral(pixels[rows, columns], move)
-
-        packed = self.packed
-        return crop(packed.lr_picture(picture), 1), crop(packed.hr_picture(picture), packed.scale)
+    def _patch(self, picture: int, top: int, left: int, move: int, *, sigma: float) -> list[np.ndarray]:
+        packed, size = self.packed, self.patch
+        large = packed.large_pictures(picture)
+        if sigma > 0:
+            place = {"top": top, "left": left, "patch": size, "scale": packed.scale}
+            sides = softened_patch(large, sigma=sigma, **place)
+        else:
+            sides = [packed.lr_picture(picture)[top : top + size, left : left + size]]
+            top, left, size = (packed.scale * number for number in (top, left, size))
+            sides += [side[top : top + size, left : left + size] for side in large]
+        return [dihedral(side, move) for side in sides]
 
 
 class ResidentPatches:
     """The batches of a `PatchBatches`, with all pictures on `device`: crops and moves are one gather there.
 
-    It costs the memory of all pixels, 3 (1 + 1 / S^2) bytes for each of the large ones.
+    It costs the memory of all pixels, 3 (1 + 1 / S^2) bytes for each of HR, 3 more with a teacher.
     """
 
     def __init__(self, patches: PatchBatches, device: torch.device):
@@ -115,7 +153,7 @@ class ResidentPatches:
         # A copy first: the map is read-only, which tensors cannot be.
         self.sides = [
             (scale, torch.from_numpy(np.array(pixels)).to(device), self._grid(scale * patches.patch))
-            for scale, pixels in ((1, packed.lr), (packed.scale, packed.hr))
+            for scale, pixels in ((1, packed.lr), *((packed.scale, side) for side in packed.large))
         ]
 
     def _grid(self, side: int) -> tuple[Tensor, Tensor]:
@@ -128,8 +166,8 @@ class ResidentPatches:
     def __getitem__(self, step: int) -> Batch:
         places = self.patches.places(step)
         picture, top, left, move = (torch.from_numpy(x).to(self.device, non_blocking=True) for x in places)
-        lr, hr = (self._cut(*side, picture, top, left, move) for side in self.sides)
-        return lr, hr
+        lr, *large = (self._cut(*side, picture, top, left, move) for side in self.sides)
+        return lr, *large
 
     def _cut(
         self,

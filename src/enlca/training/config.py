@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from enlca.attention.contrast import rank_ranges
+from enlca.data.soften import MAX_SIGMA
 from enlca.errors import EnlcaError
 from enlca.losses import ENLCALoss
 from enlca.network.sr import SRConfig
 
 VERSION = 1
 VARIANTS = ("paper", "released")
-SCHEDULES = ("cosine", "halve")
+SCHEDULES = ("cosine", "halve", "stable")
+OPTIMIZERS = ("adam", "muon")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
@@ -41,6 +43,11 @@ class DataConfig:
 
     Args:
         train: folder of large pictures; sub-folders count.
+        teacher: folder of pictures of HR size that any other method made of the same LR pictures, under the
+            same names, for `loss.teacher`; null is none.
+        soften: [low, high]: blur HR by a Gaussian of a random sigma between them (in HR pixels) before LR is
+            made from it; null is never. Photographs are softer than downscaled ones.
+        soften_share: share of the patches that `soften` blurs.
         validation: benchmark folder that checkpoints are chosen on; None takes the last step's weights.
         patch: side of the LR patch in pixels.
         batch: patches in a batch, on each device.
@@ -50,6 +57,9 @@ class DataConfig:
     """
 
     train: Path
+    teacher: Path | None = None
+    soften: tuple[float, float] | None = None
+    soften_share: float = 0.5
     validation: Path | None = None
     patch: int = 28
     batch: int = 16
@@ -60,6 +70,16 @@ class DataConfig:
     def __post_init__(self):
         _at_least(1, **{"data.patch": self.patch, "data.batch": self.batch})
         _at_least(0, **{"data.workers": self.workers})
+        if self.soften is not None:
+            low, high = self.soften
+            if not 0 <= low <= high <= MAX_SIGMA:
+                raise ConfigError(
+                    f"data.soften must be [low, high] with 0 <= low <= high <= {MAX_SIGMA}, got {[low, high]}"
+                )
+            if self.resident:
+                raise ConfigError("data.soften makes LR pictures on the processor: leave out data.resident")
+        if not 0 <= self.soften_share <= 1:
+            raise ConfigError(f"data.soften_share must be in [0, 1], got {self.soften_share}")
         if self.resident and self.workers:
             raise ConfigError(
                 "data.resident cuts patches on the device and needs no data.workers: leave one out"
@@ -68,23 +88,34 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Adam.
+    """The optimiser.
 
     Args:
-        lr: initial learning rate.
+        kind: "adam" (the paper's) for all parameters, or "muon" for the convolutions between the first and
+            the upsampler and Adam for the others; see `training.muon`.
+        lr: Adam's initial learning rate.
         betas: Adam's; the paper has (0.9, 0.99), the released code (0.9, 0.999).
+        muon_lr: Muon's initial learning rate.
+        momentum: Muon's.
         clip: largest norm of the gradient; None does not clip.
         ema: decay of the weights' moving average, which is what gets validated and kept; 0 is none.
     """
 
+    kind: str = "adam"
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
+    muon_lr: float = 0.01
+    momentum: float = 0.95
     clip: float | None = None
     ema: float = 0.999
 
     def __post_init__(self):
-        if self.lr <= 0:
-            raise ConfigError(f"optim.lr must be positive, got {self.lr}")
+        _one_of(OPTIMIZERS, **{"optim.kind": self.kind})
+        for name, rate in (("lr", self.lr), ("muon_lr", self.muon_lr)):
+            if rate <= 0:
+                raise ConfigError(f"optim.{name} must be positive, got {rate}")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"optim.momentum must be in [0, 1), got {self.momentum}")
         if not 0 <= self.ema < 1:
             raise ConfigError(f"optim.ema must be in [0, 1), got {self.ema}")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -98,8 +129,11 @@ class ScheduleConfig:
     """What changes over time.
 
     Args:
-        kind: "cosine" (to zero at the last step) or "halve" (the paper's).
+        kind: "cosine" (to zero at the last step), "halve" (the paper's) or "stable" (constant until
+            `decay_from`, then 1 - sqrt(progress) to zero at the last step; Haegele et al. 2024).
         warmup: steps of linear growth of the learning rate at the start.
+        decay_from: step at which "stable" starts to decay; null is never. When a run is resumed, "now" is
+            the step that it goes on from.
         halve_at: epochs after which "halve" halves it.
         contrast_after: epochs of L1 alone before the contrastive loss joins.
         redraw_every: steps between new draws of F; null is an epoch, the paper's. NLSA draws every step.
@@ -107,6 +141,7 @@ class ScheduleConfig:
 
     kind: str = "halve"
     warmup: int = 0
+    decay_from: int | None = None
     halve_at: list[int] = field(default_factory=lambda: [200, 400, 600, 800])
     contrast_after: int = 150
     redraw_every: int | None = None
@@ -114,6 +149,10 @@ class ScheduleConfig:
     def __post_init__(self):
         _one_of(SCHEDULES, **{"schedule.kind": self.kind})
         _at_least(0, **{"schedule.warmup": self.warmup, "schedule.contrast_after": self.contrast_after})
+        if self.decay_from is not None:
+            _at_least(0, **{"schedule.decay_from": self.decay_from})
+            if self.kind != "stable":
+                raise ConfigError(f"schedule.decay_from belongs to kind stable, not to {self.kind}")
         if self.redraw_every is not None:
             _at_least(1, **{"schedule.redraw_every": self.redraw_every})
 
@@ -124,14 +163,15 @@ class RunConfig:
 
     Args:
         dir: folder that receives everything; it must not hold another run.
-        steps: optimiser steps in all.
+        steps: optimiser steps in all. When a run is resumed, "+N" is N more than it has taken.
         steps_per_epoch: length of an epoch.
         validate_every: epochs between validations.
         save_every: steps between writes of `last.ckpt`.
         log_every: steps between rows of `metrics.csv`.
         seed: of weights, patches, anchors and random features.
-        start_from: checkpoint whose weights the run begins with, of any scale (EDSR's x3 and x4 began with
-            the weights of x2); null draws them.
+        start_from: checkpoint whose weights the run begins with; null draws them. Its scale may be another
+            (EDSR's x3 and x4 began with the weights of x2), and it may lack attention: non-local blocks are
+            then inserted with an output of zero, so that the run begins with what the checkpoint computes.
         device: "auto" (the fastest there is), "cpu", "cuda" or "mps".
         devices: devices on each machine; torchrun and SLURM say it themselves.
         nodes: machines to use.
@@ -185,3 +225,10 @@ class TrainConfig:
         if self.loss.contrast_weight and self.network.attention != "none":
             # Better now than when the contrastive loss joins, a hundred epochs later.
             rank_ranges(self.data.patch**2, self.loss.relevant, self.loss.start)
+        if bool(self.loss.teacher) != (self.data.teacher is not None):
+            raise ConfigError("data.teacher and loss.teacher go together: name both or neither")
+        decay_from = self.schedule.decay_from
+        if decay_from is not None and decay_from >= self.run.steps:
+            raise ConfigError(
+                f"schedule.decay_from ({decay_from}) must come before run.steps ({self.run.steps})"
+            )

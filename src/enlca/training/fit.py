@@ -1,5 +1,6 @@
 """`fit`: from a configuration to a run folder, and from a run folder on."""
 
+import dataclasses
 import json
 import sys
 import warnings
@@ -12,7 +13,9 @@ from torch.utils.data import DataLoader
 
 from enlca.checkpoint.store import load_file, write_atomically
 from enlca.data.pack import PackedSet, open_training_set
-from enlca.data.patches import Batch, PatchBatches, ResidentPatches
+from enlca.data.patches import Batch, PatchBatches, ResidentPatches, Soften
+from enlca.data.teacher import open_teacher
+from enlca.network.blocks import ResBlock
 from enlca.network.sr import SRNetwork
 from enlca.training.config import ConfigError, TrainConfig
 from enlca.training.devices import environment, is_first_here, launch
@@ -31,7 +34,7 @@ def fit(
     config: TrainConfig,
     config_text: str,
     *,
-    resume: bool = False,
+    resume: Path | None = None,
     on_pack: Callable[[int, int], None] = lambda done, total: None,
     on_progress: OnProgress | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -41,7 +44,8 @@ def fit(
     Args:
         config: all settings.
         config_text: the resolved configuration, for the run folder.
-        resume: go on with the run in `run.dir` instead of beginning one.
+        resume: folder of a run to go on with, instead of beginning one. If `run.dir` is another folder, the
+            run branches: it goes on there, and `resume` stays as it is.
         on_pack: called with pictures done and pictures in all while they are decoded.
         on_progress: called every few steps.
         say: receives remarks, a line each.
@@ -54,7 +58,7 @@ def fit(
         TrainingStopped: after Ctrl-C or SIGTERM.
     """
     run, data = config.run, config.data
-    if not resume and any((run.dir / name).exists() for name in ("metrics.csv", "last.ckpt")):
+    if resume != run.dir and any((run.dir / name).exists() for name in ("metrics.csv", "last.ckpt")):
         raise ConfigError(
             f"{run.dir} already holds a run; go on with it by `enlca resume {run.dir}`,"
             " choose another with --run.dir, or move it away"
@@ -63,7 +67,7 @@ def fit(
     packed = _open(config, on_pack) if is_first_here() else None
     validation = None if data.validation is None else ValidationSet(data.validation, config.network.scale)
     start_from = None if run.start_from is None or resume else load_weights(config)
-    state, remark = read_state(run.dir) if resume else (None, None)
+    state, remark = read_state(resume) if resume else (None, None)
     if remark:
         say(remark)
     fabric = launch(config.run)
@@ -77,6 +81,8 @@ def fit(
             _restore(training, state)
         if fabric.is_global_zero:
             run.dir.mkdir(parents=True, exist_ok=True)
+            if resume and resume != run.dir:
+                branch(resume, run.dir)
             write_atomically(run.dir / "config.yaml", config_text.encode())
             write_atomically(
                 run.dir / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode()
@@ -89,6 +95,7 @@ def fit(
             seed=run.seed,
             rank=fabric.global_rank,
             world=fabric.world_size,
+            soften=None if data.soften is None else Soften(*data.soften, data.soften_share),
         )
         steps = range(training.done, run.steps)
         try:
@@ -104,7 +111,10 @@ def fit(
 
 
 def load_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
-    """The tensors of `run.start_from`, made sure to fit; only the upsampler may be another.
+    """The tensors of `run.start_from`, under the names of the run's network.
+
+    The upsampler may be another, and non-local blocks may be missing: then all are, and those of the run's
+    network begin with an output of zero.
 
     Raises:
         CheckpointError: if the file is not a checkpoint.
@@ -113,20 +123,39 @@ def load_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
     path = config.run.start_from
     assert path is not None
     with torch.random.fork_rng(devices=[]):
-        source, own = load_file(path)[0].state_dict(), SRNetwork(config.network).state_dict()
+        source, target = load_file(path)[0], SRNetwork(config.network)
+    tensors, own = source.state_dict(), target.state_dict()
+    if not source.non_local_blocks:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("body.")}
+        for (name, _), block in zip(_residual_blocks(target), _residual_blocks(source), strict=False):
+            tensors |= {f"{name}.{key}": tensor for key, tensor in block[1].state_dict().items()}
+        for name, tensor in own.items():
+            if ".embed." in name or ".attend." in name:
+                tensors[name] = torch.zeros_like(tensor) if ".embed.value." in name else tensor
     fitting = {
-        name: tensor for name, tensor in source.items() if name in own and own[name].shape == tensor.shape
+        name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape
     }
-    misfits = (source.keys() | own.keys()) - fitting.keys()
+    misfits = (tensors.keys() | own.keys()) - fitting.keys()
     if misfits := sorted(name for name in misfits if not name.startswith("upsampler.")):
         raise ConfigError(f"run.start_from: {path} holds another network ({misfits[0]} does not fit)")
     return fitting
+
+
+def _residual_blocks(network: SRNetwork) -> list[tuple[str, ResBlock]]:
+    return [(name, module) for name, module in network.named_modules() if isinstance(module, ResBlock)]
 
 
 def begin_with(training: Training, tensors: dict[str, torch.Tensor]) -> None:
     """Copy weights into a run's network and its average."""
     for network in (training.network, training.averaged):
         network.load_state_dict(tensors, strict=False)
+
+
+def branch(source: Path, target: Path) -> None:
+    """Copy what a run has written so far and does not write again: its rows and its best weights."""
+    for name in ("metrics.csv", "best.safetensors"):
+        if (source / name).exists():
+            write_atomically(target / name, (source / name).read_bytes())
 
 
 def _restore(training: Training, state: dict[str, Any]) -> None:
@@ -139,9 +168,13 @@ def _restore(training: Training, state: dict[str, Any]) -> None:
 
 def _open(config: TrainConfig, on_pack: Callable[[int, int], None]) -> PackedSet:
     data = config.data
-    return open_training_set(
+    packed = open_training_set(
         data.train, scale=config.network.scale, min_side=data.patch, cache=data.cache, on_progress=on_pack
     )
+    if data.teacher is None:
+        return packed
+    teacher = open_teacher(data.teacher, packed, cache=data.cache, on_progress=on_pack)
+    return dataclasses.replace(packed, teacher=teacher)
 
 
 def _batches(

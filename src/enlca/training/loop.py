@@ -1,6 +1,6 @@
 """The training loop: each step is a function of the state before it and of (seed, step).
 
-    step:  redraw F when it is time, cut patches, L1 + L_cl, Adam, average the weights
+    step:  redraw F when it is time, cut patches, L1 + L_cl, Adam or Muon, average the weights
     then:  log, validate and keep the best, save - each after a fixed number of steps
 
 So a run that was killed and goes on from a saved state ends in the same bytes as one that was not.
@@ -22,6 +22,7 @@ from enlca.network.sr import SRNetwork
 from enlca.training.config import TrainConfig
 from enlca.training.folder import RunFolder, TrainingFailed
 from enlca.training.objective import Objective, first_nonfinite, learning_rate_factor
+from enlca.training.optimizers import build_optimizer
 from enlca.training.sight import OnProgress, Progress
 from enlca.training.state import StateError
 from enlca.training.validation import ValidationSet
@@ -75,12 +76,8 @@ class Training:
             self.average = AveragedModel(
                 self.network, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema), use_buffers=False
             ).requires_grad_(False)
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(),
-            lr=config.optim.lr,
-            betas=config.optim.betas,
-            fused=fabric.device.type in ("cpu", "cuda"),
-        )
+        self.optimizer = build_optimizer(self.network, config.optim)
+        self.rates: list[float] = [group["lr"] for group in self.optimizer.param_groups]
         self.spread, self.spread_optimizer = fabric.setup(self.objective, self.optimizer)
 
     @property
@@ -137,14 +134,14 @@ class Training:
         factor = learning_rate_factor(
             step, schedule=config.schedule, steps=run.steps, steps_per_epoch=run.steps_per_epoch
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.optim.lr * factor
-        lr, hr = (side.to(self.fabric.device, non_blocking=True) for side in batch)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        lr, hr, *teacher = (side.to(self.fabric.device, non_blocking=True) for side in batch)
         anchors = torch.Generator(lr.device).manual_seed(
             seed_of(run.seed, ANCHORS, step, self.fabric.global_rank)
         )
         contrast = self._epoch(step) >= config.schedule.contrast_after
-        terms = self.spread(lr, hr, contrast=contrast, generator=anchors)
+        terms = self.spread(lr, hr, *teacher, contrast=contrast, generator=anchors)
         self.fabric.backward(terms.total)
         norm = self.fabric.clip_gradients(
             self.spread,

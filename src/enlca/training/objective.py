@@ -7,7 +7,7 @@ import math
 from functools import partial
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from enlca.losses import ENLCALoss, LossTerms
@@ -32,14 +32,22 @@ class Objective(nn.Module):
         self,
         lr: UInt8[Tensor, "B 3 P P"],
         hr: UInt8[Tensor, "B 3 SP SP"],
+        teacher: UInt8[Tensor, "B 3 SP SP"] | None = None,
         *,
         contrast: bool,
         generator: torch.Generator | None = None,
     ) -> LossTerms:
         """The loss of a batch; `generator` chooses the anchors of the contrastive loss."""
-        small, large = (side.to(memory_format=torch.channels_last).float() / 255 for side in (lr, hr))
-        sr, embeddings = self._enlarge(small)
-        return self.loss(sr, large, embeddings, contrast=contrast, generator=generator)
+        sr, embeddings = self._enlarge(unit_range(lr))
+        target = unit_range(hr)
+        if teacher is not None:
+            target = target.lerp(unit_range(teacher), self.loss.teacher)
+        return self.loss(sr, target, embeddings, contrast=contrast, generator=generator)
+
+
+def unit_range(pixels: UInt8[Tensor, "B 3 h w"]) -> Float[Tensor, "B 3 h w"]:
+    """Levels 0..255 as floats in [0, 1], channels last in memory."""
+    return pixels.to(memory_format=torch.channels_last).float() / 255
 
 
 def learning_rate_factor(step: int, *, schedule: ScheduleConfig, steps: int, steps_per_epoch: int) -> float:
@@ -48,6 +56,10 @@ def learning_rate_factor(step: int, *, schedule: ScheduleConfig, steps: int, ste
         return (step + 1) / schedule.warmup
     if schedule.kind == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+    if schedule.kind == "stable":
+        if schedule.decay_from is None or step < schedule.decay_from:
+            return 1.0
+        return 1 - math.sqrt(min(1.0, (step - schedule.decay_from) / (steps - schedule.decay_from)))
     return 0.5 ** sum(step >= epoch * steps_per_epoch for epoch in schedule.halve_at)
 
 
@@ -72,9 +84,8 @@ def first_nonfinite(objective: Objective, lr: Tensor, hr: Tensor, *, contrast: b
         for name, module in objective.network.named_modules()
     ]
     try:
-        small, large = (side.float() / 255 for side in (lr, hr))
-        sr, embeddings = objective.network.forward_with_embeddings(small)
-        terms = objective.loss(sr, large, embeddings, contrast=contrast)
+        sr, embeddings = objective.network.forward_with_embeddings(unit_range(lr))
+        terms = objective.loss(sr, unit_range(hr), embeddings, contrast=contrast)
     finally:
         for handle in handles:
             handle.remove()

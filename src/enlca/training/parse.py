@@ -1,6 +1,7 @@
 """From a YAML file and `--section.field value` overrides to a `TrainConfig`."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,40 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig,
         return TrainConfig(**{name: getattr(config, name) for name in SECTIONS}), text
     except (ConfigError, ArgumentError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def read_resumed(run: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig, str]:
+    """The configuration that the run in folder `run` goes on with, and its resolved YAML.
+
+    `--run.steps +N` is N steps more than the saved state has taken, `--schedule.decay_from now` that state's
+    step. `--run.dir` is `run` unless an override names another.
+
+    Raises:
+        ConfigError: as `read_config`.
+        StateError: if an override refers to the saved state and there is none.
+    """
+    words = [part for word in overrides for part in _split(word)]
+    for index in range(1, len(words)):
+        name, value = words[index - 1 : index + 1]
+        if name == "--run.steps" and re.fullmatch(r"\+\d+", value):
+            words[index] = str(_steps_taken(run) + int(value))
+        elif name == "--schedule.decay_from" and value == "now":
+            words[index] = str(_steps_taken(run))
+    return read_config(run / "config.yaml", ["--run.dir", str(run), *words])
+
+
+def _split(word: str) -> list[str]:
+    """`--name=value` as two words, any other as it is."""
+    return word.split("=", 1) if word.startswith("--") and "=" in word else [word]
+
+
+def _steps_taken(run: Path) -> int:
+    from enlca.training.state import StateError, read_state
+
+    state, _ = read_state(run)
+    if state is None:
+        raise StateError(f"{run}: nothing was saved yet, so there is no step to count from")
+    return state["step"]
 
 
 def _refuse_unknown(path: Path, overrides: Sequence[str]) -> None:
