@@ -55,7 +55,10 @@ MISTAKES = {
     "scale": (["--network.scale", "5"], "scale must be one of 2, 3, 4; got 5"),
     "attention": (["--network.attention", "soft"], "attention must be one of none, exact, linear"),
     "blocks": (["--network.n_blocks", "7"], "must be a multiple of blocks_per_stage"),
-    "schedule": (["--schedule.kind", "step"], "schedule.kind must be one of cosine, halve, stable; got 'step'"),
+    "schedule": (
+        ["--schedule.kind", "step"],
+        "schedule.kind must be one of cosine, halve, stable; got 'step'",
+    ),
     "precision": (["--run.precision", "8"], "run.precision must be one of 32-true"),
     "variant": (["--run.variant", "mine"], "run.variant must be one of paper, released"),
     "rate": (["--optim.lr", "0"], "optim.lr must be positive"),
@@ -65,6 +68,26 @@ MISTAKES = {
     "patch": (["--data.patch", "0"], "data.patch must be at least 1"),
     "share": (["--loss.relevant", "1.5"], "relevant must be a share between 0 and 1"),
     "anchors": (["--loss.anchors", "0"], "anchors must be at least 1"),
+    "optimiser": (["--optim.kind", "sgd"], "optim.kind must be one of adam, muon; got 'sgd'"),
+    "muon's rate": (["--optim.muon_lr", "0"], "optim.muon_lr must be positive"),
+    "momentum": (["--optim.momentum", "1"], "optim.momentum must be in [0, 1), got 1"),
+    "decay of a cosine": (
+        ["--schedule.kind", "cosine", "--schedule.decay_from", "3"],
+        "schedule.decay_from belongs to kind stable, not to cosine",
+    ),
+    "decay after the end": (
+        ["--schedule.kind", "stable", "--schedule.decay_from", "7"],
+        "schedule.decay_from (7) must come before run.steps (7)",
+    ),
+    "blur": (["--data.soften", "[1.0, 0.5]"], "data.soften must be [low, high] with 0 <= low <= high <= 4.0"),
+    "share of blurred patches": (["--data.soften_share", "2"], "data.soften_share must be in [0, 1], got 2"),
+    "blur on a device": (
+        ["--data.soften", "[0, 1]", "--data.resident", "true"],
+        "data.soften makes LR pictures on the processor",
+    ),
+    "a teacher without weight": (["--data.teacher", "made"], "data.teacher and loss.teacher go together"),
+    "weight without a teacher": (["--loss.teacher", "0.5"], "data.teacher and loss.teacher go together"),
+    "more than a teacher": (["--loss.teacher", "1.5"], "teacher must be in [0, 1], got 1.5"),
     "ranks": (["--loss.start", "0.99"], "contrast needs ranks up to"),
 }
 
@@ -81,7 +104,7 @@ def test_a_mistake_is_one_line_that_names_the_file_and_the_field(file, command, 
 
 
 FILES = {
-    "unknown key": (MINIMAL + "optim: {speed: 3}\n", "optim.speed; optim has lr, betas, clip, ema"),
+    "unknown key": (MINIMAL + "optim: {speed: 3}\n", "optim.speed; optim has kind, lr, betas, muon_lr"),
     "unknown section": (MINIMAL + "extra: {a: 3}\n", "unknown section 'extra'; there are data, network"),
     "of a newer version": (MINIMAL + "version: 2\n", "version 2, this enlca reads version 1; update enlca"),
     "section that is a number": (MINIMAL.replace("{scale: 2}", "2"), "network"),

@@ -52,10 +52,11 @@ def run(*words):
     )
 
 
-def test_two_processes_have_the_gradients_features_and_validation_of_one(home, rows):
+@pytest.mark.parametrize("kind", ["adam", "muon"])
+def test_two_processes_have_the_gradients_features_and_validation_of_one(home, rows, kind):
     (home / "gradients.py").write_text(GRADIENTS)
     for name, words in {"one": ONE, "two": TWO}.items():
-        done = run("gradients.py", *SAME, *words, "--run.dir", name)
+        done = run("gradients.py", *SAME, *words, "--run.dir", name, "--optim.kind", kind)
         assert done.returncode == 0, done.stderr
     for step in (0, 8):
         alone, first, second = (torch.load(f"{name}_{step}_{rank}") for name, rank in WHO)

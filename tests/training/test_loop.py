@@ -5,6 +5,7 @@ import torch
 from lightning.fabric import Fabric
 
 from enlca.data.patches import PatchBatches
+from enlca.network.sr import SRNetwork
 from enlca.training.loop import Training
 from enlca.training.parse import read_config
 
@@ -145,6 +146,26 @@ def test_a_run_begins_with_the_weights_of_another_scale(home, command):
     assert done.code == 2
     assert "run.start_from: run/best.safetensors holds another network (body.0.embed.key.weight" in done.err
     assert not (home / "third").exists()
+
+
+def test_non_local_blocks_inserted_into_a_trunk_change_nothing_at_first(home, command):
+    from enlca.checkpoint.store import load_file
+    from enlca.training.fit import load_weights
+
+    words = ("train", "tiny.yaml", "--run.steps=3", "--network.attention=none", "--loss.contrast_weight=0")
+    assert command(*words, "--network.blocks_per_stage=2").code == 0
+    config, _ = read_config(home / "tiny.yaml", ["--run.start_from=run/best.safetensors"])
+    network = SRNetwork(config.network).eval()
+    network.load_state_dict(load_weights(config))
+    trunk, _ = load_file("run/best.safetensors")
+    lr = torch.rand(2, 3, 13, 17)
+    torch.testing.assert_close(network(lr), trunk(lr))
+    assert len(network.non_local_blocks) == 3
+    assert all(block.embed.query.weight.any() for block in network.non_local_blocks)
+    made = command("train", "tiny.yaml", "--run.start_from=run/best.safetensors", "--run.dir=grown")
+    assert made.code == 0
+    grown, _ = load_file("grown/best.safetensors")
+    assert all(block.embed.value.weight.any() for block in grown.non_local_blocks)
 
 
 @pytest.mark.parametrize(

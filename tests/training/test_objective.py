@@ -30,6 +30,15 @@ def test_the_papers_schedule_halves_at_the_end_of_epochs():
     assert factors == [1] * 10 + [0.5] * 5 + [0.25] * 15
 
 
+def test_a_stable_rate_is_constant_until_it_decays_to_zero():
+    assert rates(29, kind="stable") == [1] * 30
+    factors = rates(29, kind="stable", decay_from=13)
+    assert factors[:14] == [1] * 14
+    assert factors[13:] == sorted(factors[13:], reverse=True)
+    assert factors[17] == pytest.approx(0.5)  # 1 - sqrt(4 / 16)
+    assert factors[-1] == 0
+
+
 def test_the_warm_up_is_linear_and_ends_where_the_schedule_goes_on():
     plain, warm = rates(31, kind="cosine"), rates(31, kind="cosine", warmup=4)
     assert warm[:4] == [0.25, 0.5, 0.75, 1]

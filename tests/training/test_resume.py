@@ -58,6 +58,76 @@ def test_a_run_killed_at_step_17_and_resumed_ends_in_the_same_bytes(home, comman
     assert_same(home / "killed", straight)
 
 
+EVERYTHING = (
+    "--optim.kind=muon",
+    "--schedule.kind=stable",
+    "--schedule.decay_from=9",
+    "--data.teacher=teacher",
+    "--loss.teacher=0.5",
+    "--data.soften=[0.4,1.2]",
+    "--run.steps=24",
+)
+
+
+@pytest.fixture
+def teacher(home):
+    """Pictures of a teacher: those of the training set, mod-cropped and turned to grey."""
+    from PIL import Image
+
+    for path in (home / "pictures").iterdir():
+        picture = Image.open(path)
+        width, height = (side // 2 * 2 for side in picture.size)
+        (home / "teacher").mkdir(exist_ok=True)
+        picture.crop((0, 0, width, height)).convert("L").save(home / "teacher" / path.name)
+
+
+def test_muon_a_stable_schedule_a_teacher_and_softening_go_on_to_the_bit(
+    home, command, teacher, monkeypatch, assert_same
+):
+    assert command("train", "tiny.yaml", *EVERYTHING).code == 0
+    for stop in (5, 14):
+        with monkeypatch.context() as patch:
+            patch.setattr(Training, "_agreed_to_stop", lambda self, stop=stop: self.done == stop)
+            assert command("train", "tiny.yaml", *EVERYTHING, f"--run.dir=stopped{stop}").code == 130
+        assert command("resume", f"stopped{stop}").code == 0
+        assert_same(home / f"stopped{stop}", home / "run")
+
+
+def test_a_teacher_that_lacks_a_picture_is_refused_before_anything_is_written(home, command, teacher):
+    (home / "teacher" / "1.png").unlink()
+    done = command("train", "tiny.yaml", *EVERYTHING)
+    assert done.code == 1
+    [line] = done.err.splitlines()
+    assert "1.png: the teacher has no picture of this name" in line
+    assert not (home / "run").exists()
+
+
+def test_a_branch_decays_while_the_trunk_stays_as_it_is(home, command, rows, monkeypatch):
+    stable = ("--schedule.kind=stable", "--run.steps=1000")
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_agreed_to_stop", lambda self: self.done == 11)
+        assert command("train", "tiny.yaml", *stable).code == 130
+    before = {path.name: path.read_bytes() for path in (home / "run").iterdir()}
+    words = ("--run.dir=branch", "--schedule.decay_from", "now", "--run.steps", "+6")
+    assert command("resume", "run", *words) == (0, "best weights: branch/best.safetensors\n", "")
+    assert {path.name: path.read_bytes() for path in (home / "run").iterdir()} == before
+    assert torch.load("branch/last.ckpt")["step"] == 17
+    assert rows("branch")[: len(rows("run"))] == rows("run")
+    assert [float(row["lr"]) for row in rows("branch") if row["lr"]][-1] < 1e-3
+    done = command("resume", "run", *words)
+    assert (done.code, "branch already holds a run" in done.err) == (2, True)
+
+
+def test_steps_counted_from_the_saved_state_need_one(home, command, straight):
+    (home / "run" / "last.ckpt").unlink()
+    (home / "run" / "previous.ckpt").unlink()
+    done = command("resume", "run", "--run.steps=+5")
+    assert (done.code, done.err) == (
+        2,
+        "enlca: run: nothing was saved yet, so there is no step to count from\n",
+    )
+
+
 @pytest.mark.parametrize("stop", [1, 5, 8, 9, 16, 39])
 def test_a_run_stopped_after_any_step_ends_in_the_same_bytes(
     home, command, straight, stop, monkeypatch, assert_same

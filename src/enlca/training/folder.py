@@ -104,8 +104,18 @@ class RunFolder:
             "seed": config.run.seed,
             "patch": config.data.patch,
             "batch": config.data.batch * self.devices,
+            "optimizer": config.optim.kind,
             "lr": config.optim.lr,
+            "schedule": config.schedule.kind,
         }
+        if config.optim.kind == "muon":
+            history |= {"muon_lr": config.optim.muon_lr, "momentum": config.optim.momentum}
+        if config.schedule.decay_from is not None:
+            history["decay_from"] = config.schedule.decay_from
+        if config.data.teacher is not None:
+            history |= {"teacher": config.data.teacher.resolve().name, "teacher_share": config.loss.teacher}
+        if config.data.soften is not None:
+            history |= {"soften": list(config.data.soften), "soften_share": config.data.soften_share}
         if config.loss.contrast_weight and config.network.attention != "none":
             history |= {
                 "contrast_weight": config.loss.contrast_weight,
