@@ -21,7 +21,8 @@ import torch
 
 from benchmarks.report import publish, show
 from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, network_called, seconds_of
-from enlca.export.engines import EngineError, load_engine
+from enlca.errors import EngineError
+from enlca.export.engines import load_engine
 from enlca.export.parity import check_parity
 from enlca.inference.devices import compile_local_stages, with_fast_convolutions
 from enlca.inference.ensemble import Forward

@@ -6,7 +6,7 @@ import torch
 import enlca
 from enlca.checkpoint import catalog
 from enlca.checkpoint.catalog import bundled, load, load_with_card, locate
-from enlca.checkpoint.store import CheckpointError
+from enlca.errors import CheckpointError
 from enlca.network.zoo import edsr
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from enlca.checkpoint.official import RELEASED, from_official, official_names, to_official
-from enlca.checkpoint.store import CheckpointError
+from enlca.errors import CheckpointError
 from enlca.inference.chop import chopped
 from enlca.network.sr import SRConfig, SRNetwork
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from enlca.checkpoint.official import load_official, save_official
-from enlca.checkpoint.store import CheckpointError
+from enlca.errors import CheckpointError
 
 
 def bytes_of(content, **how):

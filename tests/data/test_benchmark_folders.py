@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from enlca.data.benchmark import as_rgb, find_pairs, load_pair
-from enlca.image.files import PictureError
+from enlca.errors import PictureError
 from enlca.image.resize import imresize
 
 H, W = 19, 23

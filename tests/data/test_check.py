@@ -4,8 +4,8 @@ from PIL import Image
 
 from enlca.data.check import check_folder
 from enlca.data.layouts import training_pairs
-from enlca.data.pack import PackError, write_pack
-from enlca.image.files import PictureError
+from enlca.data.pack import write_pack
+from enlca.errors import PackError, PictureError
 
 
 def noise(*shape, seed=0):

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from enlca.data.degrade import degrade_folder
-from enlca.image.files import PictureError, read_image
+from enlca.errors import PictureError
+from enlca.image.files import read_image
 from enlca.image.resize import imresize
 
 

@@ -16,9 +16,9 @@ from filelock import FileLock
 from PIL import Image
 
 from enlca.data.check import check_folder
-from enlca.data.fetch import FetchError, fetch
+from enlca.data.fetch import fetch
 from enlca.data.sources import SOURCES, Archive, Source, find_source, listing
-from enlca.errors import EnlcaError
+from enlca.errors import EnlcaError, FetchError
 
 
 def png(*shape):

@@ -10,7 +10,6 @@ from PIL import Image
 from enlca.data import pack
 from enlca.data.layouts import training_pairs
 from enlca.data.pack import (
-    PackError,
     UnusablePictures,
     damaged_pictures,
     default_cache,
@@ -18,7 +17,8 @@ from enlca.data.pack import (
     open_training_set,
     write_pack,
 )
-from enlca.image.files import PictureError, find_pictures, read_image
+from enlca.errors import PackError, PictureError
+from enlca.image.files import find_pictures, read_image
 from enlca.image.resize import imresize, mod_crop
 
 SIZES = {"b/3.png": (31, 29), "b/1.jpg": (23, 37), "grey.png": (19, 41), "clear.png": (47, 17)}
@@ -254,5 +254,5 @@ def test_packs_go_to_the_cache_folder_of_the_user(folder, tmp_path, monkeypatch)
     [made] = (tmp_path / "xdg" / "enlca").iterdir()
     assert made.name.startswith("pictures-x3-")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(pack.Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert default_cache() == tmp_path / "home" / ".cache" / "enlca"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.checkpoint.store import CheckpointError
-from enlca.evaluation.evaluate import EvaluationError, evaluate, method_called
-from enlca.image.files import PictureError, read_image
+from enlca.errors import CheckpointError, EvaluationError, PictureError
+from enlca.evaluation.evaluate import evaluate, method_called
+from enlca.image.files import read_image
 from enlca.image.resize import imresize
 from enlca.inference.upscaler import Upscaler
 from enlca.metrics import psnr, ssim

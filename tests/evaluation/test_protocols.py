@@ -11,7 +11,8 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from enlca import Upscaler
-from enlca.evaluation.evaluate import EvaluationError, evaluate, method_called
+from enlca.errors import EvaluationError
+from enlca.evaluation.evaluate import evaluate, method_called
 from enlca.image.resize import imresize
 from enlca.inference.chop import chopped
 from enlca.inference.enlarge import enlarge

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from enlca.data.benchmark import partner
+from enlca.errors import PictureError
 from enlca.evaluation.evaluate import score_folders
-from enlca.image.files import PictureError, read_image
+from enlca.image.files import read_image
 from enlca.metrics import psnr
 
 

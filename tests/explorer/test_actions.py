@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.checkpoint.store import CheckpointError
+from enlca.errors import CheckpointError, NothingOpen, PictureError, Stopped
 from enlca.explorer import actions
 from enlca.explorer.actions import ATTRIBUTING, ENLARGING, Choice
-from enlca.explorer.session import NothingOpen, Stopped
 from enlca.image.files import read_image, write_image
-from enlca.image.picture import Picture, PictureError
+from enlca.image.picture import Picture
 from enlca.inference.upscaler import Upscaler
 
 

@@ -15,7 +15,8 @@ pytest.importorskip("gradio", reason="the explorer needs pip install 'enlca[expl
 import httpx
 from benchmarks.visitor import Visitor
 
-from enlca.explorer.server import PortTaken, serving
+from enlca.errors import PortTaken
+from enlca.explorer.server import serving
 from enlca.explorer.uploads import PREFIX
 
 CHOICE = (0, 6.0, 8, "")

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from enlca.analysis.correlation import View
-from enlca.explorer.session import NothingOpen, Opened, Shelf, Stopped, Visitors, Work
+from enlca.errors import NothingOpen, Stopped
+from enlca.explorer.session import Opened, Shelf, Visitors, Work
 from enlca.image.files import read_image
 
 BYTES = 2 * 4 * 100

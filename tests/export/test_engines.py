@@ -7,16 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from enlca.errors import EngineError, MissingExtra
 from enlca.export import engines
-from enlca.export.engines import (
-    Engine,
-    EngineError,
-    OnnxEngine,
-    OpenVinoEngine,
-    attention_precisions,
-    load_engine,
-)
-from enlca.export.extras import MissingExtra, installed
+from enlca.export.engines import Engine, OnnxEngine, OpenVinoEngine, attention_precisions, load_engine
+from enlca.export.extras import installed
 from enlca.export.graph import ATTENTION
 from enlca.export.ir import lower_convolutions, openvino_ir, precise_attention
 

@@ -139,7 +139,7 @@ def test_a_missing_package_is_one_line_that_says_how_to_get_it(command, folder, 
     done = command("export", "enlcn-tiny", folder / ("m.xml" if package == "openvino" else "m.onnx"))
     assert done.code == 2
     remedy = "pip install 'enlca[export]'"
-    assert done.err == f"enlca: needs packages that are not here (no {package}): {remedy}\n"
+    assert done.err == f"enlca: export needs {package}: {remedy}\n"
 
 
 def test_openvino_reports_nothing_to_its_makers():

@@ -8,10 +8,10 @@ import torch
 
 import enlca
 from enlca.checkpoint.store import Card
+from enlca.errors import ExportError
 from enlca.export import graph
 from enlca.export.graph import ATTENTION, metadata, onnx_graph
 from enlca.export.ir import openvino_ir
-from enlca.export.traceable import ExportError
 from enlca.network.sr import SRConfig
 
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from enlca.errors import ParityError
 from enlca.export.engines import Engine, OnnxEngine, OpenVinoEngine
 from enlca.export.ir import openvino_ir
-from enlca.export.parity import SIZES, ParityError, check_parity
+from enlca.export.parity import SIZES, check_parity
 
 
 def engine_of(kind: str, graph: bytes) -> Engine:

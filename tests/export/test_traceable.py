@@ -5,7 +5,8 @@ import torch
 
 from enlca.attention.block import NonLocalBlock
 from enlca.attention.linear import LinearAttend
-from enlca.export.traceable import BLOCK, ExportError, LinearPicture, PictureBlock, traceable
+from enlca.errors import ExportError
+from enlca.export.traceable import BLOCK, LinearPicture, PictureBlock, traceable
 from enlca.network.sr import SRConfig, SRNetwork
 
 

@@ -8,15 +8,9 @@ import pytest
 import pyvips
 from PIL import Image
 
+from enlca.errors import PictureError
 from enlca.image import files
-from enlca.image.files import (
-    SUFFIXES,
-    Picture,
-    PictureError,
-    find_pictures,
-    read_image,
-    write_image,
-)
+from enlca.image.files import SUFFIXES, Picture, find_pictures, read_image, write_image
 
 H, W = 13, 17
 EXACT = (".png", ".tif", ".tiff", ".bmp", ".ppm")

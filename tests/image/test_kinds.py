@@ -11,16 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from enlca.errors import PictureError
 from enlca.image.exif import updated_exif, upright_xmp
-from enlca.image.files import (
-    Picture,
-    PictureError,
-    check_target,
-    open_image,
-    read_image,
-    write_image,
-    write_rows,
-)
+from enlca.image.files import Picture, check_target, open_image, read_image, write_image, write_rows
 from enlca.image.picture import to_8_bits
 from enlca.image.rows import rows_of
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from enlca.errors import PictureError
 from enlca.image.files import open_image, read_image, write_rows
-from enlca.image.picture import Picture, PictureError
+from enlca.image.picture import Picture
 from enlca.image.pipe import Pipe, png_stream
 from enlca.image.rows import ROWS, PictureRows, rows_of
 

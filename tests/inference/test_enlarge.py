@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from enlca.errors import NotFinite, PrecisionError
 from enlca.inference import patient as patient_module
 from enlca.inference.demand import TILES
 from enlca.inference.enlarge import Enlarger, Strategy
 from enlca.inference.ensemble import turned
 from enlca.inference.patient import PatientEnlarger
-from enlca.inference.precision import NotFinite, PrecisionError, choose_precision
+from enlca.inference.precision import choose_precision
 from enlca.inference.upscaler import Upscaler
 from enlca.inference.views import Turned, View
 

@@ -6,12 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from enlca.checkpoint.store import CheckpointError
+from enlca.errors import CheckpointError
 from enlca.image.files import Picture, read_image
 from enlca.image.rows import rows_of
 from enlca.inference import jobs as jobs_module
 from enlca.inference.jobs import Job, Outcome, plan, run
-from enlca.inference.scratch import Scratch
 from enlca.inference.target import Size, Sizer
 from enlca.inference.upscaler import Upscaler
 
@@ -132,19 +131,19 @@ def test_pictures_are_read_ahead_and_written_behind_while_one_is_enlarged(photos
     for name in "cdefg":
         Image.fromarray(noise(H, W, 3)).save(photos / f"{name}.png")
     n_read, n_written = threading.Semaphore(0), threading.Semaphore(0)
-    read, write = jobs_module.open_image, Scratch.write
+    read, write = jobs_module.open_image, jobs_module.write_rows
 
     def counted_read(path, **settings):
         n_read.release()
         return read(path, **settings)
 
-    def counted_write(self, *args, **settings):
-        remarks = write(self, *args, **settings)
+    def counted_write(*args, **settings):
+        remarks = write(*args, **settings)
         n_written.release()
         return remarks
 
     monkeypatch.setattr(jobs_module, "open_image", counted_read)
-    monkeypatch.setattr(Scratch, "write", counted_write)
+    monkeypatch.setattr(jobs_module, "write_rows", counted_write)
     number = 0
 
     def slowly(rows, **settings):

@@ -7,9 +7,10 @@ import sys
 import pytest
 import torch
 
-from enlca.inference.demand import TILES, Demand, TooLarge, choose, smaller
+from enlca.errors import MemoryLimitError, TooLarge
+from enlca.inference.demand import TILES, Demand, choose, smaller
 from enlca.inference.enlarge import Strategy
-from enlca.inference.memory import MemoryLimitError, as_text, free_memory, size_in_bytes, used_memory
+from enlca.inference.memory import as_text, free_memory, size_in_bytes, used_memory
 from enlca.network.sr import SRConfig
 from enlca.network.zoo import NETWORKS
 

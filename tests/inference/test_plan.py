@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.inference.plan import Job, JobError, plan
+from enlca.errors import JobError
+from enlca.inference.plan import Job, plan
 from enlca.inference.target import Size
 
 H, W, S = 7, 5, 4

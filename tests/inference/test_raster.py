@@ -5,11 +5,11 @@ import errno
 import numpy as np
 import pytest
 
+from enlca.errors import StoreError
 from enlca.image.picture import Picture
 from enlca.image.rows import rows_of
 from enlca.inference import raster as raster_module
 from enlca.inference.raster import Raster, constant, gathered, held
-from enlca.inference.store import StoreError
 
 H, W = 131, 17
 

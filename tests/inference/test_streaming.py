@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from enlca.errors import StoreError, StreamingError
 from enlca.inference.bilinear import enlarge_axis, tap_weights
 from enlca.inference.enlarge import to_uint8
 from enlca.inference.stages import halo_of
-from enlca.inference.store import StoreError
-from enlca.inference.streaming import StreamingError, enlarge_streaming, enlarge_tiled
+from enlca.inference.streaming import enlarge_streaming, enlarge_tiled
 from enlca.network.sr import SRConfig, SRNetwork
 
 FLOAT32 = {"rtol": 0, "atol": 1e-5}

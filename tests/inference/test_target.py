@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enlca.checkpoint import catalog
-from enlca.checkpoint.store import CheckpointError
+from enlca.errors import CheckpointError
 from enlca.image.files import Picture
 from enlca.image.resize import imresize
 from enlca.image.rows import rows_of

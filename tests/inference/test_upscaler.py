@@ -3,9 +3,10 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from enlca.image.files import Picture, PictureError, read_image, write_image
+from enlca.errors import DeviceError, PictureError
+from enlca.image.files import Picture, read_image, write_image
 from enlca.image.rows import rows_of
-from enlca.inference.devices import DeviceError, choose_device
+from enlca.inference.devices import choose_device
 from enlca.inference.enlarge import enlarge, to_uint8
 from enlca.inference.upscaler import Upscaler
 

@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from enlca.training.config import ConfigError, TrainConfig
+from enlca.errors import ConfigError
+from enlca.training.config import TrainConfig
 from enlca.training.parse import read_config
 
 MINIMAL = "data: {train: pictures}\nnetwork: {scale: 2}\nrun: {dir: run, steps: 7}\n"

@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from enlca.checkpoint.store import Card, CheckpointError, load_file, read_card
+from enlca.checkpoint.store import Card, load_file, read_card
+from enlca.errors import CheckpointError
 from enlca.network.sr import SRNetwork
 
 WEIGHTS = Path(__file__).parent / "weights"

@@ -6,7 +6,6 @@ not fit are errors that say which.
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
-from enlca.errors import EnlcaError
+from enlca.errors import CheckpointError
 from enlca.network.sr import SRConfig, SRNetwork
+from enlca.runtime.files import write_atomically
 
 FORMAT = 1
 KEY = "enlca"
-
-
-class CheckpointError(EnlcaError):
-    """A checkpoint that cannot be used; the message names the file and the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,16 +145,3 @@ def _read(path: Path, *, with_tensors: bool) -> tuple[Card, dict[str, torch.Tens
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole under its final name, or not at all."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

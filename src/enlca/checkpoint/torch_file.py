@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from enlca.checkpoint.store import CheckpointError
+from enlca.errors import CheckpointError
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -47,8 +47,8 @@ def printable(line: str) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a result file whole; a folder that cannot be written to is one line."""
-    from enlca.checkpoint.store import write_atomically
     from enlca.errors import EnlcaError
+    from enlca.runtime.files import write_atomically
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

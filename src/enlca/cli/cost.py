@@ -70,7 +70,8 @@ def settings_of(name: str, scale: int | None) -> "SRConfig":
     import torch
 
     from enlca.checkpoint.catalog import bundled, locate
-    from enlca.checkpoint.store import CheckpointError, read_card
+    from enlca.checkpoint.store import read_card
+    from enlca.errors import CheckpointError
     from enlca.network.zoo import NETWORKS
 
     weights = {item.name: item.scale for item in bundled() if scale in (None, item.scale)}

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enlca.cli import INTERRUPTED
 from enlca.cli.common import progress, report_failures
 from enlca.cli.pictures import check_scale
-from enlca.errors import EnlcaError
+from enlca.errors import Stopped, require
 
 if TYPE_CHECKING:
     from enlca.data.check import Contents
@@ -57,8 +56,9 @@ def pack(
     """Decode and degrade pictures once, for training from memory maps; what is interrupted goes on later."""
     check_scale(scale)
     from enlca.data.layouts import training_pairs
-    from enlca.data.pack import PackError, is_pack, open_pack
+    from enlca.data.pack import is_pack, open_pack
     from enlca.data.packing import write_pack
+    from enlca.errors import PackError
 
     pairs = training_pairs(folder, scale)
     was_there = is_pack(out)
@@ -98,10 +98,8 @@ def fetch(
     check_scale(scale)
     source = find_source(name)
     hashes = dict(_hash(words) for words in sha256 or [])
-    try:
+    with require("train", feature="fetching"):
         from enlca.data.fetch import fetch
-    except ModuleNotFoundError as error:
-        raise EnlcaError(f"fetching needs {error.name}: pip install 'enlca[train]'") from error
 
     with _resumable(), progress("fetching") as show:
         lines = fetch(source, folder, scale=scale, url_base=url_base, hashes=hashes, on_progress=show)
@@ -110,17 +108,13 @@ def fetch(
     return 0
 
 
-class _Stopped(EnlcaError):
-    exit_code = INTERRUPTED
-
-
 @contextmanager
 def _resumable() -> Iterator[None]:
     """Ctrl-C inside says that nothing is lost by it."""
     try:
         yield
     except KeyboardInterrupt:
-        raise _Stopped("interrupted; the same command goes on where this one stopped") from None
+        raise Stopped("interrupted; the same command goes on where this one stopped") from None
 
 
 def _hash(words: str) -> tuple[str, str]:

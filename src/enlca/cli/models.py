@@ -80,7 +80,8 @@ def convert(
     if source.exists() and target.exists() and source.samefile(target):
         raise typer.BadParameter(f"{source} and {target} are the same file")
     from enlca.checkpoint.official import load_official, save_official
-    from enlca.checkpoint.store import CheckpointError, load_file, save
+    from enlca.checkpoint.store import load_file, save
+    from enlca.errors import CheckpointError
 
     to_ours = target.suffix.lower() == ".safetensors"
     network, card = load_official(source) if to_ours else load_file(source)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enlca.errors import EnlcaError
+from enlca.errors import EnlcaError, require
 
 if TYPE_CHECKING:
     from enlca.training.sight import OnProgress
@@ -46,7 +46,7 @@ def resume(
 
 
 def _run(file: Path, overrides: list[str] | None, *, resume: Path | None, print_config: bool) -> None:
-    try:
+    with require("train", feature="training"):
         from enlca.training.parse import read_config, read_resumed
 
         if resume is None:
@@ -57,8 +57,6 @@ def _run(file: Path, overrides: list[str] | None, *, resume: Path | None, print_
             print(text, end="")
             return
         from enlca.training.fit import fit
-    except ModuleNotFoundError as error:
-        raise EnlcaError(f"training needs {error.name}: pip install 'enlca[train]'") from error
 
     with _bar() as (on_pack, on_progress):
         best = fit(

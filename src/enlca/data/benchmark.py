@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from enlca.image.files import Picture, PictureError, find_pictures, read_image
+from enlca.errors import PictureError
+from enlca.image.files import Picture, find_pictures, read_image
 from enlca.image.resize import imresize, mod_crop
 
 # Where data sets keep large and small pictures; {s} is the scale, {name} that of the folder.

@@ -12,8 +12,8 @@ import numpy as np
 from enlca.data.ahead import read_ahead
 from enlca.data.layouts import Part, find_parts
 from enlca.data.pack import damaged_pictures, is_pack, open_pack
-from enlca.data.packing import PackError, too_small
-from enlca.errors import EnlcaError
+from enlca.data.packing import too_small
+from enlca.errors import EnlcaError, PackError
 from enlca.image.files import read_image
 
 Size = tuple[int, int]

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-from enlca.errors import EnlcaError
-from enlca.image.files import PictureError, find_pictures, read_image, write_image
+from enlca.errors import EnlcaError, PictureError
+from enlca.image.files import find_pictures, read_image, write_image
 from enlca.image.picture import Picture
 from enlca.image.resize import imresize, mod_crop
 

@@ -19,8 +19,8 @@ import requests
 from filelock import FileLock, Timeout
 
 from enlca.data.sources import Archive, Source
-from enlca.data.unpack import ArchiveError, unpack
-from enlca.errors import EnlcaError
+from enlca.data.unpack import unpack
+from enlca.errors import ArchiveError, EnlcaError, FetchError
 
 RECORD = "fetched.json"
 CHUNK = MIB = 1 << 20
@@ -31,12 +31,6 @@ TIMEOUT = (20, 60)
 OnProgress = Callable[[str, int, int], None]
 # Its remarks on checksums go to stderr, where errors alone belong.
 pooch.get_logger().setLevel("WARNING")
-
-
-class FetchError(EnlcaError):
-    """A download that failed; what is right of it is kept, and the same command goes on from there."""
-
-    exit_code = 1
 
 
 def fetch(

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enlca.data.benchmark import LAYOUTS, TRAIN_LAYOUT, Pair, find_layout, match
-from enlca.image.files import PictureError, find_pictures
+from enlca.errors import PictureError
+from enlca.image.files import find_pictures
 
 SCALES = (2, 3, 4)
 

@@ -7,7 +7,6 @@ memory map: a patch costs a few page reads, never a decoder. `packing` writes wh
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ from jaxtyping import UInt8
 
 from enlca.data.journal import Entry
 from enlca.data.layouts import training_pairs
-from enlca.data.packing import FORMAT, PackError, UnusablePictures, stamp, too_small, write_pack
+from enlca.data.packing import FORMAT, UnusablePictures, stamp, too_small, write_pack
+from enlca.errors import PackError
+from enlca.runtime.files import cache_dir
 
 __all__ = ["PackError", "PackedSet", "UnusablePictures", "open_pack", "open_training_set", "write_pack"]
 
@@ -147,8 +148,8 @@ def is_pack(folder: Path) -> bool:
 
 
 def default_cache() -> Path:
-    """Where packs go when nobody says otherwise: `$XDG_CACHE_HOME/enlca`, usually `~/.cache/enlca`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "enlca"
+    """Return the default folder of packs, the user's cache directory. Raises OSError: no home directory."""
+    return cache_dir()
 
 
 def _read_index(folder: Path) -> tuple[int, dict[str, Entry], int]:

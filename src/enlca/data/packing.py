@@ -15,17 +15,12 @@ from jaxtyping import UInt8
 from enlca.data.ahead import read_ahead
 from enlca.data.benchmark import Pair, load_pair
 from enlca.data.journal import JOURNAL, Journal, Stamp, locked
-from enlca.errors import EnlcaError
-from enlca.image.files import PictureError
+from enlca.errors import EnlcaError, PackError, PictureError
 
 FORMAT = 2
 
 OnProgress = Callable[[int, int], None]
 Pixels = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "H W 3"]]
-
-
-class PackError(EnlcaError):
-    """A pack that cannot be used, or a place where none can be made; the message says what to do."""
 
 
 class UnusablePictures(PictureError):

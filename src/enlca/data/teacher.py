@@ -6,8 +6,6 @@ that has the layout of the pack's `hr.bin`.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,7 +15,9 @@ from jaxtyping import UInt8
 from enlca.data.ahead import read_ahead
 from enlca.data.pack import PackedSet, default_cache
 from enlca.data.packing import UnusablePictures
-from enlca.image.files import PictureError, find_pictures, open_image, read_image
+from enlca.errors import PictureError
+from enlca.image.files import find_pictures, open_image, read_image
+from enlca.runtime.files import atomic_path
 
 
 def open_teacher(
@@ -74,14 +74,8 @@ def _decode(
     paths: Sequence[Path], packed: PackedSet, out: Path, on_progress: Callable[[int, int], None]
 ) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            pictures = read_ahead(lambda path: read_image(path).rgb, paths)
-            for done, (_, pixels) in enumerate(pictures, 1):
-                file.write(np.ascontiguousarray(pixels).data)
-                on_progress(done, len(packed))
-        os.replace(name, out)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with atomic_path(out) as part, part.open("wb") as file:
+        pictures = read_ahead(lambda path: read_image(path).rgb, paths)
+        for done, (_, pixels) in enumerate(pictures, 1):
+            file.write(np.ascontiguousarray(pixels).data)
+            on_progress(done, len(packed))

@@ -11,16 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from enlca.errors import EnlcaError
+from enlca.errors import ArchiveError
 from enlca.image.files import SUFFIXES
 
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError)
-
-
-class ArchiveError(EnlcaError):
-    """An archive that is damaged, or that tries to write where it must not."""
-
-    exit_code = 1
 
 
 def unpack(archive: Path, staging: Path) -> Path:

@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from enlca.data.benchmark import Pair, find_pairs, load_made, load_pair
-from enlca.errors import EnlcaError
+from enlca.errors import EnlcaError, EvaluationError, PictureError
 from enlca.evaluation.audit import AuditRow, audit
 from enlca.evaluation.protocol import Protocol
 from enlca.evaluation.scores import ImageScore, Report
 from enlca.image.color import luma
-from enlca.image.files import PictureError, find_pictures, write_image
+from enlca.image.files import find_pictures, write_image
 from enlca.image.picture import Picture
 from enlca.image.resize import imresize
 from enlca.inference.chop import chopped
@@ -27,10 +27,6 @@ from enlca.metrics import psnr_plane, ssim_plane
 
 BICUBIC = "bicubic"
 PROTOCOLS = ("whole", "chop")
-
-
-class EvaluationError(EnlcaError):
-    """An evaluation whose scores would not mean anything."""
 
 
 @dataclass(frozen=True)

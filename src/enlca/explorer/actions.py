@@ -12,7 +12,7 @@ import torch
 
 from enlca.analysis.attribution import Attribution, lam
 from enlca.analysis.correlation import View, view_of
-from enlca.errors import EnlcaError
+from enlca.errors import TooMuch
 from enlca.explorer import cards
 from enlca.explorer.enlarging import Enlarged, enlarge
 from enlca.explorer.looking import QUICK, Settings, look
@@ -41,10 +41,6 @@ def _tidied() -> Iterator[None]:
         yield
     finally:
         used_memory(torch.device("cpu"))
-
-
-class TooMuch(EnlcaError):
-    """A picture for which there is not enough memory here."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from enlca.checkpoint.catalog import bundled
-from enlca.checkpoint.store import CheckpointError, read_card
+from enlca.checkpoint.store import read_card
+from enlca.errors import CheckpointError
 from enlca.inference.streaming import streamable
 from enlca.inference.upscaler import Upscaler
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Never
 
-from enlca.errors import EnlcaError
+from enlca.errors import PortTaken, require
 from enlca.explorer.actions import Explorer
 from enlca.explorer.models import Models
 from enlca.explorer.session import Visitors
@@ -28,14 +28,6 @@ POLICY = (
 )
 
 
-class MissingExtra(EnlcaError):
-    """Gradio is not installed; the message says how to install it."""
-
-
-class PortTaken(EnlcaError):
-    """The port, or the address, cannot be listened on."""
-
-
 @contextmanager
 def serving(*, host: str, port: int, models: Sequence[Path] = (), max_megapixels: float) -> Iterator[str]:
     """The address of the page, which is there as long as the context is; then all files are gone.
@@ -48,11 +40,9 @@ def serving(*, host: str, port: int, models: Sequence[Path] = (), max_megapixels
     known = Models(models)
     with temporary_folder() as folder, _gradio_settings(folder):
         # Gradio reads these settings when it is imported, and when components are made.
-        try:
+        with require("explore", feature="the page"):
             from enlca.explorer.page import Page
             from enlca.explorer.wiring import connect
-        except ModuleNotFoundError as error:
-            raise MissingExtra(f"the page needs {error.name}: pip install 'enlca[explore]'") from error
 
         visitors = Visitors(folder)
         page = Page(known, max_megapixels=max_megapixels)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enlca.analysis.correlation import View
-from enlca.errors import EnlcaError
+from enlca.errors import NothingOpen, Stopped
 from enlca.image.picture import Picture
 from enlca.image.rows import joined
 from enlca.inference import views
@@ -26,14 +26,6 @@ from enlca.inference import views
 VISITORS = 40
 BYTES_OF_ONE = 256 << 20
 BYTES_IN_ALL = 1 << 30
-
-
-class NothingOpen(EnlcaError):
-    """A visitor who has no picture, or none any more."""
-
-
-class Stopped(EnlcaError):
-    """Work that its visitor does not want any more."""
 
 
 @dataclass(frozen=True, eq=False)

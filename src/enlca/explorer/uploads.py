@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from enlca.errors import PictureError
 from enlca.image.files import open_image
-from enlca.image.picture import Picture, PictureError
+from enlca.image.picture import Picture
 
 PREFIX = "enlca-explore-"
 

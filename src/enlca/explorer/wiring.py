@@ -6,11 +6,10 @@ from typing import Any
 
 import gradio as gr
 
-from enlca.errors import EnlcaError
+from enlca.errors import EnlcaError, Stopped
 from enlca.explorer import cards
 from enlca.explorer.actions import ATTRIBUTING, ENLARGING, Choice, Explorer, Report
 from enlca.explorer.page import Page
-from enlca.explorer.session import Stopped
 
 # What takes long goes one after the other, whoever wants it; clicks do not wait for it, nor for slow maps.
 LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1}

@@ -7,7 +7,6 @@ written is none, and no error.
 import hashlib
 import json
 import os
-import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,8 +14,8 @@ from pathlib import Path
 import torch
 
 import enlca
-from enlca.checkpoint.store import write_atomically
 from enlca.network.sr import SRNetwork
+from enlca.runtime.files import cache_dir, write_atomically
 
 # To be raised whenever the same network gives another graph.
 EXPORTER = 2
@@ -25,18 +24,8 @@ LARGEST = 2**30
 
 
 def folder() -> Path:
-    """Where graphs are kept: `enlca/engines` in the directory that the system has for such things.
-
-    Raises:
-        RuntimeError: this user has no home.
-    """
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base, "enlca", "engines")
+    """Return where graphs are kept. Raises OSError: this user has no home directory."""
+    return cache_dir() / "engines"
 
 
 def key_of(network: SRNetwork) -> str:
@@ -55,7 +44,7 @@ def key_of(network: SRNetwork) -> str:
 
 def recall(key: str) -> bytes | None:
     """The graph of that name, if it is there and whole."""
-    with suppress(OSError, RuntimeError):
+    with suppress(OSError):
         path = folder() / f"{key}{SUFFIX}"
         content = path.read_bytes()
         graph = content[32:]
@@ -69,7 +58,7 @@ def recall(key: str) -> bytes | None:
 
 def remember(key: str, graph: bytes) -> None:
     """Keep a graph, as far as the cache can be written; the oldest go when it gets large."""
-    with suppress(OSError, RuntimeError):
+    with suppress(OSError):
         place = folder()
         place.mkdir(parents=True, exist_ok=True)
         write_atomically(place / f"{key}{SUFFIX}", hashlib.sha256(graph).digest() + graph)

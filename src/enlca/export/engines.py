@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from enlca.errors import EnlcaError
+from enlca.errors import EngineError
 from enlca.export.cache import key_of, recall, remember
 from enlca.export.extras import need
 from enlca.export.graph import ATTENTION, INPUT, OUTPUT, onnx_graph
@@ -27,10 +27,6 @@ PRECISIONS = ("fp32", "bf16")
 TYPES = {"fp32": {"INFERENCE_PRECISION_HINT": "f32"}, "bf16": {"EXECUTION_MODE_HINT": "ACCURACY"}}
 # OpenVINO keeps the most memory that any picture took, which is quicker for the next one; but not gigabytes.
 KEPT = 3 * 512 * 512
-
-
-class EngineError(EnlcaError):
-    """An engine that this machine cannot run as asked; the message says why."""
 
 
 class Engine(ABC):

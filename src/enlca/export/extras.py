@@ -5,14 +5,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
-from enlca.errors import EnlcaError
+from enlca.errors import require
 
 # What each engine runs on, and what writes its file.
 PACKAGES = {"onnx": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino", "onnx", "onnxscript")}
-
-
-class MissingExtra(EnlcaError):
-    """A package that is not installed; the message says how to install it."""
 
 
 def installed(engine: str) -> bool:
@@ -26,13 +22,8 @@ def need(package: str) -> ModuleType:
     Raises:
         MissingExtra: it is not installed, or cannot be loaded.
     """
-    try:
+    with require("export", feature="export"):
         return _import_openvino() if package == "openvino" else import_module(package)
-    except ImportError as error:
-        absent = isinstance(error, ModuleNotFoundError)
-        reason = f"no {package}" if absent else " ".join(f"{package} is broken: {error}".split())
-        message = f"needs packages that are not here ({reason}): pip install 'enlca[export]'"
-        raise MissingExtra(message) from error
 
 
 def _findable(package: str) -> bool:

@@ -1,24 +1,17 @@
 """`enlca export`: a checked file that appears whole under its name, or not at all."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from enlca.checkpoint.store import Card
-from enlca.errors import EnlcaError
+from enlca.errors import NotWritten
 from enlca.export.engines import Engine, OnnxEngine, OpenVinoEngine
 from enlca.export.graph import metadata, onnx_graph
 from enlca.export.ir import IR, openvino_ir
 from enlca.export.parity import check_parity
 from enlca.network.sr import SRNetwork
-
-
-class NotWritten(EnlcaError):
-    """A file that could not be written."""
-
-    exit_code = 1
+from enlca.runtime.files import partial_folder
 
 
 def export_file(network: SRNetwork, card: Card, path: Path) -> float:
@@ -35,18 +28,14 @@ def export_file(network: SRNetwork, card: Card, path: Path) -> float:
     """
     write = WRITERS[path.suffix.lower()]
     try:
-        # Named like the unfinished pictures of `enlca upscale`, so what a killed run leaves goes with them.
-        scratch = Path(tempfile.mkdtemp(prefix=".enlca-", suffix=".part", dir=path.parent))
-        try:
-            files, engine = write(network, card, scratch / path.name)
+        with partial_folder(path.parent) as folder:
+            files, engine = write(network, card, folder / path.name)
             difference = check_parity(engine, network)
             # An old .xml must not be seen with a new .bin, so it goes first; the new .xml comes last.
             if len(files) > 1:
                 path.unlink(missing_ok=True)
             for file in files:
                 os.replace(file, path.with_name(file.name))
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         raise NotWritten(f"{path}: cannot be written: {error.strerror or error}") from error
     return difference

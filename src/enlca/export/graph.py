@@ -14,8 +14,9 @@ import torch
 
 import enlca
 from enlca.checkpoint.store import KEY, Card
+from enlca.errors import ExportError
 from enlca.export.extras import need
-from enlca.export.traceable import ExportError, PictureBlock, traceable
+from enlca.export.traceable import PictureBlock, traceable
 from enlca.network.sr import SRNetwork
 
 INPUT, OUTPUT = "lr", "sr"

@@ -4,19 +4,13 @@ from collections.abc import Iterable
 
 import torch
 
-from enlca.errors import EnlcaError
+from enlca.errors import ParityError
 from enlca.inference.ensemble import Forward
 from enlca.network.sr import SRNetwork
 
 # Primes, so that no block of positions comes out even; a single pixel; more than one block of positions.
 SIZES = ((7, 11), (1, 1), (23, 17), (1, 13), (41, 37))
 TOLERANCE = 1e-4
-
-
-class ParityError(EnlcaError):
-    """An engine that computes something else than the network."""
-
-    exit_code = 1
 
 
 @torch.no_grad()

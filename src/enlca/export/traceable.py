@@ -26,16 +26,12 @@ from torch import Tensor, nn
 from enlca.attention.block import Embed, NonLocalBlock
 from enlca.attention.exact import ExactAttend
 from enlca.attention.linear import LinearAttend
-from enlca.errors import EnlcaError
+from enlca.errors import ExportError
 from enlca.network.sr import SRNetwork
 
 # Positions whose sum is one matrix product. An engine may add up in any order: over 10^6 positions one
 # after the other, float32 would lose three digits, over 1024, and then over the blocks, it loses none.
 BLOCK = 1024
-
-
-class ExportError(EnlcaError):
-    """A network or a file that cannot be exported; the message says why."""
 
 
 class LinearPicture(nn.Module):

@@ -14,17 +14,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from enlca.errors import PictureError
 from enlca.image.exif import exif_of_png, orientation_of, updated_exif, upright_xmp
 from enlca.image.libvips import libvips
-from enlca.image.picture import (
-    MAX_PIXELS,
-    Picture,
-    PictureError,
-    check_pixels,
-    damaged,
-    stretched,
-    too_deep,
-)
+from enlca.image.picture import MAX_PIXELS, Picture, check_pixels, damaged, stretched, too_deep
 from enlca.image.rows import ROWS, PictureRows, split
 
 # A picture to be turned that takes more than this is turned on the disk.

@@ -12,10 +12,11 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from enlca.errors import PictureError
 from enlca.image import netpbm
 from enlca.image.exif import updated_exif
 from enlca.image.libvips import libvips
-from enlca.image.picture import PictureError, to_8_bits
+from enlca.image.picture import to_8_bits
 from enlca.image.pipe import Pipe
 from enlca.image.rows import PictureRows
 

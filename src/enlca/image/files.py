@@ -6,15 +6,16 @@ cannot be held without loss is refused or said in `remarks`, never silently cut.
 
 import os
 import re
-import secrets
 import stat
 from pathlib import Path
 
+from enlca.errors import PictureError
 from enlca.image import decoding, encoding, netpbm
 from enlca.image.encoding import Format
 from enlca.image.frames import open_frames
-from enlca.image.picture import MAX_PIXELS, Picture, PictureError
+from enlca.image.picture import MAX_PIXELS, Picture
 from enlca.image.rows import PictureRows, rows_of
+from enlca.runtime.files import PartialFiles
 
 __all__ = ["SUFFIXES", "WRITABLE", "Picture", "PictureError", "find_pictures", "read_image", "write_image"]
 
@@ -116,12 +117,19 @@ def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int 
     return write_rows(path, rows_of(picture), quality=quality)
 
 
-def write_rows(path: str | os.PathLike[str], rows: PictureRows, *, quality: int = 95) -> tuple[str, ...]:
+def write_rows(
+    path: str | os.PathLike[str],
+    rows: PictureRows,
+    *,
+    quality: int = 95,
+    partial: PartialFiles | None = None,
+) -> tuple[str, ...]:
     """Write a picture in the format of the suffix; `quality` (1 to 100) counts for JPEG, WebP and AVIF.
 
     The file appears whole under its name or not at all. PNG, TIFF and PPM hold the pixels exactly, BMP those
     of 8 bits. Profile, EXIF and XMP go along where the format can hold them and the profile fits. Rows are
-    taken as the format's encoder wants them: only WebP, AVIF and BMP hold all of them.
+    taken as the format's encoder wants them: only WebP, AVIF and BMP hold all of them. `partial` lets another
+    thread remove the file while it is unfinished.
 
     Returns:
         Remarks: what the format could not hold and what was done about it, a phrase each.
@@ -130,6 +138,7 @@ def write_rows(path: str | os.PathLike[str], rows: PictureRows, *, quality: int 
         PictureError: unknown suffix, no such folder, no permission, no space, transparency or pages in a
             format that has none, or a side that is too long for the format; and what the rows raise.
         ValueError: `quality` is not in 1 to 100.
+        Stopped: `partial` was abandoned.
     """
     path = Path(path)
     if not 1 <= quality <= 100:
@@ -138,18 +147,11 @@ def write_rows(path: str | os.PathLike[str], rows: PictureRows, *, quality: int 
     fit, remarks = encoding.fitted(rows, form)
     if form.name == "GIF":
         remarks += ("GIF holds 256 colours: the rest were rounded to these",)
-    # A sibling that is gone whatever happens, and the file in one step.
-    sibling = path.with_name(f".enlca-{secrets.token_hex(8)}.part")
     try:
-        with sibling.open("x+b") as file:
+        with (partial or PartialFiles()).atomic_path(path) as part, part.open("x+b") as file:
             encoding.encode(file, path, fit, form, quality=quality)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(sibling, path)
     except OSError as error:
         raise PictureError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        sibling.unlink(missing_ok=True)
     return remarks
 
 

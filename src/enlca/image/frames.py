@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from enlca.errors import PictureError
 from enlca.image import decoding
-from enlca.image.picture import PictureError, check_pixels
+from enlca.image.picture import check_pixels
 from enlca.image.rows import PictureRows
 
 

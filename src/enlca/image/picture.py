@@ -10,14 +10,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from enlca.errors import EnlcaError
+from enlca.errors import PictureError
 
 # Of a header that is believed unless the caller says otherwise: 3 GiB as RGB of 8 bits.
 MAX_PIXELS = 1 << 30
-
-
-class PictureError(EnlcaError):
-    """A picture that cannot be read or written: one line naming the file, what is wrong and what is right."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from enlca.attention.room import BLOCK
-from enlca.errors import EnlcaError
+from enlca.errors import TooLarge
 from enlca.inference.enlarge import WHOLE_BAND, Strategy
 from enlca.inference.memory import as_text
 from enlca.inference.stages import QUERIES, halo_of
@@ -24,12 +24,6 @@ from enlca.network.sr import SRConfig
 MODES = ("auto", "whole", "stream", "tiled")
 # Sides of tiles, the best first: larger ones do less work twice, but gain little beyond the first.
 TILES = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16)
-
-
-class TooLarge(EnlcaError):
-    """A picture that does not fit into the memory that may be used."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,10 @@ import shutil
 import torch
 
 from enlca.attention.block import NonLocalBlock
-from enlca.errors import EnlcaError
+from enlca.errors import DeviceError
 from enlca.network.sr import SRNetwork
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
-class DeviceError(EnlcaError):
-    """A device that this machine does not have, or what it cannot do."""
 
 
 def choose_device(name: str) -> torch.device:

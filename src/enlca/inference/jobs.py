@@ -13,22 +13,18 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 
-from enlca.checkpoint.store import CheckpointError
-from enlca.errors import EnlcaError
+from enlca.errors import CheckpointError, DeviceError, EnlcaError, JobError, NotFinite, TooLarge
 from enlca.image.encoding import Format
-from enlca.image.files import check_format, format_of, open_image
+from enlca.image.files import check_format, format_of, open_image, write_rows
 from enlca.image.rows import PictureRows
-from enlca.inference.demand import TooLarge
-from enlca.inference.devices import DeviceError
 from enlca.inference.memory import out_of_memory
 from enlca.inference.outcome import AHEAD, Outcome, Settings
-from enlca.inference.plan import Failure, Job, JobError, plan
-from enlca.inference.precision import NotFinite
+from enlca.inference.plan import Failure, Job, plan
 from enlca.inference.raster import held
-from enlca.inference.scratch import Scratch, sweep
 from enlca.inference.target import Sizer
 from enlca.inference.upscaler import Upscaler
 from enlca.inference.worker import Abandoned, Channel, Worker
+from enlca.runtime.files import PartialFiles, sweep
 
 __all__ = ["Failure", "Job", "JobError", "Outcome", "plan", "run"]
 
@@ -58,13 +54,13 @@ def run(
     for folder in dict.fromkeys(job.target.parent for job in jobs):
         sweep(folder)
     behind: deque[Future[Outcome]] = deque()
-    with _workers() as (reader, writer, scratch):
+    with _workers() as (reader, writer, partial):
         for job, reading in _ahead(jobs, reader, settings):
             if job.skip:
                 behind.append(_done(Outcome(str(job.source), str(job.target), skipped=True)))
             else:
                 on_start(job)
-                behind.append(_enlarged(job, reading, sizer, writer, scratch, settings, on_share))
+                behind.append(_enlarged(job, reading, sizer, writer, partial, settings, on_share))
             # Nothing of this picture is kept while the next one is at work.
             del reading
             while behind and (behind[0].done() or len(behind) > BEHIND):
@@ -78,7 +74,7 @@ def _enlarged(
     reading: Future[tuple[PictureRows, float]],
     sizer: Sizer,
     writer: Worker,
-    scratch: Scratch,
+    partial: PartialFiles,
     settings: Settings,
     on_share: Callable[[float], None],
 ) -> Future[Outcome]:
@@ -96,7 +92,7 @@ def _enlarged(
     except Exception as error:
         return _done(Outcome(str(job.source), error=_reason(job, error)))
     passed_on = replace(large, bands=channel)
-    writing = writer.submit(_write, job, passed_on, channel, scratch, settings, started, notes)
+    writing = writer.submit(_write, job, passed_on, channel, partial, settings, started, notes)
     try:
         for band in large.bands:
             channel.put(band)
@@ -126,13 +122,13 @@ def _write(
     job: Job,
     large: PictureRows,
     channel: Channel,
-    scratch: Scratch,
+    partial: PartialFiles,
     settings: Settings,
     started: float,
     notes: list[str],
 ) -> Outcome:
     try:
-        said = scratch.write(job.target, large, quality=settings.quality)
+        said = write_rows(job.target, large, quality=settings.quality, partial=partial)
     except Exception as error:
         return Outcome(str(job.source), error=_reason(job, error))
     finally:
@@ -171,18 +167,18 @@ def _reason(job: Job, error: Exception) -> str:
 
 
 @contextmanager
-def _workers() -> Iterator[tuple[Worker, Worker, Scratch]]:
+def _workers() -> Iterator[tuple[Worker, Worker, PartialFiles]]:
     """A reader, a writer and its place; whatever ends the work, nothing half-written is left by them."""
-    reader, writer, scratch = Worker("reader"), Worker("writer"), Scratch()
+    reader, writer, partial = Worker("reader"), Worker("writer"), PartialFiles()
     try:
-        yield reader, writer, scratch
+        yield reader, writer, partial
     finally:
         reader.stop()
         try:
             # All is done if all went well; else what is enlarged already may still be saved.
             writer.finish(GRACE)
         finally:
-            scratch.abandon()
+            partial.abandon()
             reader.finish(0.0)
 
 

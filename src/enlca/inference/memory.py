@@ -8,17 +8,13 @@ from pathlib import Path
 
 import torch
 
-from enlca.errors import EnlcaError
+from enlca.errors import MemoryLimitError
 from enlca.inference.allocator import give_back_freed_memory
 
 # Of what is free, when nobody says how much may be used: others want some, too.
 SHARE = 0.5
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-
-
-class MemoryLimitError(EnlcaError):
-    """A limit that is no size."""
 
 
 def size_in_bytes(text: str) -> int:

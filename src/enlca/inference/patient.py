@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from jaxtyping import Shaped
 
+from enlca.errors import NotFinite
 from enlca.image.rows import PictureRows
 from enlca.inference.demand import Demand, choose, smaller
 from enlca.inference.enlarge import Enlarger, Strategy
 from enlca.inference.memory import SHARE, free_memory, out_of_memory, used_memory
-from enlca.inference.precision import NotFinite
 from enlca.inference.raster import Pixels
 from enlca.inference.stages import Watch
 from enlca.inference.streaming import unwatched

@@ -9,8 +9,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
-from enlca.errors import EnlcaError
-from enlca.image.files import SUFFIXES, WRITABLE, PictureError, find_pictures
+from enlca.errors import JobError, PictureError
+from enlca.image.files import SUFFIXES, WRITABLE, find_pictures
 from enlca.inference.target import Size
 
 # What becomes of an output that exists: "replace" spares inputs, "overwrite" does not.
@@ -19,10 +19,6 @@ Existing = Literal["replace", "skip", "overwrite"]
 FIELDS = ("folder", "stem", "scale", "size", "suffix")
 _FIELD = re.compile(r"\{(\w*)\}")
 _MAGIC = re.compile(r"[*?[]")
-
-
-class JobError(EnlcaError):
-    """A set of inputs and outputs that cannot be meant."""
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from enlca.errors import EnlcaError
+from enlca.errors import NotFinite, PrecisionError
 from enlca.inference.ensemble import Forward
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class PrecisionError(EnlcaError):
-    """A precision that there is not, or not on this device."""
-
-
-class NotFinite(EnlcaError):
-    """A network whose numbers left the range of their type."""
-
-    exit_code = 1
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype | None:

@@ -20,14 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from enlca.errors import EnlcaError
+from enlca.errors import StoreError
 from enlca.inference.tiles import Region
-
-
-class StoreError(EnlcaError):
-    """What is too large for memory finds no room on the disk."""
-
-    exit_code = 1
 
 
 class FeatureMap:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from enlca.errors import EnlcaError
+from enlca.errors import StreamingError
 from enlca.inference.ensemble import Forward
 from enlca.inference.precision import computing
 from enlca.inference.raster import Pixels
@@ -28,10 +28,6 @@ Finish = Callable[[Tensor], Tensor]
 
 # Pixels around an ordinary tile that are computed and thrown away.
 OVERLAP = 16
-
-
-class StreamingError(EnlcaError):
-    """A network that cannot be streamed exactly."""
 
 
 def unwatched(regions: Sequence[Region], what: str) -> Sequence[Region]:

@@ -11,7 +11,8 @@ from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
 from enlca.checkpoint.catalog import bundled, locate
-from enlca.checkpoint.store import CheckpointError, read_card
+from enlca.checkpoint.store import read_card
+from enlca.errors import CheckpointError
 from enlca.image.rows import PictureRows
 from enlca.inference.raster import held
 from enlca.inference.resizing import resized

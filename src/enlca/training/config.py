@@ -9,7 +9,7 @@ from pathlib import Path
 
 from enlca.attention.contrast import rank_ranges
 from enlca.data.soften import MAX_SIGMA
-from enlca.errors import EnlcaError
+from enlca.errors import ConfigError
 from enlca.losses import ENLCALoss
 from enlca.network.sr import SRConfig
 
@@ -19,10 +19,6 @@ SCHEDULES = ("cosine", "halve", "stable")
 OPTIMIZERS = ("adam", "muon")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-
-
-class ConfigError(EnlcaError):
-    """A configuration that cannot be used; the message says which entry and what is possible."""
 
 
 def _at_least(minimum: int, **values: int) -> None:

@@ -11,7 +11,8 @@ from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
 
 import enlca
-from enlca.training.config import ConfigError, RunConfig
+from enlca.errors import ConfigError
+from enlca.training.config import RunConfig
 
 
 def is_first_here() -> bool:

@@ -11,18 +11,20 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from enlca.checkpoint.store import load_file, write_atomically
+from enlca.checkpoint.store import load_file
 from enlca.data.pack import PackedSet, open_training_set
 from enlca.data.patches import Batch, PatchBatches, ResidentPatches, Soften
 from enlca.data.teacher import open_teacher
+from enlca.errors import ConfigError, StateError, TrainingStopped
 from enlca.network.blocks import ResBlock
 from enlca.network.sr import SRNetwork
-from enlca.training.config import ConfigError, TrainConfig
+from enlca.runtime.files import write_atomically
+from enlca.training.config import TrainConfig
 from enlca.training.devices import environment, is_first_here, launch
-from enlca.training.folder import RunFolder, TrainingStopped
+from enlca.training.folder import RunFolder
 from enlca.training.loop import Training
 from enlca.training.sight import OnProgress
-from enlca.training.state import StateError, read_state
+from enlca.training.state import read_state
 from enlca.training.stopping import ignore_interrupts, stop_politely
 from enlca.training.validation import ValidationSet
 

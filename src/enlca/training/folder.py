@@ -7,23 +7,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from enlca.checkpoint.store import save
-from enlca.errors import EnlcaError
+from enlca.errors import TrainingFailed
 from enlca.network.sr import SRNetwork
 from enlca.training.config import TrainConfig
 from enlca.training.sight import Log
 from enlca.training.state import LAST, write_state
-
-
-class TrainingFailed(EnlcaError):
-    """Training cannot go on; the message says why, and what is saved."""
-
-    exit_code = 1
-
-
-class TrainingStopped(EnlcaError):
-    """Somebody stopped the run: its step was finished and saved, and the message says how to go on."""
-
-    exit_code = 130
 
 
 class RunFolder:

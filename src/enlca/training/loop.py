@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from enlca.data.patches import ANCHORS, REDRAW, Batch, seed_of
+from enlca.errors import StateError, TrainingFailed
 from enlca.losses import LossTerms
 from enlca.network.sr import SRNetwork
 from enlca.training.config import TrainConfig
-from enlca.training.folder import RunFolder, TrainingFailed
+from enlca.training.folder import RunFolder
 from enlca.training.objective import Objective, first_nonfinite, learning_rate_factor
 from enlca.training.optimizers import build_optimizer
 from enlca.training.sight import OnProgress, Progress
-from enlca.training.state import StateError
 from enlca.training.validation import ValidationSet
 
 # Steps between looks at whether somebody wants to stop, where several devices have to agree on it.

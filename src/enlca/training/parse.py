@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from enlca.training.config import VERSION, ConfigError, TrainConfig
+from enlca.errors import ConfigError
+from enlca.training.config import VERSION, TrainConfig
 
 SECTIONS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 FIELDS = {
@@ -65,7 +66,8 @@ def _split(word: str) -> list[str]:
 
 
 def _steps_taken(run: Path) -> int:
-    from enlca.training.state import StateError, read_state
+    from enlca.errors import StateError
+    from enlca.training.state import read_state
 
     state, _ = read_state(run)
     if state is None:

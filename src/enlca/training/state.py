@@ -12,15 +12,11 @@ from typing import Any
 
 import torch
 
-from enlca.checkpoint.store import write_atomically
-from enlca.errors import EnlcaError
+from enlca.errors import StateError
+from enlca.runtime.files import write_atomically
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 FORMAT = 1
-
-
-class StateError(EnlcaError):
-    """A saved state that cannot be used; the message says which file and why."""
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from enlca.data.benchmark import find_pairs, load_pair
-from enlca.image.files import PictureError
+from enlca.errors import PictureError
 from enlca.metrics import psnr
 from enlca.network.sr import SRNetwork
 

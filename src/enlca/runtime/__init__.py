@@ -1,0 +1,1 @@
+"""What every room stands on: files, devices and memory, threads."""
