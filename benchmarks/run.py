@@ -15,6 +15,7 @@ BENCHMARKS = {
     "attention_speed": "attention by itself: exact, NLSA, the released code's way, ours, and the floor",
     "roofline": "how near the Triton kernels come to what a GPU can do",
     "inference": "what attention adds to a whole network, and how near it comes to its convolutions",
+    "frontier": "PSNR against latency of every bundled model",
     "training_step": "what a training step costs, and which shares loader and contrastive loss have",
     "evaluation_overhead": "what an evaluation costs beside its forward passes",
     "correlation_maps": "how long it takes to see where a query looks, and how much memory",
