@@ -28,13 +28,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import publish, show
-from enlca.attention import fused
+from enlca.attention import ops
 from enlca.attention.features import orthogonal_gaussian
 
 SIDES = (10, 100, 316, 1000)
 # Channels of q and k, random features, channels of v: the benchmark's everywhere, and the paper's network.
 SHAPES = ((64, 128, 64), (64, 128, 256))
-# Relative to the largest number, as in tests/attention/kernels_and_twin.py, for sums over more positions.
+# Relative to the largest number, as in tests/attention/triton_cases.py, for sums over more positions.
 AGREE = {torch.float32: 1e-5, torch.bfloat16: 2**-6}
 Work = Callable[[], Any]
 
@@ -79,8 +79,8 @@ def attention(case: Case, device: str, kernel: str) -> Callable[[Tensor, Tensor,
     f = orthogonal_gaussian(case.m, case.d, generator=torch.Generator().manual_seed(2)).to(device)
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        image = fused.summarise(k, v, f, floor=0.0, kernel=kernel)
-        return fused.read(q, *image, f, floor=0.0, kernel=kernel)
+        image = ops.summarise(k, v, f, floor=0.0, kernel=kernel)
+        return ops.read(q, *image, f, floor=0.0, kernel=kernel)
 
     return attend
 
@@ -167,22 +167,22 @@ def rows(device: str, quick: bool) -> Iterator[dict[str, Any]]:
 
 def tiles(device: str, quick: bool) -> list[dict[str, Any]]:
     """Forward, and forward and backward, with every tile that fits the device; the fastest last."""
-    from enlca.attention import kernels
+    from enlca.attention.triton import launch
 
     sizes = ((32, 64), (32,), (4,), (64,)) if quick else ((32, 64, 128), (16, 32, 64), (4, 8), (64, 128, 256))
     found = []
     for dtype, shape in itertools.product(AGREE, SHAPES):
         case = Case(dtype, 100 if quick else 316**2, *shape)
         for m, n, warps, parts in itertools.product(*sizes):
-            kernels.FEW = kernels.MANY = kernels.MANY_IN_GRADIENTS = kernels.Tile(m, n, warps)
-            kernels.PARTS = parts
+            launch.FEW = launch.MANY = launch.MANY_IN_GRADIENTS = launch.Tile(m, n, warps)
+            launch.PARTS = parts
             for direction, work in (("forward", forward), ("both", both)):
                 try:
                     taken = seconds(work(case, device, "triton"), device)
                 except Exception as error:  # a tile too large for the device: Triton's own kind of error
-                    print(f"{case}, {kernels.FEW}: {type(error).__name__}", file=sys.stderr)
+                    print(f"{case}, {launch.FEW}: {type(error).__name__}", file=sys.stderr)
                     continue
-                found.append((str(dtype), shape, direction, taken, kernels.FEW, parts))
+                found.append((str(dtype), shape, direction, taken, launch.FEW, parts))
     return [
         {"type": kind, "D, M, E": shape, "direction": direction, "tile": tuple(tile), "parts": parts,
          "milliseconds": round(1e3 * taken, 4)}

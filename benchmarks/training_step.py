@@ -34,7 +34,7 @@ from torch import Tensor
 from benchmarks.released import RELEASED_LOSS, RELEASED_NETWORK, ReleasedLoss, as_released
 from benchmarks.report import publish, show
 from benchmarks.steps import Feed, Loss, Trainee, added, interleaved, loss_alone, ratio, share_by_difference
-from enlca.attention.contrast import contrastive_loss
+from enlca.attention.contrastive import contrastive_loss
 from enlca.losses import ENLCALoss
 from enlca.network.sr import SRConfig, SRNetwork
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from enlca import NonLocalBlock
-from enlca.attention.contrast import contrastive_loss
+from enlca.attention.contrastive import contrastive_loss
 
 torch.manual_seed(0)
 block = NonLocalBlock(channels=64, attend="linear", amplification=6.0, n_features=128)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from enlca.attention.block import Embeddings
-from enlca.attention.contrast import contrastive_loss
+from enlca.attention.contrastive import contrastive_loss
 from enlca.losses import ENLCALoss
 
 

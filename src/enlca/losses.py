@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import l1_loss
 
 from enlca.attention.block import Embeddings
-from enlca.attention.contrast import contrastive_loss
+from enlca.attention.contrastive import contrastive_loss
 
 
 class LossTerms(NamedTuple):

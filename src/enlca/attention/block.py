@@ -1,12 +1,12 @@
 """The non-local block: embed, attend, add.  (Eq. 2-3, Fig. 2)
 
-A block is a composition: `Embed` makes q, k and v of a feature map, and an `attend` (one of ATTENDS)
-turns them into the output. ENLA and exact attention differ in the second only; NLSA, which looks for
-similar queries, brings its own `SharedEmbed`.
+A block is a composition: an embedding makes q, k and v of a feature map, and an attention turns them into the
+output. `ATTENDS` says which two belong together.
 
 Letters:  B batch   C channels   D embedding channels   N = H W positions
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,6 +29,9 @@ class Embeddings(NamedTuple):
 class Embed(nn.Module):
     """Q = sqrt(k) theta(X)/|theta(X)|, K = sqrt(k) delta(X)/|delta(X)|, V = psi(X).  (Eq. 3)
 
+    NOTE(paper): "all convolutional kernel size in the network is 3 x 3"; the released code has 1 x 1
+    here, and so do we by default.
+
     Args:
         channels: channels of the feature map, and of the values.
         dim: channels of q and k (the paper's c).
@@ -36,8 +39,8 @@ class Embed(nn.Module):
         kernel_size: of the three convolutions.
         eps: smallest length that a vector is divided by; 5e-5 in the released code.
 
-    NOTE(paper): "all convolutional kernel size in the network is 3 x 3"; the released code has 1 x 1
-    here, and so do we by default.
+    Raises:
+        ValueError: if `amplification` is not positive.
     """
 
     def __init__(
@@ -53,17 +56,17 @@ class Embed(nn.Module):
         self.value = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Embeddings:
-        """q, k and v at every position; q and k in float32 at least."""
+        """Return q, k and v at every position; q and k in float32 at least."""
         return Embeddings(self.queries(x), *self.keys_and_values(x))
 
     def queries(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D N"]:
-        """q alone: what reading a summary takes."""
+        """Return q alone, for reading a summary."""
         return self._amplified(self.query(x))
 
     def keys_and_values(
         self, x: Float[Tensor, "B C H W"]
     ) -> tuple[Float[Tensor, "B D N"], Float[Tensor, "B C N"]]:
-        """k and v: what a summary is made of."""
+        """Return k and v, for making a summary."""
         return self._amplified(self.key(x)), self.value(x).flatten(2)
 
     def _amplified(self, features: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D N"]:
@@ -73,7 +76,7 @@ class Embed(nn.Module):
 class SharedEmbed(nn.Module):
     """Q = theta(X), K = theta(X)/|theta(X)|, V = psi(X): NLSA's embedding, one for queries and keys.
 
-    NOTE(nlsn): nothing is amplified. A query's own length, which is learned, is how sharply it attends.
+    NOTE(nlsn): nothing is amplified: the length of a query, which is learned, decides how sharply it attends.
     NLSA's theta is 3 x 3 (`kernel_size=3`), its psi always 1 x 1.
 
     Args:
@@ -90,7 +93,7 @@ class SharedEmbed(nn.Module):
         self.value = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Embeddings:
-        """q, k and v at every position; q and k in float32 at least."""
+        """Return q, k and v at every position; q and k in float32 at least."""
         q = _positions(self.match(x))
         return Embeddings(q, unit(q, eps=self.eps), self.value(x).flatten(2))
 
@@ -101,7 +104,7 @@ def _positions(features: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D N"]:
 
 
 def unit(u: Float[Tensor, "B D N"], *, eps: float, length: float = 1.0) -> Float[Tensor, "B D N"]:
-    """Vectors of the given length: length u / max(|u|, eps).
+    """Scale vectors to the given length: length u / max(|u|, eps).
 
     As `torch.nn.functional.normalize`, whose norm over the second dimension takes ten times as long.
     """
@@ -109,24 +112,23 @@ def unit(u: Float[Tensor, "B D N"], *, eps: float, length: float = 1.0) -> Float
     return u * (length * squares.clamp_min(eps**2).rsqrt())
 
 
-ATTENDS = {"exact": ExactAttend, "linear": LinearAttend, "lsh": LSHAttend}
+class AttentionKind(NamedTuple):
+    """An embedding and an attention that belong together, and the settings of a block that each one has."""
+
+    embed: Callable[..., nn.Module]
+    embed_settings: tuple[str, ...]
+    attend: Callable[..., nn.Module]
+    attend_settings: tuple[str, ...] = ()
 
 
-def build_attend(
-    kind: str, dim: int, *, n_features: int, floor: float, n_hashes: int, chunk: int
-) -> nn.Module:
-    """The attention called `kind`; settings that it does not have are left out.
-
-    Raises:
-        ValueError: for an unknown `kind`.
-    """
-    if kind not in ATTENDS:
-        raise ValueError(f"unknown attention {kind!r}; choose from {sorted(ATTENDS)}")
-    if kind == "linear":
-        return LinearAttend(dim, n_features=n_features, floor=floor)
-    if kind == "lsh":
-        return LSHAttend(n_hashes=n_hashes, chunk=chunk)
-    return ATTENDS[kind]()
+_AMPLIFIED = Embed, ("channels", "dim", "amplification", "kernel_size", "eps")
+ATTENDS = {
+    "exact": AttentionKind(*_AMPLIFIED, ExactAttend),
+    "linear": AttentionKind(*_AMPLIFIED, LinearAttend, ("dim", "n_features", "floor")),
+    "lsh": AttentionKind(
+        SharedEmbed, ("channels", "dim", "kernel_size", "eps"), LSHAttend, ("n_hashes", "chunk")
+    ),
+}
 
 
 class NonLocalBlock(nn.Module):
@@ -134,7 +136,7 @@ class NonLocalBlock(nn.Module):
 
     Args:
         channels: channels of the feature map, in and out.
-        attend: "linear" (ENLA, Eq. 5-6), "exact" (Eq. 1) or "lsh" (NLSA, with `SharedEmbed`).
+        attend: one of ATTENDS: "linear" (ENLA, Eq. 5-6), "exact" (Eq. 1) or "lsh" (NLSA, with `SharedEmbed`).
         dim: channels of q and k; None is channels / 4, as in the paper's network (64 of 256).
         amplification: the paper's k; not of "lsh".
         n_features: the paper's m; "linear" only.
@@ -165,25 +167,32 @@ class NonLocalBlock(nn.Module):
         chunk: int = 144,
     ):
         super().__init__()
-        dim = max(1, channels // 4) if dim is None else dim
+        if attend not in ATTENDS:
+            raise ValueError(f"unknown attention {attend!r}; choose from {sorted(ATTENDS)}")
+        settings = {
+            "channels": channels,
+            "dim": max(1, channels // 4) if dim is None else dim,
+            "amplification": amplification,
+            "n_features": n_features,
+            "kernel_size": kernel_size,
+            "eps": eps,
+            "floor": floor,
+            "n_hashes": n_hashes,
+            "chunk": chunk,
+        }
+        kind = ATTENDS[attend]
         self.res_scale = res_scale
-        self.embed = (
-            SharedEmbed(channels, dim, kernel_size=kernel_size, eps=eps)
-            if attend == "lsh"
-            else Embed(channels, dim, amplification=amplification, kernel_size=kernel_size, eps=eps)
-        )
-        self.attend = build_attend(
-            attend, dim, n_features=n_features, floor=floor, n_hashes=n_hashes, chunk=chunk
-        )
+        self.embed = kind.embed(**{name: settings[name] for name in kind.embed_settings})
+        self.attend = kind.attend(**{name: settings[name] for name in kind.attend_settings})
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        """The feature map with what each position found elsewhere added to it."""
+        """Add attention's output to the feature map, in x's type."""
         return self.forward_with_embeddings(x)[0]
 
     def forward_with_embeddings(
         self, x: Float[Tensor, "B C H W"]
     ) -> tuple[Float[Tensor, "B C H W"], Embeddings]:
-        """The same, and the embeddings that the contrastive loss wants (Eq. 8-10)."""
+        """Return the same, and the embeddings, for the contrastive loss (Eq. 8-10)."""
         embeddings = self.embed(x)
         y = self.attend(*embeddings).to(x.dtype)
         return torch.add(x, y.unflatten(-1, x.shape[-2:]), alpha=self.res_scale), embeddings

@@ -1,4 +1,4 @@
-"""Standard non-local attention, which ENLA estimates: all pairs of positions.  (Eq. 1)
+"""Standard non-local attention over all pairs of positions, which ENLA estimates.  (Eq. 1)
 
 Letters:  B batch   D embedding channels   N positions   Nq positions of queries   E value channels
 """
@@ -12,29 +12,29 @@ from torch.nn.functional import scaled_dot_product_attention
 def dense_attention(
     q: Float[Tensor, "B D Nq"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]
 ) -> Float[Tensor, "B E Nq"]:
-    """Eq. 1 as printed, with the N x N matrix in memory: the reference, for small N."""
+    """Compute Eq. 1 as printed, with the N x N matrix in memory: the reference, for small N."""
     return v @ (q.mT @ k).softmax(dim=-1).mT
 
 
-# Queries at a time: PyTorch holds this many x N scores where it has no fused kernel (D != E on a CPU).
-BLOCK = 1024
+# Queries per chunk: PyTorch holds this many x N scores where it has no fused kernel (D != E on a CPU).
+QUERY_CHUNK = 1024
 
 
 class ExactAttend(nn.Module):
     """Eq. 1 through PyTorch's fused attention: quadratic time, memory linear in N. No parameters.
 
-    There is no scale 1/sqrt(D): the amplification k inside q and k takes that place (Eq. 3).
+    There is no scale 1/sqrt(D): q and k carry the amplification k instead (Eq. 3).
     """
 
     def forward(
         self, q: Float[Tensor, "B D Nq"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]
     ) -> Float[Tensor, "B E Nq"]:
-        """Attention of each query over all positions, in v's type."""
+        """Attend from each query to all positions; in v's type."""
         with torch.autocast(q.device.type, enabled=False):
             dtype = torch.promote_types(q.dtype, torch.float32)
             queries, keys, values = (u.to(dtype).mT.unsqueeze(1).contiguous() for u in (q, k, v))
             parts = [
-                scaled_dot_product_attention(block, keys, values, scale=1.0)
-                for block in queries.split(BLOCK, dim=-2)
+                scaled_dot_product_attention(chunk, keys, values, scale=1.0)
+                for chunk in queries.split(QUERY_CHUNK, dim=-2)
             ]
             return torch.cat(parts, dim=-2).squeeze(1).mT.to(v.dtype)

@@ -1,9 +1,9 @@
-"""Positive orthogonal random features: an inner product that stands for exp(q.k).  (Eq. 4)
+"""Positive orthogonal random features: an inner product that estimates exp(q.k).  (Eq. 4)
 
 For f ~ N(0, I):  E[ exp(f.q - |q|^2/2) exp(f.k - |k|^2/2) ] = exp(q.k).
 
-The features themselves overflow (|f| is about 8 and |u| = sqrt(6), so f.u reaches 20), hence
-everything here speaks of their *logarithms*, and `linear.py` never leaves them unshifted.
+The features themselves overflow in half precision (|f| is about 8 and |u| = sqrt(6), so f.u reaches 20),
+hence everything here works with their *logarithms*, which `linear.py` shifts before it takes exponentials.
 
 Letters:  B batch   D embedding channels   M random features   N positions
 """
@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# |u|^2 of 64 channels still fits in fp32 at this size; larger inputs are limited to it, so that
-# every finite input has finite logarithms.
+# |u|^2 of 64 such coordinates still fits in fp32; larger ones are clamped, so that every finite input has
+# finite logarithms.
 LARGEST_COORDINATE = 1e18
 
 
@@ -25,7 +25,7 @@ def orthogonal_gaussian(
     *,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "M D"]:
-    """Gaussian rows f ~ N(0, I), orthogonal within each block of `dim` rows.
+    """Draw Gaussian rows f ~ N(0, I), orthogonal within each block of `dim` rows.
 
     Each row has the law of an independent Gaussian vector (a uniform direction with a chi-distributed
     length), so estimates stay unbiased; orthogonality lowers their variance (Choromanski et al. 2017).
@@ -57,7 +57,7 @@ def log_features(
     *,
     floor: float = 0.0,
 ) -> Float[Tensor, "B M N"]:
-    """log( sqrt(M) phi(u) ) = F u - |u|^2 / 2, in at least float32.  (Eq. 4)
+    """Return log( sqrt(M) phi(u) ) = F u - |u|^2 / 2, in at least float32.  (Eq. 4)
 
     The factor 1/sqrt(M) is left out: it cancels in Eq. 5. `floor` is added to each feature;
     the paper has none.
@@ -77,7 +77,7 @@ def positive_features(
     *,
     floor: float = 0.0,
 ) -> Float[Tensor, "B M N"]:
-    """phi(u) = exp(F u - |u|^2 / 2) / sqrt(M), as Eq. 4 prints it.
+    """Return phi(u) = exp(F u - |u|^2 / 2) / sqrt(M), as Eq. 4 prints it.
 
     phi(q)^T phi(k) estimates exp(q.k) without bias. It overflows where its logarithm does not:
     for analysis and tests; attention itself uses `log_features`.

@@ -8,8 +8,8 @@ With exp(q.k) ~ phi(q)^T phi(k), the sum over keys moves inside:
 The image enters only through two sums over positions, so the sums of two halves of an image add up
 to the sums of the whole: that is what makes streaming exact.
 
-Dividing the first sum by the second, feature by feature, turns both steps into averages. Each random
-feature r keeps the average of the values that it sees, and a query averages over features:
+Dividing the first sum by the second, feature by feature, turns both steps into averages: over positions
+for each random feature r, then over features for each query:
 
     mean_r = softmax_j( log phi_r(k_j) ) . v_j      log_total_r = logsumexp_j( log phi_r(k_j) )
     y_i    = softmax_r( log phi_r(q_i) + log_total_r ) . mean_r
@@ -17,7 +17,7 @@ feature r keeps the average of the values that it sees, and a query averages ove
 This is Eq. 5-6 to the letter, but no number ever exceeds the largest value: it cannot overflow.
 
 Letters:  B batch   D embedding channels   M random features   N positions   E value channels
-         Nq positions of queries, where they may be others than N
+         Nq positions of queries
 """
 
 from typing import ClassVar, NamedTuple
@@ -26,26 +26,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from enlca.attention import fused
+from enlca.attention import ops
 from enlca.attention.features import log_features, orthogonal_gaussian
 
 
 class KeyValueSummary(NamedTuple):
-    """All that a set of positions contributes to attention: M x (E + 1) numbers."""
+    """Everything that a set of positions contributes to attention: M x (E + 1) numbers."""
 
     mean: Float[Tensor, "B M E"]
     log_total: Float[Tensor, "B M"]
 
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "KeyValueSummary":
+        """Convert both sums: in float64, the sums of many tiles lose no digits."""
+        return KeyValueSummary(*(sums.to(device, dtype) for sums in self))
+
 
 def summarise(log_phi_k: Float[Tensor, "B M N"], v: Float[Tensor, "B E N"]) -> KeyValueSummary:
-    """phi(K) V^T and phi(K) 1, the first divided by the second, the second in logarithms."""
+    """Return phi(K) V^T divided by phi(K) 1, and the logarithm of phi(K) 1."""
     weights = log_phi_k.softmax(dim=-1)
     return KeyValueSummary(weights @ v.to(weights.dtype).mT, log_phi_k.logsumexp(dim=-1))
 
 
 def combine(a: KeyValueSummary, b: KeyValueSummary) -> KeyValueSummary:
-    """The summary of two disjoint sets of positions together."""
-    # Shares of one: beside a logarithm of 10^8, log 2 would be lost.
+    """Return the summary of the union of two disjoint sets of positions."""
+    # By shares that sum to one: added to a logarithm of 10^8, log 2 would be lost.
     share = (a.log_total - b.log_total).sigmoid().unsqueeze(-1)
     other = (b.log_total - a.log_total).sigmoid().unsqueeze(-1)
     log_total = torch.logaddexp(a.log_total, b.log_total)
@@ -53,26 +57,33 @@ def combine(a: KeyValueSummary, b: KeyValueSummary) -> KeyValueSummary:
 
 
 def read(log_phi_q: Float[Tensor, "B M N"], image: KeyValueSummary) -> Float[Tensor, "B E N"]:
-    """What each query sees of the summarised image (Eq. 5); an average of values."""
+    """Return attention's output at each query (Eq. 5): an average of values."""
     return image.mean.mT @ (log_phi_q + image.log_total.unsqueeze(-1)).softmax(dim=1)
 
 
 class LinearAttend(nn.Module):
-    """ENLA (Eq. 4-6) as a module: it owns F (`projection`, the paper's F) and nothing else.
+    """ENLA (Eq. 4-6) as a module. Its only state is F (`projection`).
+
+    The global stage of a network is `summarise` over all tiles, `combine`, then `read` at any position. (An
+    estimator that draws F from statistics of the whole image, which add up over tiles as well, takes one pass
+    before these and then the same three steps.)
+
+    The result is that of the functions above, in float32 at least whatever the inputs' type and autocast say,
+    but computed in chunks of positions by `chunked.py` (or, with `kernel = "triton"`, by the kernels of
+    `triton/`). Exported graphs consist of the functions themselves. There is no second derivative.
 
     Args:
         dim: channels of q and k (the paper's c).
         n_features: the paper's m.
         floor: added to each random feature; 1e-4 in the released code, none in the paper.
-        generator: where F comes from; None is torch's global generator.
+        generator: source of F; None is torch's global generator.
 
-    Sums are taken in float32 at least, whatever the inputs' type and autocast say. What is computed are the
-    functions above; how, is in `blocks.py` (or, with `kernel = "triton"`, in `kernels.py`): a block of
-    positions at a time. Exported graphs hold the functions themselves. There is no second derivative.
+    Raises:
+        ValueError: if `n_features` or `dim` is below 1.
     """
 
     projection: Tensor
-    # "triton" is for CUDA; it stays off until it has been measured on a GPU (benchmarks/NOTES.md).
+    # "triton" needs CUDA, and stays off until it has been measured on a GPU (benchmarks/NOTES.md).
     kernel: ClassVar[str] = "torch"
 
     def __init__(
@@ -84,27 +95,27 @@ class LinearAttend(nn.Module):
 
     @torch.no_grad()
     def redraw_(self, generator: torch.Generator) -> None:
-        """Replace F by a new draw; an event of training, never of evaluation."""
+        """Replace F by a new draw: an event of training, never of evaluation."""
         self.projection.copy_(orthogonal_gaussian(*self.projection.shape, generator=generator))
 
     def summarise(self, k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]) -> KeyValueSummary:
-        """What the positions of `k` and `v` contribute; `combine` adds up tiles."""
+        """Summarise the positions of `k` and `v`, in at least float32; `combine` adds up tiles."""
         f, floor = self.projection, self.floor
-        if fused.usable(f):
-            return KeyValueSummary(*fused.summarise(k, v, f, floor=floor, kernel=self.kernel))
-        with fused.full_precision(k):
+        if ops.are_allowed(f):
+            return KeyValueSummary(*ops.summarise(k, v, f, floor=floor, kernel=self.kernel))
+        with ops.autocast_disabled(k):
             return summarise(log_features(k, f, floor=floor), v)
 
     def read(self, q: Float[Tensor, "B D N"], image: KeyValueSummary) -> Float[Tensor, "B E N"]:
-        """Attention's output at the positions of `q`, in q's type."""
+        """Return attention's output at the positions of `q`, in q's type."""
         f, floor = self.projection, self.floor
-        if fused.usable(f):
-            return fused.read(q, *image, f, floor=floor, kernel=self.kernel)
-        with fused.full_precision(q):
+        if ops.are_allowed(f):
+            return ops.read(q, *image, f, floor=floor, kernel=self.kernel)
+        with ops.autocast_disabled(q):
             return read(log_features(q, f, floor=floor), image).to(q.dtype)
 
     def forward(
         self, q: Float[Tensor, "B D Nq"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]
     ) -> Float[Tensor, "B E Nq"]:
-        """Attention of each query over all positions, in time linear in Nq + N."""
+        """Attend from each query to all positions, in time linear in Nq + N; in q's type."""
         return self.read(q, self.summarise(k, v))

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from enlca.attention.room import BLOCK
+from enlca.attention.workspace import CHUNK
 from enlca.errors import TooLarge
 from enlca.inference.enlarge import WHOLE_BAND, Strategy
 from enlca.inference.memory import as_text
 from enlca.inference.stages import QUERIES, halo_of
 from enlca.inference.store import maps_in_memory
 from enlca.inference.streaming import OVERLAP, last_tile, streamable
-from enlca.network.blocks import UPSAMPLERS
+from enlca.network.layers import UPSAMPLERS
 from enlca.network.sr import SRConfig
 
 MODES = ("auto", "whole", "stream", "tiled")
@@ -103,7 +103,7 @@ def _whole(config: SRConfig) -> int:
 
 def _scratch(config: SRConfig) -> int:
     """Numbers of attention that do not depend on the picture."""
-    return {"linear": 4 * config.n_features * BLOCK, "exact": 4 * QUERIES * BLOCK}.get(config.attention, 0)
+    return {"linear": 4 * config.n_features * CHUNK, "exact": 4 * QUERIES * CHUNK}.get(config.attention, 0)
 
 
 def _widest(upsampler: nn.Sequential) -> int:

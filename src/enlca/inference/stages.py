@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from enlca.attention.block import Embed, NonLocalBlock
 from enlca.attention.linear import KeyValueSummary, LinearAttend, combine, summarise
-from enlca.attention.room import BLOCK
+from enlca.attention.workspace import CHUNK
 from enlca.inference.bilinear import enlarge_axis, tap_weights
 from enlca.inference.raster import Pixels
 from enlca.inference.store import FeatureMap, Store
@@ -38,7 +38,7 @@ Features = Callable[[Region], Float[Tensor, "1 C h w"]]
 Read = Callable[[Float[Tensor, "1 D N"]], Float[Tensor, "1 E N"]]
 Watch = Callable[[Sequence[Region], str], Iterable[Region]]
 
-# Queries that meet BLOCK keys at a time in exact attention: 16 MiB of scores.
+# Queries that meet CHUNK keys at a time in exact attention: 16 MiB of scores.
 QUERIES = 1024
 
 
@@ -205,11 +205,11 @@ class Walk:
         def part(region: Region) -> KeyValueSummary:
             k, v = self.embedded(x, block, region)
             # Sums of many tiles lose no digits in float64, which not every device has.
-            return KeyValueSummary(*(sums.to("cpu").double() for sums in attend.summarise(k, v)))
+            return attend.summarise(k, v).to("cpu", torch.float64)
 
         image = reduce(combine, map(part, self.watch(self.tiles, f"{name}, summary")))
         dtype = torch.promote_types(self.dtype, torch.float32)
-        return partial(attend.read, image=KeyValueSummary(*(sums.to(self.device, dtype) for sums in image)))
+        return partial(attend.read, image=image.to(self.device, dtype))
 
     def all_pairs(self, x: Features, block: NonLocalBlock, name: str) -> Read:
         """Exact attention: a query is like a feature, exp(q.k): what it sees of two tiles adds up, too."""
@@ -220,7 +220,7 @@ class Walk:
                 k, v = self.embedded(x, block, region)
                 # Scores and sums stay in q's float32 whatever the convolutions compute in.
                 with torch.autocast(q.device.type, enabled=False):
-                    for keys, values in zip(k.split(BLOCK, dim=-1), v.split(BLOCK, dim=-1), strict=True):
+                    for keys, values in zip(k.split(CHUNK, dim=-1), v.split(CHUNK, dim=-1), strict=True):
                         for number, queries in enumerate(q.split(QUERIES, dim=-1)):
                             part = summarise(queries.mT @ keys, values)
                             found[number] = combine(found[number], part) if number in found else part

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from enlca.attention.block import ATTENDS, Embeddings, NonLocalBlock
-from enlca.network.blocks import UPSAMPLERS, ResBlock, conv3x3
+from enlca.network.layers import UPSAMPLERS, ResBlock, conv3x3
 
 SCALES = (2, 3, 4)
 SKIPS = ("none", "bilinear")

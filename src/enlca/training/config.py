@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from enlca.attention.contrast import rank_ranges
+from enlca.attention.contrastive import rank_ranges
 from enlca.data.soften import MAX_SIGMA
 from enlca.errors import ConfigError
 from enlca.losses import ENLCALoss

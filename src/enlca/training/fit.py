@@ -16,7 +16,7 @@ from enlca.data.pack import PackedSet, open_training_set
 from enlca.data.patches import Batch, PatchBatches, ResidentPatches, Soften
 from enlca.data.teacher import open_teacher
 from enlca.errors import ConfigError, StateError, TrainingStopped
-from enlca.network.blocks import ResBlock
+from enlca.network.layers import ResBlock
 from enlca.network.sr import SRNetwork
 from enlca.runtime.files import write_atomically
 from enlca.training.config import TrainConfig

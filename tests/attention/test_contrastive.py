@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from enlca.attention.contrast import contrastive_loss, rank_ranges, relevance
+from enlca.attention.contrastive import contrastive_loss, rank_ranges, relevance
 
 B, N, D = 2, 101, 13
 AMPLIFICATION = 6.0

@@ -1,11 +1,11 @@
-"""When exponentials need no shift: always at the lengths of embeddings, never where it would cost digits."""
+"""Exponentials without a shift: used at all lengths of embeddings, never where digits would be lost."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from enlca.attention import unshifted
-from enlca.attention.blocks import read_forward, summarise_forward
+from enlca.attention import chunked
+from enlca.attention.chunked import read_forward, summarise_forward
 from enlca.attention.features import log_features, orthogonal_gaussian
 from enlca.attention.linear import read, summarise
 
@@ -26,7 +26,7 @@ def inputs(amplification: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 @pytest.fixture
 def verdicts(monkeypatch):
-    """What the two functions said, in their order."""
+    """What the two unshifted functions returned, in order: whether numbers were in range."""
     found: list[bool] = []
 
     def noted(function):
@@ -36,8 +36,8 @@ def verdicts(monkeypatch):
 
         return call
 
-    for name in ("summarise", "read"):
-        monkeypatch.setattr(unshifted, name, noted(getattr(unshifted, name)))
+    for name in ("_summarise_unshifted", "_read_unshifted"):
+        monkeypatch.setattr(chunked, name, noted(getattr(chunked, name)))
     return found
 
 
@@ -47,8 +47,8 @@ def attend(f: Tensor, q: Tensor, k: Tensor, v: Tensor, floor: float = 0.0) -> Te
 
 def shifted(f: Tensor, q: Tensor, k: Tensor, v: Tensor, floor: float = 0.0) -> Tensor:
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("summarise", "read"):
-            patch.setattr(unshifted, name, lambda *_: False)
+        for name in ("_summarise_unshifted", "_read_unshifted"):
+            patch.setattr(chunked, name, lambda *_: False)
         return attend(f, q, k, v, floor)
 
 
@@ -60,7 +60,7 @@ def error(y: Tensor, f: Tensor, q: Tensor, k: Tensor, v: Tensor, floor: float = 
 
 
 def rounding(amplification: float) -> float:
-    """What float32 makes of sums of products, or four times that of the largest exponent."""
+    """Rounding of sums of products in float32, or four times that of the largest exponent."""
     return max(3e-6, 4 * 2**-24 * (11 * amplification**0.5 + amplification / 2))
 
 
@@ -82,7 +82,7 @@ OUT_OF_RANGE = {
 
 
 @pytest.mark.parametrize(("amplification", "scale"), OUT_OF_RANGE.values(), ids=OUT_OF_RANGE)
-def test_what_is_out_of_range_goes_the_other_way_to_the_bit(amplification, scale, verdicts):
+def test_numbers_out_of_range_take_the_shifted_path_to_the_bit(amplification, scale, verdicts):
     f, q, k, v = inputs(1.0)
     given = f, q * amplification**0.5, k * amplification**0.5, v * scale
     y = attend(*given)
@@ -92,7 +92,7 @@ def test_what_is_out_of_range_goes_the_other_way_to_the_bit(amplification, scale
         assert error(y, *given) <= rounding(amplification)
 
 
-def test_a_single_far_query_is_noticed_and_a_far_key_disturbs_nobody(verdicts):
+def test_one_far_query_is_detected_and_a_far_key_changes_no_other(verdicts):
     f, q, k, v = inputs(6.0)
     far = q.clone()
     far[1, :, 5] = 1e30
@@ -103,7 +103,7 @@ def test_a_single_far_query_is_noticed_and_a_far_key_disturbs_nobody(verdicts):
     assert verdicts == [True, False, True, True, True, True]
 
 
-def test_features_that_no_key_is_near_to_are_noticed(verdicts):
+def test_features_far_from_all_keys_are_detected(verdicts):
     # Totals of 1e-30: what underflows beside them would count.
     f, q, _, v = inputs(6.0)
     along = f[:1] / f[0].norm()

@@ -1,4 +1,4 @@
-"""Compiled attention against itself: run by `test_fused.py`, in a process of its own."""
+"""Compiled attention against eager attention; `test_ops.py` runs these in a subprocess."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from enlca.attention.linear import LinearAttend
 
-B, N, D, M, E = 2, 4099, 13, 31, 7  # distinct primes; three blocks
+B, N, D, M, E = 2, 4099, 13, 31, 7  # distinct primes; three chunks
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_it_compiles_without_graph_breaks_and_computes_the_same(module, backend)
         assert torch.equal(compiled(*inputs), expected[0])
 
 
-def test_one_graph_serves_pictures_of_any_size(module):
+def test_one_graph_serves_images_of_any_size(module):
     counter = torch._dynamo.testing.CompileCounter()
     compiled = torch.compile(module, fullgraph=True, backend=counter, dynamic=True)
     for n in (N, 613, 59):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from enlca.analysis.cost import count
-from enlca.attention import blocks, fused, room, unshifted
+from enlca.attention import chunked, ops, workspace
 from enlca.attention.features import log_features, orthogonal_gaussian
 from enlca.attention.linear import KeyValueSummary, LinearAttend, combine, read, summarise
 
@@ -21,20 +21,20 @@ ROUNDING = {torch.float64: 1e-12, torch.float32: 3e-6, torch.bfloat16: 2**-8, to
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    """At most 256 positions at a time: 613 of them are three blocks, the last one shorter."""
-    monkeypatch.setattr(room, "CPU_FEATURES", 1)
+def small_chunks(monkeypatch):
+    """At most 256 positions per chunk: 613 of them are three chunks, the last one shorter."""
+    monkeypatch.setattr(workspace, "CPU_FEATURES", 1)
 
 
 @pytest.fixture(params=[(1, True), (3, True), (1, False), (3, False)], ids=str)
-def ways(request, monkeypatch):
-    """One thread and several, ordinary numbers and any: each has parts of the code to itself."""
-    threads, ordinary = request.param
+def paths(request, monkeypatch):
+    """Every code path: one thread and several, with unshifted exponentials and with shifted ones."""
+    threads, unshifted = request.param
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    if not ordinary:
+    if not unshifted:
         for name in ("summarise", "read"):
-            monkeypatch.setattr(unshifted, name, lambda *_: False)
+            monkeypatch.setattr(chunked, f"_{name}_unshifted", lambda *_: False)
     yield
     torch.set_num_threads(before)
 
@@ -79,10 +79,10 @@ def assert_same(mine: list[Tensor], theirs: list[Tensor], rounding: float) -> No
 
 
 SIZES = {
-    "three blocks": {},
-    "one block": {"n": 59, "nq": 61},
+    "three chunks": {},
+    "one chunk": {"n": 59, "nq": 61},
     "one position": {"n": 1, "nq": 1},
-    "four images in a block, and one": {"b": 5, "n": 59, "nq": 61},
+    "four images in a chunk, and one": {"b": 5, "n": 59, "nq": 61},
     "parts that do not divide, and a rest": {"n": 1999, "nq": 1031},
     "more channels than features": {"d": 37},
     "far along the rows of F": {"length": 40.0},
@@ -91,8 +91,8 @@ SIZES = {
 
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-@pytest.mark.usefixtures("ways")
-def test_blocks_are_the_formulas_in_value_and_gradient(sizes, floor):
+@pytest.mark.usefixtures("paths")
+def test_chunks_are_the_formulas_in_value_and_gradient(sizes, floor):
     module, inputs = attend(sizes.get("d", D), floor=floor), embeddings(**sizes)
     assert_same(
         results(module(*inputs), inputs), results(formulas(module, *inputs), inputs), ROUNDING[torch.float64]
@@ -101,7 +101,7 @@ def test_blocks_are_the_formulas_in_value_and_gradient(sizes, floor):
 
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.usefixtures("ways")
+@pytest.mark.usefixtures("paths")
 def test_every_type_is_the_formulas_in_float64_but_for_rounding(dtype, floor):
     module, inputs = attend(floor=floor), embeddings(dtype)
     exact = [u.detach().double().requires_grad_() for u in inputs]
@@ -112,7 +112,7 @@ def test_every_type_is_the_formulas_in_float64_but_for_rounding(dtype, floor):
     assert_same(mine, results(formulas(module, *exact), exact), rounding)
 
 
-@pytest.mark.usefixtures("ways")
+@pytest.mark.usefixtures("paths")
 def test_summary_and_reading_are_differentiable_on_their_own():
     module, (q, k, v) = attend(floor=1e-4), embeddings()
     f, floor = module.projection, module.floor
@@ -127,7 +127,7 @@ def test_summary_and_reading_are_differentiable_on_their_own():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("b", [1, B])
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
-@pytest.mark.usefixtures("ways")
+@pytest.mark.usefixtures("paths")
 def test_channels_last_give_the_same_and_so_are_the_results(b, dtype, floor):
     module, inputs = attend(floor=floor), embeddings(dtype, b=b)
     channels_last = [u.detach().mT.contiguous().mT.requires_grad_() for u in inputs]
@@ -136,7 +136,7 @@ def test_channels_last_give_the_same_and_so_are_the_results(b, dtype, floor):
     assert_same(found, expected, 2 * ROUNDING[dtype])
 
 
-@pytest.mark.usefixtures("ways")
+@pytest.mark.usefixtures("paths")
 def test_keys_may_be_one_and_the_same_memory():
     module, (q, k, v) = attend(), embeddings()
     one = k[..., :1].detach()
@@ -145,7 +145,7 @@ def test_keys_may_be_one_and_the_same_memory():
     )
 
 
-@pytest.mark.usefixtures("ways")
+@pytest.mark.usefixtures("paths")
 def test_the_same_call_gives_the_same_bits():
     module, inputs = attend(), embeddings(torch.float32)
     for first, second in zip(*(results(module(*inputs), inputs) for _ in range(2)), strict=True):
@@ -159,7 +159,7 @@ def test_inference_mode_gives_the_same_bits():
     assert torch.equal(y, module(*inputs))
 
 
-def test_calls_of_several_threads_do_not_share_memory():
+def test_calls_of_several_threads_do_not_share_buffers():
     module = attend()
     given = [[u.detach() + i for u in embeddings(torch.float32)] for i in range(8)]
     alone = [module(*inputs) for inputs in given]
@@ -168,7 +168,7 @@ def test_calls_of_several_threads_do_not_share_memory():
             assert all(map(torch.equal, pool.map(lambda inputs: module(*inputs), given), alone))
 
 
-def test_memory_of_inference_serves_training():
+def test_buffers_made_in_inference_mode_can_be_used_in_training():
     module, inputs = attend(), embeddings(torch.float32)
     expected = results(module(*inputs), inputs)
 
@@ -177,7 +177,7 @@ def test_memory_of_inference_serves_training():
             module(*inputs)
         return results(module(*inputs), inputs)
 
-    with ThreadPoolExecutor(1) as pool:  # whose first call is the one in inference mode
+    with ThreadPoolExecutor(1) as pool:  # a new thread: its first call is the one in inference mode
         assert all(map(torch.equal, pool.submit(both).result(), expected))
 
 
@@ -191,8 +191,8 @@ def test_autocast_reaches_neither_values_nor_gradients():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
-@pytest.mark.usefixtures("ways")
-def test_tiles_add_up_to_the_picture(dtype, floor):
+@pytest.mark.usefixtures("paths")
+def test_tiles_add_up_to_the_image(dtype, floor):
     module, (q, k, v) = attend(floor=floor), embeddings(dtype)
     cuts = (0, 1, 300, 300, N)  # the third tile is empty
     tiles = [module.summarise(k[..., a:b], v[..., a:b]) for a, b in pairwise(cuts)]
@@ -203,7 +203,7 @@ def test_tiles_add_up_to_the_picture(dtype, floor):
 
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.usefixtures("ways")
+@pytest.mark.usefixtures("paths")
 def test_any_finite_input_gives_a_finite_output(dtype, floor):
     module, largest = attend(floor=floor), torch.finfo(dtype).max
     signs = [u.detach().sign() for u in embeddings(dtype)]
@@ -213,7 +213,7 @@ def test_any_finite_input_gives_a_finite_output(dtype, floor):
             assert bool(module(q, k, v).isfinite().all()), scale
 
 
-@pytest.mark.usefixtures("ways")
+@pytest.mark.usefixtures("paths")
 def test_one_far_key_does_not_disturb_the_others():
     # Its features are zero beside the others': an average over what is left.
     module, (q, k, v) = attend(), embeddings(torch.float32)
@@ -224,8 +224,8 @@ def test_one_far_key_does_not_disturb_the_others():
 
 
 def test_it_compiles():
-    # Without the checks of shapes, which compilers cannot look through.
-    file = Path(__file__).with_name("compiled_and_twin.py")
+    # Without the runtime checks of shapes, which break graphs.
+    file = Path(__file__).with_name("compiled_cases.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
@@ -272,7 +272,7 @@ def test_an_unknown_kernel_is_refused():
     module.kernel = "cudnn"
     with pytest.raises(ValueError, match=r"unknown kernel 'cudnn'; choose from \['torch', 'triton'\]"):
         module(*embeddings())
-    assert fused.KERNELS == ("torch", "triton")
+    assert ops.KERNELS == ("torch", "triton")
 
 
 class Gradients(nn.Module):
@@ -280,13 +280,13 @@ class Gradients(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         f = q.new_zeros(128, q.shape[1])
-        image = blocks.summarise_forward(k, v, f, 0.0)
-        g_q, *upstream = blocks.read_backward(v, q, *image, f, 0.0)
-        return g_q, *blocks.summarise_backward(upstream[0], upstream[1], k, v, f, *image, 0.0)
+        image = chunked.summarise_forward(k, v, f, 0.0)
+        g_q, *upstream = chunked.read_backward(v, q, *image, f, 0.0)
+        return g_q, *chunked.summarise_backward(upstream[0], upstream[1], k, v, f, *image, 0.0)
 
 
 @pytest.mark.parametrize(("build", "outputs"), [(lambda: attend(64, 128), 1), (Gradients, 3)])
-def test_memory_is_that_of_a_block_however_many_positions_there_are(monkeypatch, build, outputs):
+def test_memory_is_that_of_a_chunk_for_any_number_of_positions(monkeypatch, build, outputs):
     monkeypatch.undo()
     shape = (1, 64, 200_003)
     beside = count(build, *[shape] * 3).activation_bytes - (3 + outputs) * 4 * shape[1] * shape[2]

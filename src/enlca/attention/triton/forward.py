@@ -1,18 +1,15 @@
-"""ENLA on a GPU, in Triton: features exist in registers only, forward and backward.
+"""Triton kernels of ENLA's forward pass; features exist in registers only.
 
-The functions of `blocks.py`, with the same meaning (its docstring has the equations); gradients are in
-`tile_gradients.py`. Each kernel walks over positions or features, tile by tile, and keeps running maxima as
-it goes; sums over positions are taken in a fixed number of parts, which are added up afterwards, so that
-results do not depend on timing.
+The equations are those of `chunked.py`, shifted. Each kernel loops over positions or features, tile by tile,
+with running maxima; sums over positions are taken in a fixed number of parts, which are added up afterwards,
+so that results do not depend on timing. `backward.py` has the gradients.
 
     summarise_parts    features x parts of the positions:   shift, total, weighted sum of each part
     read               positions:                           y
 
 All sums are in float32. Products run on tensor cores, which round their factors to TF32 (11 bits): enough
 where a factor came in 16 bits (`U_PRECISION`, `V_PRECISION` are "tf32"), and else three of them make one
-that is good to 22 bits ("tf32x3"). float64 is left to `blocks.py`. On a CPU this runs under Triton's
-interpreter, which multiplies in float32, if the environment had TRITON_INTERPRET=1 when it was imported. It
-has not been timed on a GPU: see benchmarks/NOTES.md.
+that is good to 22 bits ("tf32x3"). Triton's interpreter multiplies in float32.
 
 Letters:  B batch   D embedding channels   M random features   N positions   E value channels
 """
@@ -33,8 +30,8 @@ LARGEST = tl.constexpr((2 - 2**-10) * 2.0**127)
 
 @triton.jit
 @no_type_check
-def tile(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns):
-    """`rows x columns` of a matrix as float32, zero outside of it."""
+def load_tile(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns):
+    """Load `rows x columns` of a matrix as float32, with zeros outside of it."""
     at = rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
     inside = (rows < n_rows)[:, None] & (columns < n_columns)[None, :]
     values = tl.load(pointer + at, mask=inside, other=0.0).to(tl.float32)
@@ -43,16 +40,16 @@ def tile(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns):
 
 @triton.jit
 @no_type_check
-def limited(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns):
-    """The same, with every coordinate small enough for its square to be finite."""
-    u = tile(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns)
+def clamped_tile(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns):
+    """Load a tile with coordinates so small that their squares are finite."""
+    u = load_tile(pointer, rows, columns, row_stride, column_stride, n_rows, n_columns)
     return tl.clamp(u, -LIMIT, LIMIT, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 @no_type_check
-def put(pointer, value, rows, columns, row_stride, column_stride, n_rows, n_columns):
-    """Writes `rows x columns` of a matrix in its own type, as far as they are in it."""
+def store_tile(pointer, value, rows, columns, row_stride, column_stride, n_rows, n_columns):
+    """Store `rows x columns` of a matrix in its own type, except outside of it."""
     at = rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
     inside = (rows < n_rows)[:, None] & (columns < n_columns)[None, :]
     tl.store(pointer + at, value.to(pointer.dtype.element_ty), mask=inside)
@@ -64,8 +61,8 @@ def logits_of(
     f, log_total, q_tile, half_square, ms, ds,
     D: tl.constexpr, M: tl.constexpr, HAS_FLOOR: tl.constexpr, U_PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Of a tile of features at a tile of queries; and the features' log_total."""
-    log_phi = tl.dot(tile(f, ms, ds, D, 1, M, D), q_tile, input_precision=U_PRECISION)
+    """Return the logits of a tile of features at a tile of queries, and the features' log_total."""
+    log_phi = tl.dot(load_tile(f, ms, ds, D, 1, M, D), q_tile, input_precision=U_PRECISION)
     if HAS_FLOOR:
         log_phi -= half_square[None, :]
     totals = tl.load(log_total + ms, mask=ms < M, other=float("-inf"))[:, None]
@@ -75,7 +72,7 @@ def logits_of(
 @triton.jit
 @no_type_check
 def shifted_weights(logits, totals, shift, log_floor, HAS_FLOOR: tl.constexpr):
-    """exp(logits - highest), how much the sums so far fade, and the running maximum `highest`."""
+    """Return exp(logits - highest), the factor that rescales earlier sums, and the maximum so far."""
     highest = tl.maximum(shift, tl.max(logits, axis=0))
     if HAS_FLOOR:
         highest = tl.maximum(highest, tl.max(log_floor + totals, axis=0))
@@ -94,19 +91,19 @@ def summarise_parts(
     TD: tl.constexpr, TM: tl.constexpr, TE: tl.constexpr, TN: tl.constexpr,
     U_PRECISION: tl.constexpr, V_PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Running maximum, sum and weighted sum of a tile of features over a part of the positions."""
+    """Store the maximum, sum and weighted sum of a tile of features over a part of the positions."""
     part, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
     ms = tl.program_id(0) * TM + tl.arange(0, TM)
     ds, es = tl.arange(0, TD), tl.arange(0, TE)
-    f_tile = tile(f, ms, ds, D, 1, M, D)
+    f_tile = load_tile(f, ms, ds, D, 1, M, D)
     shift = tl.full([TM], float("-inf"), tl.float32)
     total = tl.zeros([TM], tl.float32)
     weighted = tl.zeros([TM, TE], tl.float32)
     end = tl.minimum(n, (part + 1) * span)
     for start in range(part * span, end, TN):
         ns = start + tl.arange(0, TN)
-        k_tile = limited(k + b * k_b, ds, ns, k_d, k_n, D, end)
-        v_tile = tile(v + b * v_b, es, ns, v_e, v_n, E, end)
+        k_tile = clamped_tile(k + b * k_b, ds, ns, k_d, k_n, D, end)
+        v_tile = load_tile(v + b * v_b, es, ns, v_e, v_n, E, end)
         log_phi = (
             tl.dot(f_tile, k_tile, input_precision=U_PRECISION) - tl.sum(k_tile * k_tile, axis=0)[None, :] / 2
         )
@@ -125,7 +122,7 @@ def summarise_parts(
     row = (b * tl.num_programs(1) + part) * M
     tl.store(shift_out + row + ms, shift, mask=ms < M)
     tl.store(total_out + row + ms, total, mask=ms < M)
-    put(weighted_out + row * E, weighted, ms, es, E, 1, M, E)
+    store_tile(weighted_out + row * E, weighted, ms, es, E, 1, M, E)
 
 
 @triton.jit
@@ -137,11 +134,11 @@ def read(
     TD: tl.constexpr, TM: tl.constexpr, TE: tl.constexpr, TN: tl.constexpr,
     U_PRECISION: tl.constexpr, V_PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """What the queries of a tile see of the summary."""
+    """Store attention's output at a tile of queries."""
     b = tl.program_id(1).to(tl.int64)
     ns = tl.program_id(0) * TN + tl.arange(0, TN)
     ds, es = tl.arange(0, TD), tl.arange(0, TE)
-    q_tile = limited(q + b * q_b, ds, ns, q_d, q_n, D, n)
+    q_tile = clamped_tile(q + b * q_b, ds, ns, q_d, q_n, D, n)
     half_square = tl.sum(q_tile * q_tile, axis=0) / 2
     shift = tl.full([TN], float("-inf"), tl.float32)
     total = tl.zeros([TN], tl.float32)
@@ -153,7 +150,7 @@ def read(
         )
         weights, fade, shift = shifted_weights(logits, totals, shift, log_floor, HAS_FLOOR)
         weights *= share
-        mean_tile = tile(mean + b * M * E, ms, es, E, 1, M, E)
+        mean_tile = load_tile(mean + b * M * E, ms, es, E, 1, M, E)
         sums = sums * fade[None, :] + tl.dot(tl.trans(mean_tile), weights, input_precision=V_PRECISION)
         total = total * fade + tl.sum(weights, axis=0)
-    put(y + b * y_b, sums / total[None, :], es, ns, y_e, y_n, E, n)
+    store_tile(y + b * y_b, sums / total[None, :], es, ns, y_e, y_n, E, n)

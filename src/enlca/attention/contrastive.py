@@ -1,8 +1,7 @@
-"""The contrastive loss of sparse aggregation: relevant keys up, irrelevant ones down.  (Eq. 8-10)
+"""The contrastive loss of sparse aggregation: separate relevant from irrelevant keys.  (Eq. 8-10)
 
-For each query the keys are ranked by relevance. The first n1 N are called relevant; n1 N more,
-starting at rank n2 N, irrelevant. The loss is the margin less the gap between the two groups'
-log-mean-exp scores.
+For each query the keys are ranked by relevance. The first n1 N are relevant; n1 N more, starting at rank
+n2 N, irrelevant. The loss is the margin minus the gap between the two groups' log-mean-exp scores.
 
 The loss is a mean over queries, so a random subset of queries (anchors) estimates it without bias at
 a cost linear in N; and only the first (n1 + n2) N ranks matter, so a top-k replaces the sort.
@@ -19,22 +18,22 @@ from torch import Tensor
 
 
 class Contrast(NamedTuple):
-    """L_cl (Eq. 10), and the mean gap between relevant and irrelevant scores that it widens."""
+    """L_cl (Eq. 10), and the mean gap between relevant and irrelevant scores."""
 
     loss: Float[Tensor, ""]
     gap: Float[Tensor, ""]
 
 
 def relevance(q: Float[Tensor, "B D A"], k: Float[Tensor, "B D N"]) -> Float[Tensor, "B A N"]:
-    """T = k cos(q, k) (Eq. 8) for q and k that already have length sqrt(k) (Eq. 3)."""
+    """Return T = k cos(q, k) (Eq. 8) for q and k of length sqrt(k) (Eq. 3)."""
     return q.mT @ k
 
 
 def rank_ranges(n_positions: int, relevant: float | int, start: float | int) -> tuple[int, int]:
-    """(n1 N, n2 N) as counts: a float is a share of the positions, an int a count already.
+    """Return (n1 N, n2 N) as counts: a float is a share of the positions, an int a count already.
 
     Raises:
-        ValueError: where the irrelevant ranks would not fit into `n_positions`.
+        ValueError: if the irrelevant ranks do not fit into `n_positions`.
     """
     count, first = (round(x * n_positions) if isinstance(x, float) else x for x in (relevant, start))
     count, first = max(1, count), max(1, first)
@@ -58,7 +57,7 @@ def contrastive_loss(
     anchors: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Contrast:
-    """L_cl of Eq. 10, averaged over queries and the batch.
+    """Compute L_cl of Eq. 10, averaged over queries and the batch, in float32.
 
     Args:
         q: queries of length sqrt(k).
@@ -68,8 +67,11 @@ def contrastive_loss(
         margin: b.
         hinge: clamp each query's term at zero.
         irrelevant_floor: added to the irrelevant mean.
-        anchors: how many random queries of each image to use; None is all of them.
-        generator: where anchors come from, on q's device; None is torch's global generator.
+        anchors: number of random queries per image; None is all of them.
+        generator: source of the anchors, on q's device; None is torch's global generator.
+
+    Raises:
+        ValueError: see `rank_ranges`.
 
     NOTE(paper): Eq. 10 has no hinge and no floor. The released code has `hinge=True`,
     `irrelevant_floor=1e-6`, and fixed ranks: `relevant=15, start=50`.

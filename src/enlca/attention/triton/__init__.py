@@ -1,0 +1,1 @@
+"""ENLA's Triton kernels for CUDA (`LinearAttend.kernel = "triton"`); off until measured on a GPU."""
