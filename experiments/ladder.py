@@ -2,9 +2,9 @@
 
     python -m experiments.ladder [--arms NAME ...] [--seeds 1] [--jobs 2] [--teacher DIR]
 
-Every arm differs from `configs/ladder.yaml` in what ARMS says and sees the same patches, seed by seed. Decided
-on Kodak24; a difference under 0.02 dB is called noise. What is trained already is not trained again, and the
-table has every arm that is trained. `--teacher` is the folder for the arms that learn from a teacher's pictures.
+Every arm differs from `configs/ladder.yaml` in what ARMS says and sees the same patches, seed by seed.
+Decided on Kodak24; a difference under 0.02 dB is called noise. What is trained already is not trained again,
+and the table has every arm that is trained. `--teacher` is for the arms that learn from a teacher's pictures.
 """
 
 import argparse
