@@ -1,9 +1,9 @@
-"""PSNR and SSIM of a super-resolved picture against its original, on luma, as the literature reports them.
+"""PSNR and SSIM of an SR image against HR, on luma, as the literature reports them.
 
-Both drop a border of `shave` pixels (the scale factor, by custom). Each comes twice: on uint8 pictures, and
-on float planes of any origin (`psnr_plane`, `ssim_plane`), for whoever scores channels or other lumas.
+Both drop a border of `shave` pixels (by convention the scale factor). Each exists for uint8 images, and for
+float planes (`psnr_plane`, `ssim_plane`): single channels, or luma by another formula.
 
-Letters:  H height   W width   C channels: none, 1 or 3   (small letters: the super-resolved one)
+Letters:  H height   W width   C channels: none, 1 or 3   (small letters: of the SR image)
 """
 
 import math
@@ -17,34 +17,39 @@ PEAK = 255.0
 # The constants of Wang et al. 2004: an 11x11 Gaussian of sigma 1.5, K1 = 0.01, K2 = 0.03.
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-# Rows that are scored at a time, and the window at each of their places.
+# Windows are evaluated at STRIP places at a time, which cover SPAN rows (or columns). TABLE holds the window's
+# weights at each of these places.
 STRIP = 32
-BLOCK = STRIP + WINDOW - 1
-_distance = np.arange(BLOCK) - np.arange(STRIP)[:, None] - WINDOW // 2
+SPAN = STRIP + WINDOW - 1
+_distance = np.arange(SPAN) - np.arange(STRIP)[:, None] - WINDOW // 2
 TABLE = np.where(abs(_distance) <= WINDOW // 2, np.exp(-0.5 * (_distance / SIGMA) ** 2), 0.0)
 TABLE /= TABLE.sum(axis=1, keepdims=True)
 
 
 def psnr(sr: UInt8[np.ndarray, "h w *c"], hr: UInt8[np.ndarray, "H W *C"], *, shave: int) -> float:
-    """Peak signal-to-noise ratio on Y, in dB; infinite for pictures with the same luma.
+    """Compute the peak signal-to-noise ratio on Y, in dB; infinite for images with the same luma.
 
     Raises:
-        ValueError: the sizes differ, or nothing is left after `shave` pixels are dropped on each side.
+        ValueError: if the sizes differ, or nothing is left after `shave` pixels are dropped on each side.
     """
     return psnr_plane(luma(sr), luma(hr), shave=shave)
 
 
 def ssim(sr: UInt8[np.ndarray, "h w *c"], hr: UInt8[np.ndarray, "H W *C"], *, shave: int) -> float:
-    """Mean structural similarity on Y, 1 for identical pictures. (Wang et al. 2004, Eq. 13, 17)
+    """Compute the mean structural similarity on Y, 1 for identical images. (Wang et al. 2004, Eq. 13, 17)
 
     Raises:
-        ValueError: the sizes differ, or less than 11x11 pixels are left after shaving.
+        ValueError: if the sizes differ, or less than 11x11 pixels are left after shaving.
     """
     return ssim_plane(luma(sr), luma(hr), shave=shave)
 
 
 def psnr_plane(sr: Float64[np.ndarray, "h w"], hr: Float64[np.ndarray, "H W"], *, shave: int) -> float:
-    """`psnr` of two planes whose peak is 255."""
+    """Compute `psnr` of two planes whose peak is 255.
+
+    Raises:
+        ValueError: see `psnr`.
+    """
     sr, hr = _shaved(sr, hr, shave=shave, smallest=1)
     error = sr - hr
     squared_error = float(np.vdot(error, error)) / error.size
@@ -52,16 +57,20 @@ def psnr_plane(sr: Float64[np.ndarray, "h w"], hr: Float64[np.ndarray, "H W"], *
 
 
 def ssim_plane(sr: Float64[np.ndarray, "h w"], hr: Float64[np.ndarray, "H W"], *, shave: int) -> float:
-    """`ssim` of two planes whose peak is 255: the mean over all places where the window fits inside."""
+    """Compute `ssim` of two planes whose peak is 255: the mean over all places where the window fits inside.
+
+    Raises:
+        ValueError: see `ssim`.
+    """
     x, y = _shaved(sr, hr, shave=shave, smallest=WINDOW)
     places = len(x) - WINDOW + 1
-    strips = (slice(start, start + BLOCK) for start in range(0, places, STRIP))
+    strips = (slice(start, start + SPAN) for start in range(0, places, STRIP))
     total = math.fsum(_similarity(x[strip], y[strip]).sum() for strip in strips)
     return total / (places * (x.shape[1] - WINDOW + 1))
 
 
 def _similarity(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """SSIM at every place of a strip of at most STRIP places in height, which stays in the cache."""
+    """Compute SSIM at every place of a strip of at most STRIP places in height, which fits the cache."""
     planes = np.empty((4, *x.shape))
     planes[0], planes[1] = x, y
     np.multiply(x, y, out=planes[2])
@@ -74,7 +83,7 @@ def _similarity(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _shaved(sr: np.ndarray, hr: np.ndarray, *, shave: int, smallest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both planes without their border, at least `smallest` pixels on each side."""
+    """Return both planes without their border, at least `smallest` pixels on each side."""
     if sr.shape != hr.shape:
         (h, w), (height, width) = sr.shape, hr.shape
         raise ValueError(f"pictures must have the same size to be compared, got {w}x{h} and {width}x{height}")
@@ -91,13 +100,13 @@ def _shaved(sr: np.ndarray, hr: np.ndarray, *, shave: int, smallest: int) -> tup
 
 
 def _blur(strips: np.ndarray) -> np.ndarray:
-    """Gaussian means over every window that lies inside each strip: rows first, then blocks of columns."""
+    """Return the Gaussian mean of every window inside each strip: along rows first, then along columns."""
     height, width = strips.shape[1:]
     down = _table(height) @ strips
-    blocks = (down[..., start : start + BLOCK] for start in range(0, width - WINDOW + 1, STRIP))
-    return np.concatenate([block @ _table(block.shape[2]).T for block in blocks], axis=2)
+    spans = (down[..., start : start + SPAN] for start in range(0, width - WINDOW + 1, STRIP))
+    return np.concatenate([span @ _table(span.shape[2]).T for span in spans], axis=2)
 
 
 def _table(size: int) -> np.ndarray:
-    """The window at each of its places along `size` pixels."""
+    """Return the window's weights at each of its places along `size` pixels."""
     return TABLE[: size - WINDOW + 1, :size]

@@ -13,7 +13,7 @@ H, W = 53, 41
 
 
 def pair(*shape):
-    """A picture and a noisy copy of it, smooth enough that SSIM is neither 0 nor 1."""
+    """An image and a noisy copy of it, smooth enough that SSIM is neither 0 nor 1."""
     generator = np.random.default_rng(11)
     smooth = 128 + 90 * np.sin(np.indices(shape).sum(axis=0) / 5)
     copy = smooth + generator.normal(0, 12, shape)
@@ -61,13 +61,13 @@ def test_psnr_and_ssim_are_torchmetrics():
     assert ssim(sr, hr, shave=0) == pytest.approx(places[..., 5:-5, 5:-5].mean().item(), abs=1e-4)
 
 
-def test_identical_pictures_score_infinity_and_one():
+def test_identical_images_score_infinity_and_one():
     _, hr = pair(H, W, 3)
     assert psnr(hr, hr, shave=4) == math.inf
     assert ssim(hr, hr, shave=4) == pytest.approx(1.0, abs=1e-12)
 
 
-def test_scores_do_not_depend_on_which_picture_comes_first():
+def test_scores_do_not_depend_on_which_image_comes_first():
     sr, hr = pair(H, W, 3)
     assert psnr(sr, hr, shave=2) == psnr(hr, sr, shave=2)
     assert ssim(sr, hr, shave=2) == pytest.approx(ssim(hr, sr, shave=2), abs=1e-14)
@@ -89,7 +89,7 @@ def test_one_grey_level_of_error_everywhere_is_known_in_closed_form():
     assert ssim_plane(zero, zero + 1, shave=1) == pytest.approx(c1 / (1 + c1), abs=1e-12)
 
 
-def test_pictures_that_cannot_be_compared_are_refused_in_words():
+def test_images_that_cannot_be_compared_are_refused_with_the_reason():
     sr, hr = pair(H, W, 3)
     for score in (psnr, ssim):
         with pytest.raises(ValueError, match="same size to be compared, got 40x53 and 41x53"):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """A 3 x 3 convolution that keeps height and width."""
+    """Build a 3 x 3 convolution that keeps height and width."""
     return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
 
 
@@ -30,21 +30,21 @@ class ResBlock(nn.Module):
 
 
 def stepwise_upsampler(scale: int, channels: int) -> nn.Sequential:
-    """EDSR's: enlarge twice by 2 for x4, once for x2 and x3, then one convolution to RGB.
+    """Build EDSR's upsampler: two steps of 2 for x4, one step for x2 and x3, then a convolution to RGB.
 
-    B C H W -> B 3 SH SW. Most of the work is done at the large size.
+    B C H W -> B 3 SH SW. Most of its operations are at HR size.
     """
     steps = {2: [2], 3: [3], 4: [2, 2]}[scale]
-    enlarge = [
+    upscale = [
         layer
         for step in steps
         for layer in (conv3x3(channels, step * step * channels), nn.PixelShuffle(step))
     ]
-    return nn.Sequential(*enlarge, conv3x3(channels, 3))
+    return nn.Sequential(*upscale, conv3x3(channels, 3))
 
 
 def direct_upsampler(scale: int, channels: int) -> nn.Sequential:
-    """One convolution to the S x S pixels under each input pixel, at the small size (Shi et al. 2016).
+    """Build one convolution to the S x S output pixels of each input pixel, at LR size (Shi et al. 2016).
 
     B C H W -> B 3 SH SW. Cheap: for small networks.
     """

@@ -1,12 +1,12 @@
-"""ENLCN and its kin (Fig. 3): a list of local and global stages between a head and an upsampler.
+"""ENLCN and its variants (Fig. 3): a list of local and global stages between a head and an upsampler.
 
-    photo --head--> [global, local x blocks_per_stage] ... , global --fuse, + head--> upsampler --> photo
+    LR --head--> [global, local] ... , global --fuse, + head--> upsampler --> SR
 
-A *local* stage is a run of residual blocks: each output pixel depends on a few neighbours. A *global*
-stage is a non-local block: it sees the picture through one small summary. Whoever processes pictures
-piece by piece walks `SRNetwork.body` and treats the two kinds differently.
+A *local* stage is `blocks_per_stage` residual blocks: an output pixel depends on a few neighbours. A *global*
+stage is a non-local block: an output pixel depends on all positions, but only through one small summary.
+Exact streaming iterates over `SRNetwork.body` and treats the two kinds differently.
 
-Letters:  B batch   H, W height and width of the small picture   S scale
+Letters:  B batch   H, W height and width of the LR image   S scale
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 
 @dataclass(frozen=True, kw_only=True)
 class SRConfig:
-    """What it takes to rebuild a network. Stored as JSON inside every checkpoint.
+    """Everything needed to rebuild a network. Stored as JSON inside every checkpoint.
 
     The defaults are the paper's ENLCN.
 
     Args:
-        scale: enlargement: 2, 3 or 4.
+        scale: upscaling factor: 2, 3 or 4.
         channels: width of the feature maps.
         n_blocks: residual blocks in all.
         blocks_per_stage: residual blocks between two non-local blocks.
@@ -45,15 +45,15 @@ class SRConfig:
         embed_eps: smallest length that q and k are divided by; released code 5e-5.
         feature_floor: added to each random feature; released code 1e-4.
         n_hashes: rounds of hashing; "lsh" only.
-        chunk: positions that attend together; "lsh" only.
+        chunk: positions of a chunk; "lsh" only.
         res_scale: weight of each residual block's branch.
         attention_scale: weight of each non-local block's branch.
         upsampler: "stepwise" (EDSR's) or "direct" (one pixel shuffle).
-        skip: "bilinear" adds the enlarged input to the output; "none" is the paper's.
-        mean: RGB mean of the training pictures, in [0, 1].
+        skip: "bilinear" adds the bilinearly upscaled input to the output; "none" is the paper's.
+        mean: RGB mean of the training images, in [0, 1].
 
     Raises:
-        ValueError: for values that no network can have.
+        ValueError: for invalid values.
     """
 
     scale: int
@@ -102,15 +102,15 @@ class SRConfig:
             raise ValueError(f"mean must have 3 values, one for each colour; got {self.mean}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return all fields as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SRConfig":
-        """The inverse of `to_dict`.
+        """Rebuild a config from `to_dict`; fields that are missing get their defaults, except `scale`.
 
         Raises:
-            ValueError: for fields that this version does not know, that are missing or of another type.
+            ValueError: for fields that this version does not know or of another type, or without `scale`.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(values.keys() - known):
@@ -127,13 +127,13 @@ class SRConfig:
 
 
 class SRNetwork(nn.Module):
-    """Enlarges RGB pictures in [0, 1] by `config.scale`.
+    """Upscale RGB images in [0, 1] by `config.scale`.
 
     Attributes:
         head: convolution from RGB to features.
         body: the stages, in order: `NonLocalBlock` (global) or `nn.Sequential` of `ResBlock` (local).
         fuse: convolution after the last stage; the head's output is added to it.
-        upsampler: features to the large picture.
+        upsampler: from LR features to the SR image.
     """
 
     mean: Tensor
@@ -175,37 +175,37 @@ class SRNetwork(nn.Module):
 
     @property
     def non_local_blocks(self) -> list[NonLocalBlock]:
-        """The global stages, in order; none without attention."""
+        """The global stages, in order; empty without attention."""
         return [stage for stage in self.body if isinstance(stage, NonLocalBlock)]
 
     def forward(self, lr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
-        """The enlarged pictures; values may leave [0, 1] slightly."""
+        """Return the SR images; values may leave [0, 1] slightly."""
         return self.forward_with_embeddings(lr)[0]
 
     def forward_with_embeddings(
         self, lr: Float[Tensor, "B 3 H W"]
     ) -> tuple[Float[Tensor, "B 3 SH SW"], list[Embeddings]]:
-        """The enlarged pictures and each non-local block's embeddings, for the contrastive loss."""
+        """Return the SR images and each non-local block's embeddings, for the contrastive loss."""
         embeddings = []
         head = self.head(lr - self.mean)
         x = head
         for stage in self.body:
             if isinstance(stage, NonLocalBlock):
-                x, seen = stage.forward_with_embeddings(x)
-                embeddings.append(seen)
+                x, qkv = stage.forward_with_embeddings(x)
+                embeddings.append(qkv)
             else:
                 x = stage(x)
         sr = self.upsampler(head + self.fuse(x))
         return sr + self._baseline(lr), embeddings
 
     def _baseline(self, lr: Tensor) -> Tensor:
-        """What the network's own output is added to."""
+        """Return what the upsampler's output is added to: the mean colour or the upscaled input."""
         if self.config.skip == "none":
             return self.mean
         return interpolate(lr, scale_factor=float(self.config.scale), mode="bilinear", align_corners=False)
 
     def redraw_(self, generator: torch.Generator) -> None:
-        """Draw every attention's random features anew: an event of training ("every epoch")."""
+        """Redraw the random features of every attention: an event of training ("every epoch")."""
         for module in self.modules():
             if (redraw := getattr(module, "redraw_", None)) and module is not self:
                 redraw(generator)

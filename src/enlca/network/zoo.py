@@ -18,7 +18,7 @@ def enlcn_light(scale: int = 4, **settings: Any) -> SRNetwork:
 
 
 def enlcn_tiny(scale: int = 4, **settings: Any) -> SRNetwork:
-    """For a laptop's processor: 32 channels, 8 blocks, 2 ENLCA blocks, under 0.2 M parameters."""
+    """A network for laptop CPUs: 32 channels, 8 blocks, 2 ENLCA blocks, under 0.2 M parameters."""
     tiny = {
         "channels": 32,
         "n_blocks": 8,
@@ -44,8 +44,8 @@ def nlan(scale: int = 4, **settings: Any) -> SRNetwork:
 def nlsn(scale: int = 4, **settings: Any) -> SRNetwork:
     """NLSN (Mei et al. 2021), the paper's main comparison: the same backbone and places, NLSA in them.
 
-    Its kernel size and eps are those of NLSN's code; 44.16 M parameters at x4. It knows no contrastive
-    loss: train it with `loss.contrast_weight` 0.
+    Its kernel size and eps are those of NLSN's code; 44.16 M parameters at x4. The contrastive loss does not
+    apply: train it with `loss.contrast_weight` 0.
     """
     sparse = {"attention": "lsh", "embed_kernel": 3, "embed_eps": 5e-5}
     return SRNetwork(SRConfig(scale=scale, **{**sparse, **settings}))
