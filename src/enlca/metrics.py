@@ -17,7 +17,7 @@ PEAK = 255.0
 # The constants of Wang et al. 2004: an 11x11 Gaussian of sigma 1.5, K1 = 0.01, K2 = 0.03.
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-# Windows are evaluated at STRIP places at a time, which cover SPAN rows (or columns). TABLE holds the window's
+# Windows are evaluated at STRIP places at a time, which cover SPAN rows or columns. TABLE holds their
 # weights at each of these places.
 STRIP = 32
 SPAN = STRIP + WINDOW - 1

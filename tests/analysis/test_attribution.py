@@ -98,7 +98,7 @@ def test_a_flat_picture_has_no_detail_to_attribute():
     [
         (
             {"top": -1, "left": 0, "side": 4},
-            "row -1, column 0 leaves the large picture of 26 rows and 22 columns",
+            "row -1, column 0 leaves the SR image of 26 rows and 22 columns",
         ),
         ({"top": 0, "left": 19, "side": 4}, "a square of 4 at row 0, column 19 leaves"),
         ({"top": 0, "left": 0, "side": 23}, "a square of 23 at row 0, column 0 leaves"),

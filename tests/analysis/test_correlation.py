@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from enlca.analysis import correlation
 from enlca.analysis.correlation import (
+    CHUNK,
     View,
     exact_weights,
     linear_weights,
@@ -72,16 +72,15 @@ def test_the_exact_row_is_a_row_of_the_softmax():
         torch.testing.assert_close(exact_weights(seen, at), rows[at], atol=1e-12, rtol=0)
 
 
-# One block, several with a last one that is not full, and one position at a time.
-@pytest.mark.parametrize("block", [correlation.BLOCK, 17, 1])
+# One chunk, several with a last one that is not full, and one position per chunk.
+@pytest.mark.parametrize("chunk", [CHUNK, 17, 1])
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
-def test_the_linear_row_is_a_row_of_the_same_features_written_out(monkeypatch, floor, block):
-    monkeypatch.setattr(correlation, "BLOCK", block)
+def test_the_linear_row_is_a_row_of_the_same_features_written_out(floor, chunk):
     seen = view()
     rows = dense(seen, floor=floor)
     for at in (0, 31, N - 1):
         torch.testing.assert_close(
-            linear_weights(seen, at, projection(), floor=floor), rows[at], atol=1e-6, rtol=0
+            linear_weights(seen, at, projection(), floor=floor, chunk=chunk), rows[at], atol=1e-6, rtol=0
         )
 
 

@@ -15,7 +15,6 @@ from enlca.analysis.cost import (
     linear_flops,
     lsh_flops,
     lsh_flops_as_printed,
-    network_cost,
     seconds,
     table4,
 )
@@ -110,7 +109,7 @@ def test_a_network_is_the_sum_of_its_layers(attention):
     convolutions = [(3, channels), *[(channels, channels)] * 5, (channels, 9 * channels)]
     expected = sum(conv_flops(n, *pair) for pair in convolutions) + conv_flops(9 * n, channels, 3)
     expected += 3 * (per_block + conv_flops(n, channels, embed, kernel_size=1))
-    cost = network_cost(config, height, width)
+    cost = count(lambda: SRNetwork(config), (1, 3, height, width))
     assert cost.flops == expected
     assert cost.parameters == sum(parameter.numel() for parameter in SRNetwork(config).parameters())
 
@@ -134,7 +133,7 @@ def test_views_take_no_memory_and_what_is_freed_counts_no_more():
     assert count(Chain, (1, 5, 13, 17)).activation_bytes == 4 * 3 * 5 * 13 * 17
 
 
-def test_memory_of_linear_and_sparse_attention_grows_as_the_picture_does():
+def test_memory_of_linear_and_sparse_attention_is_linear_in_the_positions():
     for build in (lambda: LinearAttend(C, n_features=M), LSHAttend):
         small, large = (count(build, *qkv(n)).activation_bytes for n in (20_000, 40_000))
         assert large < 2.2 * small
@@ -177,7 +176,7 @@ def test_without_a_model_the_command_shows_table_4(command):
 def test_the_command_counts_files_and_named_networks_alike(command, tiny_model, tiny_network):
     done = command("cost", "--size", "7x5", "--model", tiny_model, "edsr", "--json")
     file, edsr = json.loads(done.out)["networks"]
-    expected = network_cost(tiny_network.config, 7, 5)
+    expected = count(lambda: SRNetwork(tiny_network.config), (1, 3, 7, 5))
     assert file == {"name": str(tiny_model), "scale": 4, **expected._asdict()}
     assert (edsr["name"], edsr["scale"], edsr["parameters"]) == ("edsr", 4, 43_089_923)
 

@@ -1,1 +1,1 @@
-"""What the method costs and what it does, apart from its scores."""
+"""Cost of the method, and analysis of its attention."""

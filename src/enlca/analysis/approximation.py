@@ -1,8 +1,8 @@
-"""How far ENLA is from the softmax that it estimates: one kernel value, the output, a trained network.
+"""Approximation error of ENLA against the softmax that it estimates.
 
-    one pair   phi(q)^T phi(k) against exp(q.k) over redraws of F, beside Eq. 7        `estimator_moments`
+    one pair   phi(q)^T phi(k) against exp(q.k) over redraws of F, and Eq. 7            `estimator_moments`
     output     |ENLA - exact| / |exact| over k and m                                    `error_over`
-    network    the same weights with exact attention or other features: score the copy  `with_estimator`
+    network    a copy with exact attention or other features, to be scored              `with_estimator`
 
 Letters:  B batch   D embedding channels   E value channels   N positions   M random features
           P pairs of vectors, a column each
@@ -27,9 +27,7 @@ KINDS = ("exact", "linear")
 
 
 def independent_gaussian(n_features: int, dim: int, *, generator: torch.Generator) -> Float[Tensor, "M D"]:
-    """Rows f ~ N(0, I) of which none knows of the others: what Eq. 7 is about.
-
-    The twin of `orthogonal_gaussian`: drawn in float64, returned as float32.
+    """Draw independent rows f ~ N(0, I), for which Eq. 7 holds; in float64, returned as float32.
 
     Raises:
         ValueError: if `n_features` or `dim` is below 1.
@@ -41,14 +39,14 @@ def independent_gaussian(n_features: int, dim: int, *, generator: torch.Generato
 
 
 def draw(n_features: int, dim: int, *, orthogonal: bool, generator: torch.Generator) -> Float[Tensor, "M D"]:
-    """F of either kind."""
+    """Draw F with orthogonal or independent rows."""
     return (orthogonal_gaussian if orthogonal else independent_gaussian)(n_features, dim, generator=generator)
 
 
 def eq7_variance(q: Float[Tensor, "D P"], k: Float[Tensor, "D P"], n_features: int) -> Float[Tensor, "P"]:
-    """Var( phi(q)^T phi(k) ) = exp(q.k)^2 ( exp(|q + k|^2) - 1 ) / m, of each pair.  (Eq. 7)
+    """Return Var(phi(q)^T phi(k)) = exp(q.k)^2 ( exp(|q + k|^2) - 1 ) / m, of each pair.  (Eq. 7)
 
-    For independent features, as the paper prints it; orthogonal ones vary less. In float64, infinite
+    For independent features, as printed in the paper; orthogonal ones vary less. In float64, infinite
     where that overflows.
     """
     q, k = q.double(), k.double()
@@ -56,14 +54,14 @@ def eq7_variance(q: Float[Tensor, "D P"], k: Float[Tensor, "D P"], n_features: i
 
 
 class Moments(NamedTuple):
-    """Estimates of exp(q.k) over redraws of F, divided by exp(q.k): ideal are a mean of 1, a variance of 0.
+    """Statistics of estimates of exp(q.k), divided by exp(q.k), over redraws of F: ideally 1 and 0 (variance).
 
     Attributes:
         mean: of the draws.
         mean_error: its standard error, by Eq. 7.
         variance: of single draws (n - 1).
         variance_error: its standard error, by the sample's own fourth moment.
-        median: what a typical draw gives.
+        median: of the draws.
         eq7: the variance that Eq. 7 predicts for independent features, divided by exp(q.k)^2.
     """
 
@@ -85,15 +83,15 @@ def estimator_moments(
     orthogonal: bool,
     generator: torch.Generator,
 ) -> Moments:
-    """What the estimator does to each pair, in float64.
+    """Measure the estimator of each pair, in float64.
 
-    phi(q)^T phi(k) / exp(q.k) = mean_r exp( f_r.u - |u|^2/2 ) with u = q + k: a mean of log-normal numbers.
-    It does not overflow before |u| does by far more than attention needs; `eq7` is infinite from |u|^2 = 710
-    on. Where |u|^2 is well above 2 log(m draws), mean and variance rest on features that nobody draws: what
-    is measured lies far below 1 and Eq. 7, for any affordable number of draws, and the median near 0.
+    phi(q)^T phi(k) / exp(q.k) = mean_r exp( f_r.u - |u|^2/2 ) with u = q + k: a mean of log-normal numbers,
+    which does not overflow for any |u| that attention has; `eq7` is infinite from |u|^2 = 710 on. Where |u|^2
+    is well above 2 log(m draws), mean and variance depend on features that are practically never drawn: for
+    any affordable number of draws the measured ones are far below 1 and Eq. 7, and the median is near 0.
 
     Raises:
-        ValueError: fewer than two draws.
+        ValueError: if there are fewer than two draws.
     """
     if draws < 2:
         raise ValueError(f"a variance takes at least 2 draws, got {draws}")
@@ -117,7 +115,7 @@ def estimator_moments(
 
 
 def attend_with(projection: Float[Tensor, "M D"], *, floor: float = 0.0) -> LinearAttend:
-    """ENLA with the features F = `projection`."""
+    """Build ENLA with the features F = `projection`."""
     attend = LinearAttend(projection.shape[1], n_features=1, floor=floor, generator=torch.Generator())
     attend.projection = projection
     return attend
@@ -132,9 +130,9 @@ def output_error(
     projection: Float[Tensor, "M D"],
     floor: float = 0.0,
 ) -> float:
-    """|ENLA - exact| / |exact|, lengths over all positions and channels.
+    """Return |ENLA - exact| / |exact|, norms over all positions and channels.
 
-    A projection of zeros weighs all positions alike: how far the plain mean of the values is from exact.
+    A projection of zeros weights all positions equally, and gives the error of the plain mean of the values.
     """
     return _relative(attend_with(projection, floor=floor)(q, k, v), ExactAttend()(q, k, v))
 
@@ -144,7 +142,7 @@ def _relative(y: Tensor, exact: Tensor) -> float:
 
 
 class Error(NamedTuple):
-    """`output_error` over redraws of F; the deviation is of single draws (n - 1)."""
+    """`output_error` over redraws of F: mean, and deviation of single draws (n - 1)."""
 
     amplification: float
     n_features: int
@@ -166,13 +164,13 @@ def error_over(
     orthogonal: Sequence[bool] = (True, False),
     floor: float = 0.0,
 ) -> Iterator[Error]:
-    """The output's error for each k, each m and each kind of F.
+    """Yield the output's error for each k, each m and each kind of F.
 
-    Every k takes the directions of `q` and `k` with lengths sqrt(k): of random vectors, or of what
-    `NonLocalBlock.embed` of a trained network gives.
+    For every k, the vectors `q` and `k` (random, or from `NonLocalBlock.embed` of a trained network) are
+    scaled to length sqrt(k).
 
     Raises:
-        ValueError: fewer than two draws, or a k that is not positive; on the first step.
+        ValueError: if there are fewer than two draws, or a k is not positive; raised by the first `next`.
     """
     if draws < 2:
         raise ValueError(f"a spread takes at least 2 draws, got {draws}")
@@ -198,19 +196,19 @@ def with_estimator(
     seed: int = 0,
     orthogonal: bool = True,
 ) -> SRNetwork:
-    """A copy of a trained network whose attention estimates the softmax otherwise, or is the softmax itself.
+    """Copy a trained network with another estimator of the softmax, or with the softmax itself.
 
-    Its `config` is that of the copy, so it can be saved, loaded and scored as any network.
+    The copy's `config` says so, hence it can be saved, loaded and scored as any network.
 
     Args:
         network: with linear attention.
-        kind: "exact", or "linear" with features drawn anew, for each block its own.
+        kind: "exact", or "linear" with new features, drawn for each block.
         n_features: the m of the copy; None is that of `network`. "linear" only.
-        seed: where the features come from. "linear" only.
-        orthogonal: whether they are orthogonal within blocks. "linear" only.
+        seed: of the features. "linear" only.
+        orthogonal: whether they are orthogonal, `dim` rows at a time. "linear" only.
 
     Raises:
-        ValueError: an unknown `kind`, a network without linear attention, or an `n_features` below 1.
+        ValueError: for an unknown `kind`, a network without linear attention, or an `n_features` below 1.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of attention {kind!r}; choose from {', '.join(KINDS)}")

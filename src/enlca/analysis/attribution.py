@@ -1,14 +1,14 @@
-"""Which small pixels a part of the large picture owes its detail to: LAM (Gu and Dong 2021).
+"""Local attribution maps: the LR pixels that detail in the SR image depends on.  (Gu and Dong 2021)
 
-    D(x)      sum over a square of the large picture of its gradient's magnitude: how much detail there is
-    path      t -> x_t, from the blurred small picture (t = 0) to the picture itself (t = 1)
+    D(x)      sum over a square of the SR image of its gradient's magnitude: the amount of detail
+    path      t -> x_t, from the blurred LR image (t = 0) to the image itself (t = 1)
     map_i     integral over t of  dD/dx_i (x_t)  dx_ti/dt
 
-Along a path the parts add up to the whole: the map sums to D(picture) - D(blurred picture), "completeness".
-A step of the integral is the gradient in the middle times the exact difference between both ends, so only
-the gradients are approximated; steps are doubled until the map is complete.
+Integrated along a path, the map sums to D(image) - D(blurred image): "completeness". A step of the integral
+is the gradient at its middle times the exact difference between its ends, so only the gradients are
+approximated; the number of steps is doubled until the map is complete.
 
-Letters:  H, W height and width of the small picture   S scale   h, w of the square
+Letters:  H, W height and width of the LR image   S scale   h, w of the square
 """
 
 import math
@@ -22,19 +22,17 @@ from torch.nn.functional import conv2d, pad
 
 Forward = Callable[[Tensor], Tensor]
 
-# Added to the square of a gradient's magnitude, which has no derivative at 0; a quarter of a grey level.
+# Added to the square of a gradient's magnitude, which has no derivative at 0: a quarter of a grey level.
 SOFT = 1e-6
 
 
 class Attribution(NamedTuple):
-    """What the detail in a square of the large picture rests on.
+    """The local attribution map of a square of the SR image.
 
     Attributes:
-        map: each small pixel's share of it, summed over colours; negative where it takes detail away.
-        change: D(picture) - D(blurred picture), which the map should sum to.
-        completeness: |sum of the map - change| / |change|: 0 is complete. Changes below what `SOFT` hides
-            count as that much.
-        steps: of the integral that `map` is from.
+        map: each LR pixel's contribution, summed over colours; negative where it removes detail. change:
+        D(image) - D(blurred image), which the map should sum to. completeness: |sum of the map - change| /
+        |change|: 0 is complete. The denominator is at least SOFT^0.5. steps: of the integral.
     """
 
     map: Float[Tensor, "H W"]
@@ -44,12 +42,12 @@ class Attribution(NamedTuple):
 
     @property
     def absolute(self) -> Float[Tensor, "H W"]:
-        """How much each small pixel matters, whichever way."""
+        """Absolute contribution of each LR pixel."""
         return self.map.abs()
 
     @property
     def diffusion_index(self) -> float:
-        """(1 - Gini) * 100 of the absolute map: 100 where all pixels matter alike, near 0 where few do."""
+        """(1 - Gini) * 100 of the absolute map: 100 if all pixels contribute equally, near 0 if few do."""
         return 100 * (1 - gini(self.absolute))
 
 
@@ -66,23 +64,24 @@ def lam(
     tolerance: float = 0.01,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Attribution:
-    """The local attribution map of one square, with the memory of one pass and its gradient.
+    """Compute the local attribution map of one square, in the memory of one forward and backward pass.
 
     Args:
-        network: anything that enlarges, in evaluation mode. NLSA's output jumps where a hash changes, and
-            may never become complete.
-        lr: the small picture, in [0, 1].
-        top: first row of the square, in large pixels.
-        left: first column of the square, in large pixels.
-        side: of the square, in large pixels; LAM's authors take 16.
-        sigma: of the strongest blur, in small pixels; 1.2 is LAM's.
+        network: any differentiable SR network, in evaluation mode. NLSA's output is discontinuous where a
+        hash
+            changes, so its map may never be complete.
+        lr: the LR image, in [0, 1].
+        top: first row of the square, in SR pixels.
+        left: first column of the square, in SR pixels.
+        side: of the square, in SR pixels; LAM's authors take 16.
+        sigma: of the strongest blur, in LR pixels; 1.2 is LAM's.
         steps: of the first integral.
-        most_steps: no integral has more.
-        tolerance: the `completeness` that is good enough; look at the result's, it may be larger.
-        on_step: called with steps done and steps of this integral; what it raises ends the work.
+        most_steps: upper limit of the steps of an integral.
+        tolerance: stop at this `completeness`; that of the result may be larger, see `most_steps`.
+        on_step: called with the number of steps done and of all steps of this integral; may raise to cancel.
 
     Raises:
-        ValueError: the square leaves the large picture or is smaller than 2, or settings make no sense.
+        ValueError: if the square is smaller than 2 or not inside the SR image, or for invalid settings.
     """
     if side < 2:
         raise ValueError(f"side must be at least 2, as a gradient takes two pixels; got {side}")
@@ -90,27 +89,27 @@ def lam(
         raise ValueError(f"sigma must be positive and steps from 1 to {most_steps}; got {sigma} and {steps}")
 
     @torch.no_grad()
-    def detected(x: Float[Tensor, "1 3 H W"]) -> float:
+    def detail_of(x: Float[Tensor, "1 3 H W"]) -> float:
         sr = network(x)
         height, width = sr.shape[2:]
         if not (0 <= top <= height - side and 0 <= left <= width - side):
             raise ValueError(
-                f"a square of {side} at row {top}, column {left} leaves the large picture of {height} rows"
+                f"a square of {side} at row {top}, column {left} leaves the SR image of {height} rows"
                 f" and {width} columns"
             )
         return float(detail(_square(sr, top, left, side)))
 
     lr = lr.detach()
-    change = detected(lr) - detected(blurred(lr, sigma))
+    change = detail_of(lr) - detail_of(blurred(lr, sigma))
     while True:
-        # Not where the network is: some devices have no float64.
+        # On the CPU: some devices have no float64.
         total = torch.zeros(lr.shape, dtype=torch.float64)
         for step in range(steps):
             start, middle, end = (blurred(lr, sigma * (1 - (step + part) / steps)) for part in (0, 0.5, 1))
             with torch.enable_grad():
                 middle.requires_grad_()
-                found = detail(_square(network(middle), top, left, side))
-                (gradient,) = torch.autograd.grad(found, middle)
+                amount = detail(_square(network(middle), top, left, side))
+                (gradient,) = torch.autograd.grad(amount, middle)
             total += (gradient * (end - start)).cpu()
             on_step(step + 1, steps)
         gap = abs(float(total.sum()) - change) / max(abs(change), SOFT**0.5)
@@ -124,14 +123,14 @@ def _square(sr: Float[Tensor, "1 3 SH SW"], top: int, left: int, side: int) -> F
 
 
 def detail(square: Float[Tensor, "1 3 h w"]) -> Float[Tensor, ""]:
-    """D: the magnitude of the gradient (forward differences), summed over pixels and colours."""
+    """Compute D: the magnitude of the gradient (forward differences), summed over pixels and colours."""
     down = square[:, :, 1:, :-1] - square[:, :, :-1, :-1]
     right = square[:, :, :-1, 1:] - square[:, :, :-1, :-1]
     return (down.square() + right.square() + SOFT).sqrt().sum()
 
 
 def blurred(x: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C H W"]:
-    """Gaussian blur with repeated borders, cut off beyond 4 sigma; sigma 0 is the picture itself."""
+    """Apply a Gaussian blur with replicated borders, truncated at 4 sigma; none for sigma 0."""
     if sigma <= 0:
         return x.clone()
     radius = math.ceil(4 * sigma)
@@ -143,7 +142,7 @@ def blurred(x: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C H W
 
 
 def gini(values: Float[Tensor, "*any"]) -> float:
-    """Inequality of what is not negative: 0 where all are equal (even if zero), 1 - 1/n at most."""
+    """Compute the Gini coefficient of non-negative values: 0 if all are equal, at most 1 - 1/n."""
     ordered = values.double().flatten().sort().values
     n, total = len(ordered), float(ordered.sum())
     if total == 0:

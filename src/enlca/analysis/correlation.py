@@ -1,15 +1,17 @@
-"""Where a query looks: the weight that attention gives to each position of the picture.  (Fig. 1 and 7)
+"""Correlation maps: the weight that attention gives each position for one query.  (Fig. 1 and 7)
 
-The weights of one query are one row of the N x N matrix that nobody ever holds; memory is linear in N.
+The weights of one query are one row of the N x N matrix of attention; only this row is computed, in memory
+linear in N.
 
-    exact     w_j = softmax_j( q.k_j )                                      what the paper draws
-    linear    w_j = sum_r softmax_r( log phi_r(q) + log_total_r ) a_rj      what ENLA really applies, where
-              a_rj = softmax_j( log phi_r(k_j) )                            feature r sees position j so much
+    exact     w_j = softmax_j( q.k_j )                                      as the paper draws it
+    linear    w_j = sum_r softmax_r( log phi_r(q) + log_total_r ) a_rj      as ENLA applies it, with
+              a_rj = softmax_j( log phi_r(k_j) )                            the weight of position j in
+              feature r
     sparse    w_j = sum over rounds of share x softmax over the query's chunk and its neighbours      NLSA's
 
-Each row is not negative and sums to one, and a row times the values is what `ExactAttend`, `LinearAttend`
-and `LSHAttend` put out at that position. `linear` is phi(q)^T phi(k_j) / sum_j phi(q)^T phi(k_j), never
-unshifted.
+Each row is non-negative and sums to one, and a row times the values is the output of `ExactAttend`,
+`LinearAttend` or `LSHAttend` at that position. `linear` is phi(q)^T phi(k_j) / sum_j phi(q)^T phi(k_j),
+computed in logarithms.
 
 Letters:  D embedding channels   M random features   N = H W positions   R rounds of hashing   K axes
 """
@@ -29,13 +31,13 @@ from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend, hash_codes
 from enlca.network.sr import SRNetwork
 
-# Positions whose features exist at one time.
-BLOCK = 2**15
+# Positions whose features exist at the same time.
+CHUNK = 2**15
 
 
 @dataclass(frozen=True)
 class View:
-    """What one non-local block sees of one picture: q and k at every position, row by row.
+    """q and k of one non-local block at every position of one image, row by row.
 
     `attend` is the block's own attention.
     """
@@ -47,10 +49,10 @@ class View:
     attend: nn.Module
 
     def position(self, row: int, column: int) -> int:
-        """The index of a pixel of the small picture.
+        """Return the index of an LR pixel.
 
         Raises:
-            ValueError: outside the picture.
+            ValueError: if it is outside the image.
         """
         if not (0 <= row < self.height and 0 <= column < self.width):
             raise ValueError(
@@ -60,7 +62,11 @@ class View:
         return row * self.width + column
 
     def amplified(self, factor: float) -> "View":
-        """The same embeddings with k times `factor` instead of k; 1/k gives unit vectors: "without k"."""
+        """Return the same embeddings with k times `factor` instead of k; 1/k gives unit vectors: "without k".
+
+        Raises:
+            ValueError: if `factor` is not positive.
+        """
         if factor <= 0:
             raise ValueError(f"factor must be positive, got {factor}")
         return replace(self, q=self.q * factor**0.5, k=self.k * factor**0.5)
@@ -68,10 +74,10 @@ class View:
 
 @torch.inference_mode()
 def view_of(network: SRNetwork, lr: Float[Tensor, "1 3 H W"], *, block: int) -> View:
-    """The view of the network's non-local block number `block`, counted from 0; later stages do not run.
+    """Return the view of the network's non-local block number `block`, counted from 0; skip later stages.
 
     Raises:
-        ValueError: the network has no such block.
+        ValueError: if the network has no such block.
     """
     blocks = network.non_local_blocks
     if not 0 <= block < len(blocks):
@@ -86,7 +92,7 @@ def view_of(network: SRNetwork, lr: Float[Tensor, "1 3 H W"], *, block: int) -> 
 
 
 def own_weights(view: View, at: int) -> Float[Tensor, "N"]:
-    """The weights that the block itself applies at position `at`."""
+    """Return the weights that the block itself applies at position `at`."""
     if isinstance(view.attend, LinearAttend):
         return linear_weights(view, at, view.attend.projection, floor=view.attend.floor)
     if isinstance(view.attend, LSHAttend):
@@ -97,48 +103,48 @@ def own_weights(view: View, at: int) -> Float[Tensor, "N"]:
 
 @torch.inference_mode()
 def exact_weights(view: View, at: int) -> Float[Tensor, "N"]:
-    """softmax_j( q.k_j ): Eq. 1."""
+    """Return softmax_j( q.k_j ), Eq. 1, at position `at`."""
     return (view.q[:, at] @ view.k).softmax(dim=0)
 
 
 @torch.inference_mode()
 def linear_weights(
-    view: View, at: int, projection: Float[Tensor, "M D"], *, floor: float = 0.0
+    view: View, at: int, projection: Float[Tensor, "M D"], *, floor: float = 0.0, chunk: int = CHUNK
 ) -> Float[Tensor, "N"]:
-    """ENLA's weights with the features F = `projection` (Eq. 4-6)."""
+    """Return ENLA's weights at position `at` with features `projection` (Eq. 4-6), by chunks of keys."""
     log_total = torch.full_like(projection[:, 0], -math.inf)
-    for _, log_phi in _features(view.k, projection, floor):
+    for _, log_phi in _features(view.k, projection, floor, chunk):
         log_total = torch.logaddexp(log_total, log_phi.logsumexp(dim=1))
     of_query = log_features(view.q[None, :, at : at + 1], projection, floor=floor)[0, :, 0]
     shares = (of_query + log_total).softmax(dim=0)
     weights = torch.empty_like(view.k[0])
-    for span, log_phi in _features(view.k, projection, floor):
+    for span, log_phi in _features(view.k, projection, floor, chunk):
         torch.mv(log_phi.sub_(log_total[:, None]).exp_().mT, shares, out=weights[span])
     return weights
 
 
 def _features(
-    k: Float[Tensor, "D N"], projection: Float[Tensor, "M D"], floor: float
+    k: Float[Tensor, "D N"], projection: Float[Tensor, "M D"], floor: float, chunk: int
 ) -> Iterator[tuple[slice, Float[Tensor, "M n"]]]:
-    for span in _blocks(k.shape[1]):
+    for span in _spans(k.shape[1], chunk):
         yield span, log_features(k[None, :, span], projection, floor=floor)[0]
 
 
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(start, start + BLOCK) for start in range(0, n, BLOCK))
+def _spans(n: int, chunk: int) -> Iterator[slice]:
+    return (slice(start, start + chunk) for start in range(0, n, chunk))
 
 
 @torch.inference_mode()
 def sparse_weights(view: View, at: int, attend: LSHAttend) -> Float[Tensor, "N"]:
-    """NLSA's weights: see `bucket_attention`, whose chunks these are.
+    """Return NLSA's weights at position `at`, with the chunks of `bucket_attention`.
 
-    Of a view whose embedding is not NLSA's own, this is where hashing its queries would look.
+    For embeddings of another attention: the positions that hashing its queries would select.
     """
     d, n = view.q.shape
     chunk = min(attend.chunk, n)
     n_chunks = -(-n // chunk)
     rotations = attend.rotations(d, n).to(view.q)
-    codes = torch.cat([hash_codes(view.q[None, :, span], rotations)[0] for span in _blocks(n)], dim=-1)
+    codes = torch.cat([hash_codes(view.q[None, :, span], rotations)[0] for span in _spans(n, CHUNK)], dim=-1)
     scores, log_totals = view.q.new_full((len(codes), n), -math.inf), []
     for row, order in zip(scores, codes.argsort(dim=-1, stable=True), strict=True):
         mine = int((order == at).nonzero()) // chunk
@@ -160,10 +166,10 @@ class Spread(NamedTuple):
 def redraw_spread(
     view: View, at: int, *, n_features: int, draws: int, generator: torch.Generator, floor: float = 0.0
 ) -> Spread:
-    """How much ENLA's weights depend on the draw of F. Deviation is of single draws (n - 1).
+    """Measure how much ENLA's weights depend on the draw of F. The deviation is of single draws (n - 1).
 
     Raises:
-        ValueError: fewer than two draws.
+        ValueError: if there are fewer than two draws.
     """
     if draws < 2:
         raise ValueError(f"a spread takes at least 2 draws, got {draws}")
@@ -171,20 +177,20 @@ def redraw_spread(
     for number in range(1, draws + 1):
         f = orthogonal_gaussian(n_features, len(view.q), generator=generator).to(view.q)
         weights = linear_weights(view, at, f, floor=floor)
-        # Welford's: sums of squares would lose the digits of small weights.
-        off = weights - mean
-        mean = mean + off / number
-        squares = squares + off * (weights - mean)
+        # Welford's algorithm: sums of squares would lose the digits of small weights.
+        difference = weights - mean
+        mean = mean + difference / number
+        squares = squares + difference * (weights - mean)
     return Spread(mean, (squares / (draws - 1)).sqrt())
 
 
 class Sparsity(NamedTuple):
-    """How few positions the weights rest on.
+    """How concentrated weights are.
 
     Attributes:
-        entropy: in bits; log2 N where all positions weigh the same.
-        top_share: share of the weight on the heaviest 1 % of positions (rounded up to a whole number).
-        effective: 1 / sum of squares: as many equal weights would be as concentrated (N if all are equal).
+        entropy: in bits; log2 N if all weights are equal. top_share: share of the weight on the heaviest 1 %
+        of positions (rounded up to a whole number). effective: 1 / sum of squares, the number of equal
+        weights that are as concentrated; N if all are equal.
     """
 
     entropy: float
@@ -193,7 +199,7 @@ class Sparsity(NamedTuple):
 
 
 def sparsity(weights: Float[Tensor, "N"]) -> Sparsity:
-    """Of one row."""
+    """Measure the concentration of one row of weights."""
     w = weights.double()
     w = w / w.sum()
     top = w.topk(math.ceil(len(w) / 100)).values.sum()

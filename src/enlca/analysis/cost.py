@@ -1,8 +1,8 @@
-"""What attention costs: operations by formula (Table 4), counted, and memory and time.
+"""The cost of a module: operations by formula (Table 4) and counted, memory, and time.
 
-A multiplication and an addition are two operations (FLOPs); Table 4 counts matrix products only, and so
-does everything here: neither exponentials nor sums, sorting or interpolation. The formulas say why ENLA is
-cheap; `count` follows a real forward pass, without doing it, so that formulas and code cannot drift apart.
+A multiplication and an addition are two operations (FLOPs). As in Table 4 only matrix products count: neither
+exponentials nor sums, sorting or interpolation. The formulas show why ENLA is cheap; `count` traces a forward
+pass of the real code without computing it, so that formulas and code cannot diverge.
 
 Letters:  N positions   c channels of q and k   c_out channels of values   m random features
 """
@@ -23,30 +23,29 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from enlca.attention.exact import ExactAttend
 from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend, bucket_count
-from enlca.network.sr import SRConfig, SRNetwork
 
 Shape = tuple[int, ...]
 
 
 def linear_flops(n: int, c: int, c_out: int, *, n_features: int) -> int:
-    """ENLA: features of q and k, 2 m N c each; phi(K) V^T and phi(Q)^T (.), 2 m N c_out each."""
+    """Return the operations of ENLA: features of q and k, 2 m N c each; two products, 2 m N c_out each."""
     return 2 * (2 * n_features * n * c + 2 * n_features * n * c_out)
 
 
 def exact_flops(n: int, c: int, c_out: int) -> int:
-    """NLA: Q^T K and its product with V."""
+    """Return the operations of NLA: Q^T K and its product with V."""
     return 2 * n**2 * (c + c_out)
 
 
 def conv_flops(n: int, c: int, c_out: int, *, kernel_size: int = 3) -> int:
-    """A convolution that keeps the size."""
+    """Return the operations of a convolution that keeps the size."""
     return 2 * kernel_size**2 * n * c * c_out
 
 
 def lsh_flops(n: int, c: int, c_out: int, *, n_hashes: int = 4, chunk: int = 144) -> int:
-    """NLSA as our code runs: in each round the hash, then chunks (the last one filled up) by three chunks.
+    """Return the operations of our NLSA: per round the hash, then chunks (the last padded) by three chunks.
 
-    The embedding, which NLSA has one of and the others two, and sorting are not in it.
+    Without sorting, and without the embeddings (NLSA has one, the others two).
     """
     chunk = min(chunk, n)
     n_chunks = -(-n // chunk)
@@ -56,20 +55,23 @@ def lsh_flops(n: int, c: int, c_out: int, *, n_hashes: int = 4, chunk: int = 144
 
 
 def lsh_flops_as_printed(n: int, c: int, c_out: int) -> int:
-    """A count that gives Table 4's 5.08 GFLOPs for NLSA-r4.
+    """Return the operations that give Table 4's 5.08 GFLOPs for NLSA-r4.
 
-    NOTE(paper): neither paper derives the number. Four rounds, no filler in the last chunk, and a hash that
-    multiplies by all of 128 directions give it to the printed digit. A rotation yields two directions for
-    each of its axes, and 100 x 100 positions have 70 buckets, hence `lsh_flops` is less.
+    NOTE(paper): neither paper derives the number. Four rounds, no padding of the last chunk, and a hash that
+    multiplies by all of 128 directions give it to the printed digit. A rotation gives two directions per
+    axis, and 100 x 100 positions have 70 buckets, hence `lsh_flops` is less.
     """
     return 4 * 2 * n * (128 * c + 3 * 144 * (c + c_out))
 
 
 class Cost(NamedTuple):
-    """What one forward pass in evaluation takes.
+    """The cost of one forward pass in evaluation mode.
 
-    `activation_bytes` is the most memory that its tensors take at one time, input and output included,
-    weights and what a library needs inside one operation not.
+    Attributes:
+        parameters: of the module.
+        flops: see above.
+        activation_bytes: peak memory of tensors, with input and output, without weights and without what a
+            library allocates inside one operation.
     """
 
     parameters: int
@@ -78,8 +80,8 @@ class Cost(NamedTuple):
 
 
 def count(build: Callable[[], nn.Module], *shapes: Shape) -> Cost:
-    """The cost of the module that `build` makes on float32 inputs of these shapes; nothing is computed."""
-    # On the meta device autocast is refused; these tensors have no memory either, but say "cpu".
+    """Count the cost of the module that `build` returns on float32 inputs of these shapes."""
+    # Not the meta device, where autocast raises. Fake tensors have no memory either, and are on "cpu".
     with FakeTensorMode(), torch.no_grad():
         module = build().eval()
         flops = FlopCounterMode(display=False, custom_mapping=_FUSED)
@@ -90,14 +92,9 @@ def count(build: Callable[[], nn.Module], *shapes: Shape) -> Cost:
     return Cost(parameters, flops.get_total_flops(), memory.peak)
 
 
-def network_cost(config: SRConfig, height: int, width: int) -> Cost:
-    """The cost of enlarging one picture of `height` x `width` pixels as a whole."""
-    return count(lambda: SRNetwork(config), (1, 3, height, width))
-
-
 @torch.inference_mode()
 def seconds(build: Callable[[], nn.Module], *shapes: Shape, runs: int = 3) -> float:
-    """Measured here, on the processor: the median of `runs` forward passes, after one to warm up."""
+    """Measure a forward pass on this CPU, in seconds: the median of `runs`, after one to warm up."""
     module = build().eval()
     inputs = [torch.randn(shape) for shape in shapes]
     times = []
@@ -109,7 +106,7 @@ def seconds(build: Callable[[], nn.Module], *shapes: Shape, runs: int = 3) -> fl
 
 
 class Row(NamedTuple):
-    """A row of Table 4: how to make the module, what to give it, and its operations by formula."""
+    """A row of Table 4: a function that makes the module, its inputs' shapes, its operations by formula."""
 
     build: Callable[[], nn.Module]
     shapes: Sequence[Shape]
@@ -117,7 +114,7 @@ class Row(NamedTuple):
 
 
 def table4(height: int = 100, width: int = 100, channels: int = 64) -> dict[str, Row]:
-    """The rows of Table 4 by the paper's names, but for the baseline, which has no attention."""
+    """Return the rows of Table 4 by the paper's names, without the baseline, which has no attention."""
     n, c = height * width, channels
     qkv = [(1, c, n)] * 3
     rows = {
@@ -139,12 +136,12 @@ def _fused_attention(q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
     return sdpa_flop_count(q, k, v)
 
 
-# Fused attention on the processor, which torch's counter does not know.
+# Fused attention on the CPU, which PyTorch's counter lacks.
 _FUSED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _fused_attention}
 
 
 class _PeakMemory(TorchDispatchMode):
-    """Follows what operations allocate and what is freed again."""
+    """Track the bytes of storages that operations allocate, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,11 +152,11 @@ class _PeakMemory(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
-                self._follow(tensor.untyped_storage())
+                self._track(tensor.untyped_storage())
         return out
 
-    def _follow(self, storage: torch.UntypedStorage) -> None:
-        # Views share their storage, which is one object as long as any of them lives.
+    def _track(self, storage: torch.UntypedStorage) -> None:
+        # Views share their storage, which is one object while any of them is alive.
         if storage not in self.seen:
             self.seen.add(storage)
             size = storage.nbytes()
