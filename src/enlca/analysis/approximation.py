@@ -54,7 +54,7 @@ def eq7_variance(q: Float[Tensor, "D P"], k: Float[Tensor, "D P"], n_features: i
 
 
 class Moments(NamedTuple):
-    """Statistics of estimates of exp(q.k), divided by exp(q.k), over redraws of F: ideally 1 and 0 (variance).
+    """Estimates of exp(q.k), divided by exp(q.k), over redraws of F: ideal are a mean of 1, a variance of 0.
 
     Attributes:
         mean: of the draws.
