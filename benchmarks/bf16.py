@@ -18,8 +18,8 @@ from benchmarks.report import publish
 from benchmarks.scores import scores_of
 from enlca.checkpoint.catalog import bundled, load
 from enlca.export.engines import load_engine
-from enlca.inference.devices import with_fast_convolutions
-from enlca.inference.precision import in_half
+from enlca.inference.upscaler import with_fast_convolutions
+from enlca.runtime.device import in_half
 
 
 def losses(name: str, scale: int, tests: list[Path]) -> list[dict[str, Any]]:

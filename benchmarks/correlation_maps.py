@@ -32,8 +32,8 @@ from enlca.attention.features import positive_features
 from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend
 from enlca.checkpoint.catalog import load
-from enlca.inference.allocator import keep_freed_memory
 from enlca.network.sr import SRNetwork
+from enlca.runtime.allocator import keep_freed_memory
 
 TOLERANCE = 1e-6
 DRAWS = 8

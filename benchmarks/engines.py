@@ -24,11 +24,11 @@ from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, networ
 from enlca.errors import EngineError
 from enlca.export.engines import load_engine
 from enlca.export.parity import check_parity
-from enlca.inference.devices import compile_local_stages, with_fast_convolutions
 from enlca.inference.ensemble import Forward
-from enlca.inference.precision import choose_precision, in_half
+from enlca.inference.upscaler import compile_local_stages, with_fast_convolutions
 from enlca.network.sr import SRNetwork
 from enlca.network.zoo import NETWORKS
+from enlca.runtime.device import choose_precision, in_half
 
 FORM = argparse.RawDescriptionHelpFormatter
 PRIME = (61, 53)

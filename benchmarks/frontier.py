@@ -18,10 +18,10 @@ import torch
 from benchmarks.report import COLOURS, MARKERS, axes_side_by_side, publish, show
 from benchmarks.rounds import Company, median_ratio, milliseconds, seconds_of
 from enlca.checkpoint.catalog import Bundled, bundled, load
-from enlca.inference.allocator import keep_freed_memory
-from enlca.inference.devices import with_fast_convolutions
 from enlca.inference.ensemble import Forward
-from enlca.inference.precision import choose_precision, in_half
+from enlca.inference.upscaler import with_fast_convolutions
+from enlca.runtime.allocator import keep_freed_memory
+from enlca.runtime.device import choose_precision, in_half
 
 FORM = argparse.RawDescriptionHelpFormatter
 UNIT = ("edsr-tiny", "fp32")

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from benchmarks.report import publish, show
 from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, network_called, seconds_of
 from enlca.attention.block import NonLocalBlock
-from enlca.inference.allocator import keep_freed_memory
-from enlca.inference.devices import with_fast_convolutions
+from enlca.inference.upscaler import with_fast_convolutions
 from enlca.network.sr import SRNetwork
+from enlca.runtime.allocator import keep_freed_memory
 
 # Pixels of a side, and rounds: the paper's network takes seconds.
 SIZES = {"enlcn-tiny": 128, "enlcn-light": 128, "enlcn": 64}

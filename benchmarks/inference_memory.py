@@ -28,8 +28,8 @@ from benchmarks.upscale_command import smooth_picture
 from enlca.image.files import open_image, write_rows
 from enlca.image.rows import PictureRows
 from enlca.inference.enlarge import Enlarger, Strategy
-from enlca.inference.memory import size_in_bytes
 from enlca.inference.upscaler import Upscaler
+from enlca.runtime.device import size_in_bytes
 
 TOLERANCE = 1e-5
 

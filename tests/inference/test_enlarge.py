@@ -5,13 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from enlca.errors import NotFinite, PrecisionError
+from enlca.errors import NotFinite
 from enlca.inference import patient as patient_module
 from enlca.inference.demand import TILES
 from enlca.inference.enlarge import Enlarger, Strategy
 from enlca.inference.ensemble import turned
 from enlca.inference.patient import PatientEnlarger
-from enlca.inference.precision import choose_precision
 from enlca.inference.upscaler import Upscaler
 from enlca.inference.views import Turned, View
 
@@ -216,17 +215,6 @@ def test_half_precision_is_near_the_picture(strategy, half):
     off = np.abs(exact - near)
     assert 0 < off.max() < 0.05
     assert off.mean() < 0.003
-
-
-def test_auto_is_bf16_only_where_the_hardware_has_it(monkeypatch):
-    cpu = torch.device("cpu")
-    for has, expected in ((True, torch.bfloat16), (False, None)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-        assert choose_precision("auto", cpu) == expected
-    assert choose_precision("fp16", cpu) == torch.float16
-    with pytest.raises(PrecisionError, match="unknown precision 'half'; choose from auto, fp32, bf16, fp16"):
-        choose_precision("half", cpu)
 
 
 def test_auto_keeps_the_levels_of_deep_and_of_transparent_pictures(tiny_network):

@@ -7,10 +7,9 @@ import sys
 import pytest
 import torch
 
-from enlca.errors import MemoryLimitError, TooLarge
+from enlca.errors import TooLarge
 from enlca.inference.demand import TILES, Demand, choose, smaller
 from enlca.inference.enlarge import Strategy
-from enlca.inference.memory import as_text, free_memory, size_in_bytes, used_memory
 from enlca.network.sr import SRConfig
 from enlca.network.zoo import NETWORKS
 
@@ -21,38 +20,6 @@ MIB = 1 << 20
 def config(name: str = "enlcn-tiny", scale: int = 4) -> SRConfig:
     with torch.device("meta"):
         return NETWORKS[name](scale).config
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("2GiB", 2 << 30),
-        ("1.5 gib", 3 << 29),
-        ("500MB", 500_000_000),
-        ("800m", 800_000_000),
-        ("12345", 12345),
-    ],
-)
-def test_sizes_are_read(text, size):
-    assert size_in_bytes(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "much", "2 GiBs", "-1GiB", "0", "1e9"])
-def test_what_is_no_size_is_refused_with_an_example(text):
-    with pytest.raises(MemoryLimitError, match="is no size; write one like 2GiB"):
-        size_in_bytes(text)
-
-
-def test_sizes_are_written():
-    assert (as_text(3 << 29), as_text(830 * MIB), as_text(5)) == ("1.5 GiB", "830 MiB", "1 MiB")
-
-
-def test_memory_is_counted():
-    assert 0 < free_memory(CPU) < 1 << 50
-    before = used_memory(CPU)
-    ballast = torch.ones(64 * MIB, dtype=torch.uint8)
-    assert used_memory(CPU) - before > 48 * MIB
-    del ballast
 
 
 def test_more_memory_never_means_smaller_tiles():
@@ -129,7 +96,7 @@ import re
 import numpy as np, torch
 from enlca.inference.enlarge import Enlarger, Strategy
 from enlca.inference.demand import Demand
-from enlca.inference.memory import used_memory
+from enlca.runtime.device import used_memory
 from enlca.network.zoo import enlcn_light, enlcn_tiny
 
 def status(key):

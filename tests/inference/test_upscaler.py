@@ -3,10 +3,9 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from enlca.errors import DeviceError, PictureError
+from enlca.errors import PictureError
 from enlca.image.files import Picture, read_image, write_image
 from enlca.image.rows import rows_of
-from enlca.inference.devices import choose_device
 from enlca.inference.enlarge import enlarge, to_uint8
 from enlca.inference.upscaler import Upscaler
 
@@ -328,21 +327,3 @@ def test_values_are_clipped_and_rounded_not_cut():
     values = torch.tensor([-0.1, 0.0, 0.4999 / 255, 0.5001 / 255, 254.6 / 255, 1.0, 1.3])
     picture = values.expand(3, 1, -1)
     assert to_uint8(picture)[0, 0].tolist() == [0, 0, 0, 1, 255, 255, 255]
-
-
-def test_a_device_that_is_not_there_is_refused_and_says_which_are():
-    with pytest.raises(DeviceError, match="unknown device 'gpu'; choose from auto, cpu, cuda, mps"):
-        choose_device("gpu")
-    assert choose_device("cpu").type == "cpu"
-    for kind, present in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())):
-        if not present:
-            with pytest.raises(DeviceError, match=f"device {kind} is not available .*; available: cpu"):
-                choose_device(kind)
-
-
-def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device("auto").type == "cpu"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device("auto").type == "cuda"

@@ -22,7 +22,7 @@ def main() -> None:
         with interruptible():
             # Here and not above, so that Ctrl-C gets its one line while this loads, too.
             from enlca.cli.commands import run
-            from enlca.inference.allocator import keep_freed_memory
+            from enlca.runtime.allocator import keep_freed_memory
 
             keep_freed_memory()
             code = run()

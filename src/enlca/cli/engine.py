@@ -47,7 +47,7 @@ def engine_called(
 
     from enlca.export.engines import load_engine
     from enlca.export.extras import installed
-    from enlca.inference.precision import choose_precision
+    from enlca.runtime.device import choose_precision
 
     if engine != "auto":
         lowered = "bf16" if precision == "bf16" else "fp32"

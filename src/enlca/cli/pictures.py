@@ -96,11 +96,10 @@ def upscale(
     check_choice("--frames", frames, FRAMES)
     check_choice("--engine", engine, ENGINES)
     check_engine(engine, device=device, precision=precision, compile=compile)
-    from enlca.inference.devices import choose_device
     from enlca.inference.jobs import Outcome, Settings, plan, run
-    from enlca.inference.memory import size_in_bytes
     from enlca.inference.target import Size, Sizer, network_scales, own_scale
     from enlca.inference.upscaler import Upscaler
+    from enlca.runtime.device import choose_device, size_in_bytes
 
     # What is loaded stays: looking for garbage in it when Python leaves takes as long as ten small pictures.
     # Only now, not at the end: ONNX and Triton, which come later, would miss what is theirs, and say so.

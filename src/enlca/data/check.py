@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from enlca.data.ahead import read_ahead
 from enlca.data.layouts import Part, find_parts
 from enlca.data.pack import damaged_pictures, is_pack, open_pack
 from enlca.data.packing import too_small
 from enlca.errors import EnlcaError, PackError
 from enlca.image.files import read_image
+from enlca.runtime.concurrency import prefetch
 
 Size = tuple[int, int]
 
@@ -88,7 +88,7 @@ def check_folder(
     files = list(dict.fromkeys(path for part in parts for path in _files(part)))
     seen: dict[Path, _Seen] = {}
     on_progress(0, len(files))
-    for done, (path, what) in enumerate(read_ahead(_look, files), 1):
+    for done, (path, what) in enumerate(prefetch(_look, files), 1):
         seen[path] = what
         on_progress(done, len(files))
     problems = [what.fault for what in seen.values() if what.fault]

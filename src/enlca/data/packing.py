@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from enlca.data.ahead import read_ahead
 from enlca.data.benchmark import Pair, load_pair
 from enlca.data.journal import JOURNAL, Journal, Stamp, locked
 from enlca.errors import EnlcaError, PackError, PictureError
+from enlca.runtime.concurrency import prefetch
 
 FORMAT = 2
 
@@ -85,7 +85,7 @@ def _fill(
         missing = [pair for pair in pairs if pair.name not in journal.done]
         already = len(pairs) - len(missing)
         on_progress(already, len(pairs))
-        for done, (pair, result) in enumerate(read_ahead(load, missing), already + 1):
+        for done, (pair, result) in enumerate(prefetch(load, missing), already + 1):
             if isinstance(result, EnlcaError):
                 failed[pair.name] = str(result)
             else:

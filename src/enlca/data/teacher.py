@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from enlca.data.ahead import read_ahead
 from enlca.data.pack import PackedSet, default_cache
 from enlca.data.packing import UnusablePictures
 from enlca.errors import PictureError
 from enlca.image.files import find_pictures, open_image, read_image
+from enlca.runtime.concurrency import prefetch
 from enlca.runtime.files import atomic_path
 
 
@@ -75,7 +75,7 @@ def _decode(
 ) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as part, part.open("wb") as file:
-        pictures = read_ahead(lambda path: read_image(path).rgb, paths)
+        pictures = prefetch(lambda path: read_image(path).rgb, paths)
         for done, (_, pixels) in enumerate(pictures, 1):
             file.write(np.ascontiguousarray(pixels).data)
             on_progress(done, len(packed))

@@ -19,8 +19,8 @@ from enlca.explorer.looking import QUICK, Settings, look
 from enlca.explorer.models import Models, count_blocks
 from enlca.explorer.session import Opened, Visitor, Visitors, Work
 from enlca.explorer.uploads import read_upload
-from enlca.inference.memory import as_text, used_memory
 from enlca.inference.upscaler import Upscaler
+from enlca.runtime.device import as_text, used_memory
 
 ENLARGING, ATTRIBUTING = "enlarging", "attributing"
 # Tensors of the network's width that are alive at once: while q and k are made, and of each residual block

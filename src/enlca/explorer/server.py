@@ -14,7 +14,7 @@ from enlca.explorer.actions import Explorer
 from enlca.explorer.models import Models
 from enlca.explorer.session import Visitors
 from enlca.explorer.uploads import temporary_folder
-from enlca.inference.allocator import share_freed_memory
+from enlca.runtime.allocator import share_freed_memory
 
 HERE = Path(__file__).parent
 # Of an upload, whatever the picture in it says of its size.

@@ -14,12 +14,12 @@ from torch import nn
 from enlca.attention.workspace import CHUNK
 from enlca.errors import TooLarge
 from enlca.inference.enlarge import WHOLE_BAND, Strategy
-from enlca.inference.memory import as_text
 from enlca.inference.stages import QUERIES, halo_of
 from enlca.inference.store import maps_in_memory
 from enlca.inference.streaming import OVERLAP, last_tile, streamable
 from enlca.network.layers import UPSAMPLERS
 from enlca.network.sr import SRConfig
+from enlca.runtime.device import as_text
 
 MODES = ("auto", "whole", "stream", "tiled")
 # Sides of tiles, the best first: larger ones do less work twice, but gain little beyond the first.

@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
+from enlca.errors import NotFinite
 from enlca.image.rows import count_colours
 from enlca.inference.ensemble import Forward, self_ensemble, turned_back
 from enlca.inference.matting import as_channels, merged, to_levels
-from enlca.inference.precision import checked, in_half
 from enlca.inference.raster import Pixels, constant
 from enlca.inference.stages import Features, Walk, Watch, pixels
 from enlca.inference.store import Store
@@ -29,6 +29,7 @@ from enlca.inference.streaming import OVERLAP, last_tile, streamed, tiled, unwat
 from enlca.inference.tiles import Region, crop, cut
 from enlca.inference.views import Turned, View
 from enlca.network.sr import SRNetwork
+from enlca.runtime.device import in_half
 
 # Small rows of a band where the whole picture is there.
 WHOLE_BAND = 16
@@ -169,3 +170,15 @@ def enlarge(
 def to_uint8(picture: Float[Tensor, "*B 3 H W"]) -> UInt8[Tensor, "*B 3 H W"]:
     """[0, 1] to 0..255: clipped, then rounded."""
     return picture.clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
+def all_finite(part: Tensor) -> bool:
+    """Whether there is neither NaN nor infinity; in one pass, without a mask."""
+    return bool(torch.stack(part.aminmax()).isfinite().all())
+
+
+def checked(part: Tensor) -> Tensor:
+    """Return `part` unchanged. Raises NotFinite if it holds NaN or infinity."""
+    if not all_finite(part):
+        raise NotFinite("the network's numbers are not finite; try --precision fp32, or check its weights")
+    return part

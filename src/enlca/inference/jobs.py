@@ -17,13 +17,13 @@ from enlca.errors import CheckpointError, DeviceError, EnlcaError, JobError, Not
 from enlca.image.encoding import Format
 from enlca.image.files import check_format, format_of, open_image, write_rows
 from enlca.image.rows import PictureRows
-from enlca.inference.memory import out_of_memory
 from enlca.inference.outcome import AHEAD, Outcome, Settings
 from enlca.inference.plan import Failure, Job, plan
 from enlca.inference.raster import held
 from enlca.inference.target import Sizer
 from enlca.inference.upscaler import Upscaler
-from enlca.inference.worker import Abandoned, Channel, Worker
+from enlca.runtime.concurrency import Abandoned, Channel, Worker
+from enlca.runtime.device import is_out_of_memory
 from enlca.runtime.files import PartialFiles, sweep
 
 __all__ = ["Failure", "Job", "JobError", "Outcome", "plan", "run"]
@@ -161,7 +161,7 @@ def _reason(job: Job, error: Exception) -> str:
         return f"{job.target}: {error.strerror or error}"
     if isinstance(error, UnicodeEncodeError):
         return f"{job.source}: its name is not Unicode; rename it"
-    if out_of_memory(error):
+    if is_out_of_memory(error):
         return f"{job.source}: too large for the memory of this machine"
     raise error
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from enlca.image.encoding import Format
 from enlca.image.picture import MAX_PIXELS
 from enlca.image.rows import PictureRows
-from enlca.inference.memory import waiting_share
+from enlca.inference.raster import waiting_share
 
 # Pictures that are read before their turn.
 AHEAD = 2

@@ -17,11 +17,11 @@ from enlca.errors import NotFinite
 from enlca.image.rows import PictureRows
 from enlca.inference.demand import Demand, choose, smaller
 from enlca.inference.enlarge import Enlarger, Strategy
-from enlca.inference.memory import SHARE, free_memory, out_of_memory, used_memory
 from enlca.inference.raster import Pixels
 from enlca.inference.stages import Watch
 from enlca.inference.streaming import unwatched
 from enlca.inference.tiles import Region
+from enlca.runtime.device import SHARE, free_memory, is_out_of_memory, used_memory
 
 Note = Callable[[str], None]
 Report = Callable[[float], None]
@@ -136,7 +136,7 @@ class PatientEnlarger:
                 strategy = replace(strategy, half=None)
                 note("its numbers were not finite in half precision: computed again in fp32")
             except Exception as error:
-                following = smaller(strategy, demand) if out_of_memory(error) else None
+                following = smaller(strategy, demand) if is_out_of_memory(error) else None
                 if following is None:
                     raise
                 strategy = following

@@ -150,3 +150,8 @@ def constant(pixels: Pixels, layers: slice = slice(None)) -> Shaped[np.ndarray, 
         if not (pixels[top : top + ROWS, 0 : pixels.shape[1]][:, :, layers] == first).all():
             return None
     return first
+
+
+def waiting_share(limit: int) -> int:
+    """Return how many bytes of `limit` a queued picture may occupy; larger ones are spooled to disk."""
+    return limit // 32

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from enlca.errors import StreamingError
 from enlca.inference.ensemble import Forward
-from enlca.inference.precision import computing
 from enlca.inference.raster import Pixels
 from enlca.inference.stages import GLOBAL_STAGES, Features, Walk, Watch, pixels
 from enlca.inference.store import Store
 from enlca.inference.tiles import Region, crop, cut
 from enlca.network.sr import SRConfig, SRNetwork
+from enlca.runtime.device import inference
 
 Finish = Callable[[Tensor], Tensor]
 
@@ -107,11 +107,11 @@ def streamed(walk: Walk, *, store_limit: int | None = None, folder: Path | None 
     """Any piece of the large picture, asked for by its place in the small one; `Walk.half` counts."""
     size = (walk.network.config.channels, walk.whole.height, walk.whole.width)
     with Store(*size, dtype=walk.dtype, limit=store_limit, folder=folder) as store:
-        with computing(walk.device, walk.half):
+        with inference(walk.device, walk.half):
             piece = walk.enlarged(store)
 
         def at(region: Region) -> Tensor:
-            with computing(walk.device, walk.half):
+            with inference(walk.device, walk.half):
                 return piece(region)
 
         yield at

@@ -4,6 +4,7 @@ Letters:  B batch   H, W height and width   C channels   L layers: channels, the
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +15,21 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from enlca.attention.block import NonLocalBlock
 from enlca.checkpoint.catalog import load_with_card
+from enlca.errors import DeviceError
 from enlca.image.exif import updated_exif
 from enlca.image.files import open_image
 from enlca.image.picture import Picture
 from enlca.image.rows import PictureRows, filled, rows_of
 from enlca.inference import kinds
 from enlca.inference.demand import check_mode
-from enlca.inference.devices import choose_device, compile_local_stages, with_fast_convolutions
-from enlca.inference.enlarge import Enlarger
+from enlca.inference.enlarge import Enlarger, all_finite
 from enlca.inference.ensemble import Forward, self_ensemble
-from enlca.inference.memory import waiting_share
 from enlca.inference.patient import Note, PatientEnlarger, Report, ignore, warn
-from enlca.inference.precision import all_finite, choose_precision, in_half
-from enlca.inference.raster import Raster, gathered, held
+from enlca.inference.raster import Raster, gathered, held, waiting_share
 from enlca.network.sr import SRNetwork
+from enlca.runtime.device import choose_device, choose_precision, in_half
 
 
 class Upscaler:
@@ -196,3 +197,28 @@ class Upscaler:
         # One by one, within the limit of memory; what is not finite has its error there.
         arrays = pictures.permute(0, 2, 3, 1).float().cpu().numpy()
         return torch.stack([torch.from_numpy(self._array(array)).permute(2, 0, 1) for array in arrays])
+
+
+def with_fast_convolutions(network: SRNetwork, device: torch.device) -> SRNetwork:
+    """Return the network on the device, with the channels of its weights, and so of its features, last.
+
+    Convolutions reorder their input and output otherwise, each by itself: on a processor with AVX-512 a
+    network is 1.25 times as fast without, in bfloat16 1.4 to 2.5 times (benchmarks/NOTES.md).
+    """
+    return network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def compile_local_stages(network: SRNetwork) -> None:
+    """Compile the convolutions, part by part, so that tiles of a stream gain from it, too.
+
+    The work is done by the first picture, once for all sizes. Attention is not compiled.
+
+    Raises:
+        DeviceError: there is no C++ compiler, which `torch.compile` needs for a processor.
+    """
+    if network.mean.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        raise DeviceError("compiling needs a C++ compiler, and none was found; install one, or leave it out")
+    parts = [network.head, network.fuse, network.upsampler]
+    parts += [stage.embed if isinstance(stage, NonLocalBlock) else stage for stage in network.body]
+    for part in parts:
+        part.compile(dynamic=True)

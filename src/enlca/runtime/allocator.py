@@ -1,4 +1,4 @@
-"""What glibc does with freed memory costs a network half of its speed. Other systems are left as they are."""
+"""Settings of glibc's allocator, whose defaults cost a network half of its speed; loads no torch."""
 
 import ctypes
 import sys
@@ -10,27 +10,27 @@ _NEVER_TRIM = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Use freed memory again instead of giving it back at once.
+    """Make glibc reuse freed memory instead of returning it at once. Other systems are left as they are.
 
     glibc asks the system for each piece beyond 32 MiB anew, and the system fills it with zeros, page by page,
-    while the network waits: a picture of a megapixel took 2.4 times as long (benchmarks/NOTES.md). What is
-    freed is still given back where memory is counted (`enlca.inference.memory.used_memory`).
+    while the network waits: a picture of a megapixel took 2.4 times as long (benchmarks/NOTES.md). Freed
+    memory is still returned where memory is counted (`used_memory`).
     """
     _call("mallopt", _M_MMAP_THRESHOLD, _LARGEST_KEPT)
     _call("mallopt", _M_TRIM_THRESHOLD, _NEVER_TRIM)
 
 
 def share_freed_memory() -> None:
-    """Let all threads take memory from one place.
+    """Make all threads use one arena of glibc's.
 
-    By default there is one for each, and Gradio's threads come and go: after 160 clicks of 20 visitors there
-    were 770 MiB instead of 590, and more with every click.
+    By default each thread has its own, and Gradio's threads come and go: after 160 clicks of 20 visitors the
+    process took 770 MiB instead of 590, and more with every click.
     """
     _call("mallopt", _M_ARENA_MAX, 1)
 
 
 def give_back_freed_memory() -> None:
-    """Return to the system what is free now."""
+    """Return freed memory to the system."""
     _call("malloc_trim", 0)
 
 

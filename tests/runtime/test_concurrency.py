@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from enlca.inference.worker import Abandoned, Channel, Worker
+from enlca.runtime.concurrency import Abandoned, Channel, Worker
 
 BAND = np.zeros((2, 5, 3), np.uint8)
 
@@ -22,7 +22,7 @@ def test_bands_come_in_order_and_no_more_wait_than_may():
 
     making = worker.submit(make)
     for number, band in enumerate(channel):
-        most = max(most, channel._waiting)
+        most = max(most, channel._queued)
         assert (band == number).all()
     making.result(timeout=10)
     assert number == 49

@@ -1,0 +1,100 @@
+"""Devices, precisions and memory."""
+
+import pytest
+import torch
+
+from enlca.errors import DeviceError, MemoryLimitError, PrecisionError
+from enlca.runtime import device
+from enlca.runtime.device import (
+    as_text,
+    choose_device,
+    choose_precision,
+    free_memory,
+    size_in_bytes,
+    used_memory,
+)
+
+CPU = torch.device("cpu")
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("2GiB", 2 << 30),
+        ("1.5 gib", 3 << 29),
+        ("500MB", 500_000_000),
+        ("800m", 800_000_000),
+        ("12345", 12345),
+    ],
+)
+def test_sizes_are_read(text, size):
+    assert size_in_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "2 GiBs", "-1GiB", "0", "1e9"])
+def test_what_is_no_size_is_refused_with_an_example(text):
+    with pytest.raises(MemoryLimitError, match="is no size; write one like 2GiB"):
+        size_in_bytes(text)
+
+
+def test_sizes_are_written():
+    assert (as_text(3 << 29), as_text(830 * MIB), as_text(5)) == ("1.5 GiB", "830 MiB", "1 MiB")
+
+
+def test_memory_is_counted():
+    assert 0 < free_memory(CPU) < 1 << 50
+    before = used_memory(CPU)
+    ballast = torch.ones(64 * MIB, dtype=torch.uint8)
+    assert used_memory(CPU) - before > 48 * MIB
+    del ballast
+
+
+def test_a_budget_is_what_is_used_and_half_of_what_is_free_unless_it_is_given(monkeypatch):
+    monkeypatch.setattr(device, "used_memory", lambda where: 100)
+    monkeypatch.setattr(device, "free_memory", lambda where: 60)
+    assert device.memory_budget(CPU) == (100, 130)
+    assert device.memory_budget(CPU, 77) == (100, 77)
+
+
+def test_memory_that_was_freed_is_not_counted_as_used():
+    before = used_memory(CPU)
+    del_me = torch.ones(256 * MIB, dtype=torch.uint8)
+    del del_me
+    # Peak resident memory, which some systems report instead, never falls.
+    assert used_memory(CPU) - before < 64 * MIB
+
+
+@pytest.mark.parametrize("has_avx512_bf16", [True, False], ids=["avx512_bf16", "no_avx512_bf16"])
+@pytest.mark.parametrize("has_amx", [True, False], ids=["amx", "no_amx"])
+def test_auto_is_bf16_only_on_processors_with_amx(has_avx512_bf16, has_amx, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_avx512_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx, raising=False)
+    expected = torch.bfloat16 if has_amx else None
+    assert choose_precision("auto", torch.device("cpu")) == expected
+
+
+def test_a_precision_that_is_named_is_taken_and_unknown_ones_are_refused():
+    cpu = torch.device("cpu")
+    assert choose_precision("bf16", cpu) == torch.bfloat16
+    assert choose_precision("fp16", cpu) == torch.float16
+    with pytest.raises(PrecisionError, match="unknown precision 'half'; choose from auto, fp32, bf16, fp16"):
+        choose_precision("half", cpu)
+
+
+def test_a_device_that_is_not_there_is_refused_and_says_which_are():
+    with pytest.raises(DeviceError, match="unknown device 'gpu'; choose from auto, cpu, cuda, mps"):
+        choose_device("gpu")
+    assert choose_device("cpu").type == "cpu"
+    for kind, present in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())):
+        if not present:
+            with pytest.raises(DeviceError, match=f"device {kind} is not available .*; available: cpu"):
+                choose_device(kind)
+
+
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto").type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto").type == "cuda"
