@@ -22,18 +22,18 @@ from pathlib import Path
 
 step = Training._step
 def recorded(self, number, batch):
-    update = self.spread_optimizer.step
+    update = self.ddp_optimizer.step
     def keep():
         gradients = {name: x.grad.clone() for name, x in self.network.named_parameters()}
         projections = [x for name, x in self.network.named_buffers() if name.endswith("projection")]
         rank = self.fabric.global_rank
         torch.save((gradients, [x.clone() for x in projections]), f"{self.config.run.dir}_{number}_{rank}")
         update()
-    self.spread_optimizer.step = keep
+    self.ddp_optimizer.step = keep
     try:
         return step(self, number, batch)
     finally:
-        self.spread_optimizer.step = update
+        self.ddp_optimizer.step = update
 Training._step = recorded
 settings, text = read_config(Path("tiny.yaml"), sys.argv[1:])
 fit(settings, text)

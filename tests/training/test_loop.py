@@ -6,6 +6,7 @@ from lightning.fabric import Fabric
 
 from enlca.data.patches import PatchBatches
 from enlca.network.sr import SRNetwork
+from enlca.training.folder import TrainingFailed
 from enlca.training.loop import Training
 from enlca.training.parse import read_config
 
@@ -113,6 +114,18 @@ def test_a_nan_stops_the_run_before_it_reaches_a_weight(home, command, monkeypat
     state = torch.load("run/last.ckpt", weights_only=True)
     assert state["step"] == 5
     assert all(tensor.isfinite().all() for tensor in state["network"].values())
+
+
+def test_where_steps_are_not_checked_a_nan_stops_the_run_before_anything_is_saved_or_validated(training):
+    made, batches = training()
+    made.checks_each_step = False
+    made.run([batches[step] for step in range(6)])
+    with torch.no_grad():
+        made.network.fuse.bias[2] = float("nan")
+    # Rows are written every 3 steps and an epoch ends after 8: the first that are looked at.
+    with pytest.raises(TrainingFailed, match=r"^by step 7: the weight head\.weight is not finite"):
+        made.run([batches[step] for step in range(6, 12)])
+    assert made.done == 8
 
 
 def test_progress_tells_the_numbers_of_the_run(home):

@@ -20,12 +20,11 @@ from enlca.network.layers import ResBlock
 from enlca.network.sr import SRNetwork
 from enlca.runtime.files import write_atomically
 from enlca.training.config import TrainConfig
-from enlca.training.devices import environment, is_first_here, launch
 from enlca.training.folder import RunFolder
 from enlca.training.loop import Training
+from enlca.training.runtime import environment, ignore_interrupts, is_first_here, launch, stop_politely
 from enlca.training.sight import OnProgress
 from enlca.training.state import read_state
-from enlca.training.stopping import ignore_interrupts, stop_politely
 from enlca.training.validation import ValidationSet
 
 # Patches are cheaper to cut than to send between processes.

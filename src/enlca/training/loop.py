@@ -27,7 +27,7 @@ from enlca.training.optimizers import build_optimizer
 from enlca.training.sight import OnProgress, Progress
 from enlca.training.validation import ValidationSet
 
-# Steps between looks at whether somebody wants to stop, where several devices have to agree on it.
+# Steps between agreements on whether to stop, where there are several devices.
 AGREE_EVERY = 10
 SHOW_EVERY = 10
 
@@ -48,7 +48,7 @@ class Training:
         fabric: the devices, launched.
         validation: pictures to choose the best weights on; None keeps the last weights.
         folder: what the run writes; None on all processes but the first.
-        stopping: whether somebody asked to stop.
+        stopping: returns whether the run was asked to stop.
     """
 
     def __init__(
@@ -78,7 +78,11 @@ class Training:
             ).requires_grad_(False)
         self.optimizer = build_optimizer(self.network, config.optim)
         self.rates: list[float] = [group["lr"] for group in self.optimizer.param_groups]
-        self.spread, self.spread_optimizer = fabric.setup(self.objective, self.optimizer)
+        self.ddp_module, self.ddp_optimizer = fabric.setup(self.objective, self.optimizer)
+        self.finite = torch.ones((), dtype=torch.bool, device=fabric.device)
+        # Elsewhere a look at a tensor waits for the device: there only what is logged, validated or saved is
+        # checked first.
+        self.checks_each_step = fabric.device.type == "cpu"
 
     @property
     def averaged(self) -> SRNetwork:
@@ -97,16 +101,19 @@ class Training:
         for batch in batches:
             terms = self._step(self.done, batch)
             self.done += 1
+            stop = self._agreed_to_stop()
+            last = stop or self.done == run.steps
+            logs, saves = (last or self.done % every == 0 for every in (run.log_every, run.save_every))
+            if logs or saves or self._validation_is_due():
+                self._refuse_nonfinite(f"by step {self.done - 1}", batch)
             row = {}
-            if self.done % run.log_every == 0 or self.done == run.steps:
+            if logs:
                 seconds = time.perf_counter() - clock
                 row = self._values(terms) | {"steps_per_second": round((self.done - counted) / seconds, 2)}
             if psnr := self._validate_if_due():
                 row |= {"epoch": self._epoch(self.done - 1), **psnr}
-            stop = self._agreed_to_stop()
-            last = stop or self.done == run.steps
             if self.folder is not None:
-                if last or self.done % run.save_every == 0:
+                if saves:
                     self.folder.save(self.state(), last=last)
                 if row:
                     self.folder.write(self.done, row)
@@ -140,35 +147,42 @@ class Training:
         anchors = torch.Generator(lr.device).manual_seed(
             seed_of(run.seed, ANCHORS, step, self.fabric.global_rank)
         )
-        contrast = self._epoch(step) >= config.schedule.contrast_after
-        terms = self.spread(lr, hr, *teacher, contrast=contrast, generator=anchors)
+        terms = self.ddp_module(lr, hr, *teacher, contrast=self._contrasts(step), generator=anchors)
         self.fabric.backward(terms.total)
         norm = self.fabric.clip_gradients(
-            self.spread,
-            self.spread_optimizer,
+            self.ddp_module,
+            self.ddp_optimizer,
             max_norm=config.optim.clip or float("inf"),
             error_if_nonfinite=False,
         )
-        self._refuse_nonfinite(step, terms, norm, lr, hr, contrast)
-        self.spread_optimizer.step()
-        self.spread_optimizer.zero_grad(set_to_none=True)
+        self._watch(terms, norm)
+        if self.checks_each_step:
+            self._refuse_nonfinite(f"step {step}", batch)
+        self.ddp_optimizer.step()
+        self.ddp_optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.network)
         return terms
 
-    def _refuse_nonfinite(
-        self, step: int, terms: LossTerms, norm: Tensor | None, lr: Tensor, hr: Tensor, contrast: bool
-    ) -> None:
-        # In 16 bits a gradient may overflow: the loss scaler skips that step and goes on.
+    def _contrasts(self, step: int) -> bool:
+        return self._epoch(step) >= self.config.schedule.contrast_after
+
+    def _watch(self, terms: LossTerms, norm: Tensor | None) -> None:
         watched = terms.total.detach()
+        # In 16 bits a gradient may overflow: the loss scaler skips that step and goes on.
         if norm is not None and self.config.run.precision != "16-mixed":
             watched = watched + norm.to(watched.device)
-        if torch.isfinite(watched):
+        self.finite &= torch.isfinite(watched)
+
+    def _refuse_nonfinite(self, when: str, batch: Batch) -> None:
+        """Raise TrainingFailed if a loss or a gradient was not finite; nothing is saved after that."""
+        if self.finite:
             return
         again = f"enlca resume {self.config.run.dir} --optim.lr {self.config.optim.lr / 2:g}"
-        what = first_nonfinite(self.objective, lr, hr, contrast=contrast)
+        lr, hr = (side.to(self.fabric.device) for side in batch[:2])
+        what = first_nonfinite(self.objective, lr, hr, contrast=self._contrasts(self.done))
         raise TrainingFailed(
-            f"step {step}: {what} is not finite; nothing of this step is saved. Go on from the last good"
+            f"{when}: {what} is not finite; nothing of this step is saved. Go on from the last good"
             f" state with smaller steps: {again}"
         )
 
@@ -178,12 +192,13 @@ class Training:
         numbers = dict(zip(LossTerms._fields, values.tolist(), strict=True))
         return {"epoch": self._epoch(self.done - 1), "lr": self.optimizer.param_groups[0]["lr"], **numbers}
 
+    def _validation_is_due(self) -> bool:
+        every = self.config.run.validate_every * self.config.run.steps_per_epoch
+        return self.done > 0 and (self.done % every == 0 or self.done == self.config.run.steps)
+
     def _validate_if_due(self) -> dict[str, int | float]:
         """Validate where an epoch ends, or the run; also the epoch whose end was saved but not validated."""
-        run = self.config.run
-        every = run.validate_every * run.steps_per_epoch
-        due = self.done > 0 and (self.done % every == 0 or self.done == run.steps)
-        if self.validation is None or not due or self.best.validated == self.done:
+        if self.validation is None or not self._validation_is_due() or self.best.validated == self.done:
             return {}
         psnr, pictures = self.validation.score(self.averaged, self.fabric)
         self.best.validated = self.done

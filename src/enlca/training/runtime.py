@@ -1,27 +1,31 @@
-"""Where a run takes place: devices, processes, machines. Lightning Fabric starts and joins them."""
+"""Where and how a run takes place: devices and processes (Lightning Fabric), and being asked to stop."""
 
 import logging
 import os
 import platform
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
 
 import enlca
-from enlca.errors import ConfigError
-from enlca.training.config import RunConfig
+from enlca.training.config import ConfigError, RunConfig
 
 
 def is_first_here() -> bool:
-    """Whether this is the first process of its machine: it packs the pictures, others wait in `launch`."""
+    """Return whether this is the first process of its machine, which packs the pictures before the others."""
     return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0))) == 0
 
 
 def launch(run: RunConfig) -> Fabric:
-    """The devices, with a process on each. Under torchrun, its own numbers count.
+    """Start a process on each device; under torchrun, the numbers of devices and nodes are torchrun's.
 
     Raises:
         ConfigError: if there is no such device, or there are fewer.
@@ -52,7 +56,7 @@ def launch(run: RunConfig) -> Fabric:
 
 
 def environment() -> dict:
-    """Versions and hardware, for `environment.json`."""
+    """Return versions and hardware, for `environment.json`."""
     return {
         "enlca": enlca.__version__,
         "python": platform.python_version(),
@@ -62,3 +66,31 @@ def environment() -> dict:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+@contextmanager
+def stop_politely() -> Iterator[threading.Event]:
+    """Handle Ctrl-C and SIGTERM inside: the first sets the event, the second raises KeyboardInterrupt."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    # A shell that starts a command in the background has Ctrl-C ignored: that stays.
+    kinds = [kind for kind in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(kind) != signal.SIG_IGN]
+    before = {kind: signal.signal(kind, ask) for kind in kinds}
+    try:
+        yield asked
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Ignore Ctrl-C in a loader process: the loop finishes its step and needs the loaders for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
