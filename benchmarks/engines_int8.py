@@ -30,7 +30,8 @@ from enlca.export.extras import need
 from enlca.export.graph import ATTENTION, onnx_graph
 from enlca.export.ir import IR, openvino_ir
 from enlca.export.parity import check_parity
-from enlca.image.files import find_pictures, read_image
+from enlca.image.files import find_pictures
+from enlca.image.picture import read_image
 from enlca.image.resize import imresize, mod_crop
 
 

@@ -22,8 +22,7 @@ from pathlib import Path
 from benchmarks.report import publish
 from benchmarks.upscale_command import smooth_picture
 from benchmarks.visitor import Visitor, server
-from enlca.image.files import write_image
-from enlca.image.picture import Picture
+from enlca.image.picture import Picture, write_image
 
 CHOICE = ("enlcn-tiny", 4, 0, 6.0, 64, "")
 FLAGS = [

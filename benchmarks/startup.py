@@ -15,8 +15,7 @@ from pathlib import Path
 from benchmarks.child import run
 from benchmarks.report import publish
 from benchmarks.upscale_command import smooth_picture
-from enlca.image.files import read_image, write_image
-from enlca.image.picture import Picture
+from enlca.image.picture import Picture, read_image, write_image
 
 SIZE = 64
 

@@ -17,8 +17,7 @@ from benchmarks.upscale_command import smooth_picture
 from enlca.attention.block import Embeddings
 from enlca.data.pack import open_training_set
 from enlca.data.patches import PatchBatches
-from enlca.image.files import write_image
-from enlca.image.picture import Picture
+from enlca.image.picture import Picture, write_image
 from enlca.losses import ENLCALoss
 from enlca.network.sr import SRNetwork
 

@@ -16,8 +16,7 @@ import numpy as np
 
 from benchmarks.child import run
 from benchmarks.report import publish
-from enlca.image.files import read_image, write_image
-from enlca.image.picture import Picture
+from enlca.image.picture import Picture, read_image, write_image
 
 FORM = argparse.RawDescriptionHelpFormatter
 

@@ -35,7 +35,7 @@ from enlca.attention.block import Embeddings, unit
 from enlca.checkpoint.catalog import load
 from enlca.checkpoint.store import write_atomically
 from enlca.evaluation.evaluate import Method, evaluate
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 from enlca.inference.enlarge import enlarge
 from enlca.network.sr import SRNetwork
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from enlca import Upscaler
-from enlca.image.files import read_image, write_image
-from enlca.image.picture import Picture
+from enlca.image.picture import Picture, read_image, write_image
 from enlca.image.resize import imresize
 
 GAP = 8

@@ -23,7 +23,7 @@ from jaxtyping import UInt8
 from enlca.analysis.correlation import Sparsity, View, exact_weights, own_weights, sparsity, view_of
 from enlca.checkpoint.catalog import load
 from enlca.errors import EnlcaError
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 from enlca.network.sr import SRNetwork
 
 IMAGES = HERE.parent / "docs" / "images"

@@ -24,9 +24,8 @@ from jaxtyping import UInt8
 from enlca.data.benchmark import Pair, find_pairs, load_made, load_pair
 from enlca.errors import EnlcaError
 from enlca.evaluation.evaluate import method_called
-from enlca.image.color import luma
 from enlca.image.files import find_pictures
-from enlca.metrics import psnr_plane, ssim_plane
+from enlca.metrics import luma, psnr_plane, ssim_plane
 
 LARGE = HERE.parent / "docs" / "images" / "large"
 # Of the bricks: left, top, width, height in pixels of the large picture.

@@ -19,7 +19,7 @@ from experiments.variants import enla
 
 from enlca.analysis.approximation import estimator_moments
 from enlca.checkpoint.catalog import load
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 
 AMPLIFICATIONS = (1, 2, 4, 6, 8, 10)
 PAIRS, DRAWS = 1000, 256

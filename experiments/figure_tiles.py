@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from enlca import Upscaler
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 from enlca.inference.enlarge import Enlarger, Strategy
 from enlca.inference.streaming import OVERLAP
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from enlca.cli.interrupt import interruptible
 from enlca.image import decoding, encoding, files
-from enlca.image.files import read_image
-from enlca.image.pipe import Pipe
+from enlca.image.encoding import RowSource
+from enlca.image.picture import read_image
 from enlca.inference.upscaler import Upscaler
 from enlca.network.sr import SRNetwork
 
@@ -90,7 +90,7 @@ def ctrl_c_works(monkeypatch):
 
 
 def test_ctrl_c_while_libvips_is_at_work(folder, tiny_model, command, ctrl_c_works, monkeypatch):
-    read = Pipe._read
+    read = RowSource._read
 
     def interrupted(self, size):
         # In a callback of libvips, which may be on any thread.
@@ -100,7 +100,7 @@ def test_ctrl_c_while_libvips_is_at_work(folder, tiny_model, command, ctrl_c_wor
         return read(self, size)
 
     signalled = []
-    monkeypatch.setattr(Pipe, "_read", interrupted)
+    monkeypatch.setattr(RowSource, "_read", interrupted)
     done = command("upscale", folder, "--model", tiny_model, "-o", folder / "out")
     assert (done.code, done.err) == (130, LINE)
     assert signalled

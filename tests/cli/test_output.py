@@ -11,7 +11,7 @@ from PIL import Image
 import enlca
 from enlca.checkpoint import catalog
 from enlca.cli.commands import app
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 TRAINING = {"data": "somewhere", "steps": 20, "n1": 0.02, "n2": 0.08}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from PIL import Image
 
 from enlca.data.degrade import degrade_folder
 from enlca.errors import PictureError
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 from enlca.image.resize import imresize
 
 

@@ -18,7 +18,8 @@ from enlca.data.pack import (
     write_pack,
 )
 from enlca.errors import PackError, PictureError
-from enlca.image.files import find_pictures, read_image
+from enlca.image.files import find_pictures
+from enlca.image.picture import read_image
 from enlca.image.resize import imresize, mod_crop
 
 SIZES = {"b/3.png": (31, 29), "b/1.jpg": (23, 37), "grey.png": (19, 41), "clear.png": (47, 17)}

@@ -10,8 +10,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image import PeakSignalNoiseRatio
 
 from enlca.evaluation.audit import AuditRow, audit, to_markdown
-from enlca.image.color import luma
-from enlca.metrics import psnr, ssim
+from enlca.metrics import luma, psnr, ssim
 
 SCALE = 3
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from enlca.errors import CheckpointError, EvaluationError, PictureError
 from enlca.evaluation.evaluate import evaluate, method_called
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 from enlca.image.resize import imresize
 from enlca.inference.upscaler import Upscaler
 from enlca.metrics import psnr, ssim

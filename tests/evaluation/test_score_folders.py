@@ -7,7 +7,7 @@ from PIL import Image
 from enlca.data.benchmark import partner
 from enlca.errors import PictureError
 from enlca.evaluation.evaluate import score_folders
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 from enlca.metrics import psnr
 
 

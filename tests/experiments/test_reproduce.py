@@ -14,7 +14,7 @@ from experiments.ablation import T95, Mean, Score, gain, judged, mean_of
 from experiments.variants import BUDGETS, enla, runs_of, train_all, without_attention
 
 from enlca.errors import EnlcaError
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 from experiments import ablation, reproduce, table3_n1_n2
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"

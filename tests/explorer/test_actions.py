@@ -10,8 +10,7 @@ from PIL import Image
 from enlca.errors import CheckpointError, NothingOpen, PictureError, Stopped
 from enlca.explorer import actions
 from enlca.explorer.actions import ATTRIBUTING, ENLARGING, Choice
-from enlca.image.files import read_image, write_image
-from enlca.image.picture import Picture
+from enlca.image.picture import Picture, read_image, write_image
 from enlca.inference.upscaler import Upscaler
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from enlca.analysis.correlation import View
 from enlca.errors import NothingOpen, Stopped
 from enlca.explorer.session import Opened, Shelf, Visitors, Work
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 
 BYTES = 2 * 4 * 100
 

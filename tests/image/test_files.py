@@ -6,13 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from enlca.image.files import (
-    WRITABLE,
-    Picture,
-    find_pictures,
-    read_image,
-    write_image,
-)
+from enlca.image.encoding import WRITABLE
+from enlca.image.files import find_pictures
+from enlca.image.picture import Picture, read_image, write_image
 
 H, W = 13, 17
 EXACT = (".png", ".tif", ".tiff", ".bmp", ".ppm")

@@ -10,7 +10,8 @@ from PIL import Image
 
 from enlca.errors import PictureError
 from enlca.image import files
-from enlca.image.files import SUFFIXES, Picture, find_pictures, read_image, write_image
+from enlca.image.files import SUFFIXES, find_pictures
+from enlca.image.picture import Picture, read_image, write_image
 
 H, W = 13, 17
 EXACT = (".png", ".tif", ".tiff", ".bmp", ".ppm")
@@ -149,11 +150,12 @@ def test_nothing_but_the_reason_reaches_the_user_and_nothing_heavy_is_loaded_ear
     file.write_bytes(file.read_bytes()[:5000])
     script = f"""
 import sys
-import enlca.image.files as files
+from enlca.errors import PictureError
+from enlca.image.picture import read_image
 assert not {{"pyvips", "PIL", "torch"}} & sys.modules.keys(), "loaded too early"
 try:
-    files.read_image({str(file)!r})
-except files.PictureError:
+    read_image({str(file)!r})
+except PictureError:
     print("refused")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from enlca.errors import PictureError
-from enlca.image.exif import updated_exif, upright_xmp
-from enlca.image.files import Picture, check_target, open_image, read_image, write_image, write_rows
-from enlca.image.picture import to_8_bits
-from enlca.image.rows import rows_of
+from enlca.image.files import check_target, open_image, write_rows
+from enlca.image.metadata import update_exif, upright_xmp
+from enlca.image.picture import Picture, collect_pages, read_image, rows_of, write_image
+from enlca.image.rows import to_8_bits
 
 H, W = 13, 17
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -121,7 +121,7 @@ def exif_of(order, *, thumbnail=True):
 @pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])
 def test_exif_says_upright_and_the_new_size_and_nothing_else_moves(order, prefix):
     old = exif_of(order)
-    new = updated_exif(prefix + old, width=70_000, height=3)
+    new = update_exif(prefix + old, width=70_000, height=3)
     assert new is not None
     tags = Image.Exif()
     tags.load(b"Exif\0\0" + new)
@@ -136,7 +136,7 @@ def test_exif_says_upright_and_the_new_size_and_nothing_else_moves(order, prefix
 def test_damaged_exif_is_left_out_or_patched_but_never_a_crash(cut, at, value):
     damaged = bytearray(exif_of("<"))
     damaged[at % len(damaged)] = value
-    new = updated_exif(bytes(damaged[:cut]), width=5, height=7)
+    new = update_exif(bytes(damaged[:cut]), width=5, height=7)
     assert new is None or len(new) == len(damaged[:cut])
 
 
@@ -148,7 +148,7 @@ def test_the_orientation_in_xmp_is_reset_too():
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tif", ".bmp", ".ppm"])
 def test_exif_and_xmp_are_kept_or_said_to_be_lost(tmp_path, suffix):
     # As after a resize by somebody who knows nothing of EXIF: writing sets the size.
-    exif = updated_exif(exif_of("<", thumbnail=False), width=1, height=1)
+    exif = update_exif(exif_of("<", thumbnail=False), width=1, height=1)
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"></x:xmpmeta>'
     remarks = write_image(tmp_path / f"x{suffix}", Picture(noise(H, W, 3), exif=exif, xmp=xmp))
     again = read_image(tmp_path / f"x{suffix}")
@@ -196,7 +196,7 @@ def frames_of(n_frames, *, dtype=np.uint8, channels=3):
 def test_all_pages_of_a_tiff_come_back(tmp_path, dtype):
     pages = frames_of(3, dtype=dtype)
     write_rows(tmp_path / "x.tif", rows_of(*pages))
-    again = open_image(tmp_path / "x.tif", max_bits=16, frames="all").pictures()
+    again = collect_pages(open_image(tmp_path / "x.tif", max_bits=16, frames="all"))
     for page, other in zip(pages, again, strict=True):
         np.testing.assert_array_equal(page.pixels, other.pixels)
     with pytest.raises(PictureError, match=f"more than {H * W} pixels|more than 0 pixels"):
@@ -209,7 +209,7 @@ def test_an_animation_keeps_its_frames_delays_and_loop(tmp_path, suffix):
     write_rows(tmp_path / f"x{suffix}", rows_of(*frames, delays=(40, 80, 120), loop=2))
     again = open_image(tmp_path / f"x{suffix}", frames="all")
     assert (again.delays, again.loop) == ((40, 80, 120), 2)
-    for frame, other in zip(frames, again.pictures(), strict=True):
+    for frame, other in zip(frames, collect_pages(again), strict=True):
         assert np.abs(frame.pixels.astype(int) - other.rgb).mean() < 6
     [remark] = read_image(tmp_path / f"x{suffix}").remarks
     assert remark == "only the first of 3 frames"
@@ -260,7 +260,7 @@ def fuzz(folder, originals, name, changes, cut):
     for frames in ("first", "all"):
         line = ""
         try:
-            open_image(file, max_bits=16, max_pixels=1 << 20, frames=frames).pictures()
+            collect_pages(open_image(file, max_bits=16, max_pixels=1 << 20, frames=frames))
         except PictureError as error:
             line = str(error)
         assert not line or str(file) in line

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from enlca.image import resize
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 from enlca.image.resize import imresize, mod_crop
 
 H, W = 37, 29  # primes: a swapped axis cannot hide

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from enlca.errors import PictureError
-from enlca.image.files import open_image, read_image, write_rows
-from enlca.image.picture import Picture
-from enlca.image.pipe import Pipe, png_stream
-from enlca.image.rows import ROWS, PictureRows, rows_of
+from enlca.image.encoding import RowSource, png_stream
+from enlca.image.files import open_image, write_rows
+from enlca.image.picture import Picture, collect, read_image, rows_of
+from enlca.image.rows import ROWS, PictureRows
 
 H, W = 2 * ROWS + 3, 23
 
@@ -33,7 +33,7 @@ def test_the_stream_is_a_png_of_the_picture(layers, dtype):
     data = b"".join(png_stream(rows_of(picture(layers, dtype))))
     expected = noise(H, W, layers, dtype=dtype)
     np.testing.assert_array_equal(
-        Pipe(rows_of(picture(layers, dtype))).image.numpy().reshape(H, W, layers), expected
+        RowSource(rows_of(picture(layers, dtype))).image.numpy().reshape(H, W, layers), expected
     )
     np.testing.assert_array_equal(
         pyvips.Image.new_from_buffer(data, "").numpy().reshape(H, W, layers), expected
@@ -46,7 +46,7 @@ def test_the_stream_is_a_png_of_the_picture(layers, dtype):
 
 def test_a_picture_comes_back_from_its_rows():
     for layers in (1, 2, 3, 4):
-        again, first = rows_of(picture(layers)).collected(), picture(layers)
+        again, first = collect(rows_of(picture(layers))), picture(layers)
         np.testing.assert_array_equal(again.pixels, first.pixels)
         assert (again.alpha is None) == (first.alpha is None)
 
@@ -100,6 +100,6 @@ def test_turning_a_large_picture_happens_on_the_disk_with_the_same_result(tmp_pa
     exif[0x0112] = 6
     Image.fromarray(noise(H, W, 3)).save(tmp_path / "x.png", exif=exif)
     in_memory = read_image(tmp_path / "x.png").pixels
-    monkeypatch.setattr("enlca.image.decoding.HELD_BYTES", 0)
+    monkeypatch.setattr("enlca.image.decoding.ROTATE_IN_MEMORY", 0)
     np.testing.assert_array_equal(read_image(tmp_path / "x.png").pixels, in_memory)
     assert open_image(tmp_path / "x.png").size == (H, W)

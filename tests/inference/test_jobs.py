@@ -7,8 +7,7 @@ import torch
 from PIL import Image
 
 from enlca.errors import CheckpointError
-from enlca.image.files import Picture, read_image
-from enlca.image.rows import rows_of
+from enlca.image.picture import Picture, collect, read_image, rows_of
 from enlca.inference import jobs as jobs_module
 from enlca.inference.jobs import Job, Outcome, plan, run
 from enlca.inference.target import Size, Sizer
@@ -154,7 +153,7 @@ def test_pictures_are_read_ahead_and_written_behind_while_one_is_enlarged(photos
             assert n_read.acquire(timeout=60)
         if number > 1:
             assert n_written.acquire(timeout=60)
-        return rows_of(Picture(rows.collected().pixels.repeat(S, axis=0).repeat(S, axis=1)))
+        return rows_of(Picture(collect(rows).pixels.repeat(S, axis=0).repeat(S, axis=1)))
 
     outcomes = list(run(plan([photos], tmp_path, size=X4)[0], Sizer(X4, [S], lambda scale: slowly)))
     assert [outcome.error for outcome in outcomes] == [None] * 7

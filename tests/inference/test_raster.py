@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from enlca.errors import StoreError
-from enlca.image.picture import Picture
-from enlca.image.rows import rows_of
+from enlca.image.picture import Picture, rows_of
 from enlca.inference import raster as raster_module
 from enlca.inference.raster import Raster, constant, gathered, held
 
@@ -53,7 +52,7 @@ def test_a_page_is_the_picture_that_was_put_there(nothing_is_small):
 def test_what_is_held_knows_whether_alpha_hides_anything(nothing_is_small, limit, lowest, hides):
     alpha = np.full((H, W), 255, np.uint8)
     alpha[-1, -1] = lowest
-    assert held(rows_of(Picture(noise(H, W, 1), alpha)), limit=limit).hides == hides
+    assert held(rows_of(Picture(noise(H, W, 1), alpha)), limit=limit).alpha_is_visible == hides
 
 
 def test_rows_of_unknown_number_become_a_picture(tmp_path):

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from enlca.checkpoint import catalog
 from enlca.errors import CheckpointError
-from enlca.image.files import Picture
+from enlca.image.picture import Picture, collect, collect_pages, rows_of
 from enlca.image.resize import imresize
-from enlca.image.rows import rows_of
 from enlca.inference.resizing import resized
 from enlca.inference.target import Size, Sizer, network_scales
 
@@ -19,7 +18,7 @@ SIDES = st.integers(1, 300)
 
 
 def resize(pixels, *, width, height):
-    return resized(rows_of(Picture(pixels)), width=width, height=height).collected().pixels
+    return collect(resized(rows_of(Picture(pixels)), width=width, height=height)).pixels
 
 
 def noise(*shape, dtype="uint8"):
@@ -51,7 +50,7 @@ class Repeats:
 
         def enlarge(rows, **settings):
             self.used.append(scale)
-            picture = rows.collected()
+            picture = collect(rows)
             large = picture.pixels.repeat(scale, axis=0).repeat(scale, axis=1)
             alpha = picture.alpha
             return rows_of(Picture(large, None if alpha is None else alpha.repeat(scale, 0).repeat(scale, 1)))
@@ -74,7 +73,7 @@ def test_the_smallest_network_that_reaches_the_size_is_taken(size, scale):
     networks = Repeats()
     sizer = Sizer(size, [4, 2, 3], networks)
     for _ in range(2):
-        made = sizer(rows_of(Picture(noise(H, W, 3)))).collected()
+        made = collect(sizer(rows_of(Picture(noise(H, W, 3)))))
         assert made.pixels.shape == (*size.of(W, H)[::-1], 3)
     assert (networks.loaded, networks.used) == ([scale], [scale, scale])
     assert sizer.way(W, H).remark is None
@@ -84,7 +83,7 @@ def test_beyond_the_largest_network_a_resize_goes_on_and_says_so():
     networks = Repeats()
     picture = Picture(noise(H, W, 1), noise(H, W))
     sizer = Sizer(Size(width=9 * W), [2, 3], networks)
-    made = sizer(rows_of(picture)).collected()
+    made = collect(sizer(rows_of(picture)))
     assert networks.used == [3]
     assert made.pixels.shape == (9 * H, 9 * W, 1)
     assert made.alpha is not None
@@ -96,7 +95,7 @@ def test_a_smaller_picture_needs_no_network():
     networks = Repeats()
     sizer = Sizer(Size(width=11), [2], networks)
     picture = Picture(noise(H, W, 3))
-    assert sizer(rows_of(picture)).collected().pixels.shape == (5, 11, 3)
+    assert collect(sizer(rows_of(picture))).pixels.shape == (5, 11, 3)
     assert networks.loaded == []
     assert "without a network" in str(sizer.way(W, H).remark)
 
@@ -135,7 +134,7 @@ def test_pages_are_resized_one_by_one_whatever_bands_they_come_in():
     pages = [noise(61, 53, 3), 255 - noise(61, 53, 3)]
     bands = (band for pixels in [np.concatenate(pages)] for band in np.split(pixels, [7, 60, 63, 100]))
     rows = replace(rows_of(*map(Picture, pages)), bands=bands)
-    for made, page in zip(resized(rows, width=37, height=29).pictures(), pages, strict=True):
+    for made, page in zip(collect_pages(resized(rows, width=37, height=29)), pages, strict=True):
         np.testing.assert_array_equal(made.pixels, resize(page, width=37, height=29))
 
 
@@ -145,7 +144,7 @@ def test_a_resize_sees_no_colour_under_full_transparency_and_none_bleeds_in(dtyp
     alpha = np.zeros((H, W), dtype)
     alpha[3:9, 5:20] = peak
     colours = np.where(alpha[..., None] > 0, peak // 2, peak).astype(dtype)
-    made = resized(rows_of(Picture(colours, alpha)), width=41, height=17).collected()
+    made = collect(resized(rows_of(Picture(colours, alpha)), width=41, height=17))
     assert made.alpha is not None
     assert 0 < np.count_nonzero(made.alpha) < made.alpha.size
     # Where little alpha is left its rounding counts.

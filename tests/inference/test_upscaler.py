@@ -4,8 +4,7 @@ import torch
 from PIL import Image, ImageCms
 
 from enlca.errors import PictureError
-from enlca.image.files import Picture, read_image, write_image
-from enlca.image.rows import rows_of
+from enlca.image.picture import Picture, collect_pages, read_image, rows_of, write_image
 from enlca.inference.enlarge import enlarge, to_uint8
 from enlca.inference.upscaler import Upscaler
 
@@ -229,7 +228,7 @@ def test_frames_are_enlarged_one_by_one(up):
     pictures = (Picture(noise(H, W, 3)), Picture(noise(H, W, 3)[::-1].copy()))
     made = up.rows(rows_of(*pictures, delays=(40, 80), loop=3))
     assert (made.pages, made.delays, made.loop) == (2, (40, 80), 3)
-    for picture, large in zip(pictures, made.pictures(), strict=True):
+    for picture, large in zip(pictures, collect_pages(made), strict=True):
         np.testing.assert_array_equal(large.pixels, up(picture).pixels)
 
 

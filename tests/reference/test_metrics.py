@@ -4,10 +4,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from enlca.image.color import luma
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 from enlca.image.resize import imresize
-from enlca.metrics import psnr, psnr_plane, ssim, ssim_plane
+from enlca.metrics import luma, psnr, psnr_plane, ssim, ssim_plane
 
 H, W = 53, 41
 

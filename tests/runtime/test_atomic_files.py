@@ -5,8 +5,8 @@ import pytest
 from filelock import FileLock
 
 from enlca.errors import PictureError, Stopped
-from enlca.image.files import Picture, read_image, write_image, write_rows
-from enlca.image.rows import rows_of
+from enlca.image.files import write_rows
+from enlca.image.picture import Picture, read_image, rows_of, write_image
 from enlca.runtime import files
 from enlca.runtime.files import LOCK, PartialFiles, atomic_path, cache_dir, sweep, write_atomically
 

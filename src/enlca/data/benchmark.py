@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from enlca.errors import PictureError
-from enlca.image.files import Picture, find_pictures, read_image
+from enlca.image.files import find_pictures
+from enlca.image.picture import Picture, read_image
 from enlca.image.resize import imresize, mod_crop
 
 # Where data sets keep large and small pictures; {s} is the scale, {name} that of the folder.

@@ -13,7 +13,7 @@ from enlca.data.layouts import Part, find_parts
 from enlca.data.pack import damaged_pictures, is_pack, open_pack
 from enlca.data.packing import too_small
 from enlca.errors import EnlcaError, PackError
-from enlca.image.files import read_image
+from enlca.image.picture import read_image
 from enlca.runtime.concurrency import prefetch
 
 Size = tuple[int, int]

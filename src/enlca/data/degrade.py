@@ -5,8 +5,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from enlca.errors import EnlcaError, PictureError
-from enlca.image.files import find_pictures, read_image, write_image
-from enlca.image.picture import Picture
+from enlca.image.files import find_pictures
+from enlca.image.picture import Picture, read_image, write_image
 from enlca.image.resize import imresize, mod_crop
 
 

@@ -15,7 +15,8 @@ from jaxtyping import UInt8
 from enlca.data.pack import PackedSet, default_cache
 from enlca.data.packing import UnusablePictures
 from enlca.errors import PictureError
-from enlca.image.files import find_pictures, open_image, read_image
+from enlca.image.files import find_pictures, open_image
+from enlca.image.picture import read_image
 from enlca.runtime.concurrency import prefetch
 from enlca.runtime.files import atomic_path
 

@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from numpy.lib.stride_tricks import sliding_window_view
 
-from enlca.image.color import luma
-from enlca.metrics import C1, C2, PEAK, WINDOW, ssim_plane
+from enlca.metrics import C1, C2, PEAK, WINDOW, luma, ssim_plane
 
 Rgb = UInt8[np.ndarray, "_ _ 3"]
 Plane = Float64[np.ndarray, "_ _"]

@@ -15,15 +15,14 @@ from enlca.errors import EnlcaError, EvaluationError, PictureError
 from enlca.evaluation.audit import AuditRow, audit
 from enlca.evaluation.protocol import Protocol
 from enlca.evaluation.scores import ImageScore, Report
-from enlca.image.color import luma
-from enlca.image.files import find_pictures, write_image
-from enlca.image.picture import Picture
+from enlca.image.files import find_pictures
+from enlca.image.picture import Picture, write_image
 from enlca.image.resize import imresize
 from enlca.inference.chop import chopped
 from enlca.inference.enlarge import enlarge
 from enlca.inference.ensemble import Forward, self_ensemble
 from enlca.inference.upscaler import Upscaler
-from enlca.metrics import psnr_plane, ssim_plane
+from enlca.metrics import luma, psnr_plane, ssim_plane
 
 BICUBIC = "bicubic"
 PROTOCOLS = ("whole", "chop")

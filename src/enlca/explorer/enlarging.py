@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from enlca.image.files import write_image
-from enlca.image.picture import Picture, to_8_bits
+from enlca.image.picture import Picture, collect, rows_of, write_image
 from enlca.image.resize import imresize
-from enlca.image.rows import rows_of
+from enlca.image.rows import to_8_bits
 from enlca.inference.upscaler import Upscaler
 
 
@@ -41,7 +40,7 @@ def enlarge(
 ) -> Enlarged:
     """Enlarge a picture into files of a folder; `report` hears how far it is, and may raise to end it."""
     notes: list[str] = []
-    large = upscaler.rows(rows_of(picture), report=report, note=notes.append).collected()
+    large = collect(upscaler.rows(rows_of(picture), report=report, note=notes.append))
     file = folder / f"{stem}_x{upscaler.scale}.png"
     notes += write_image(file, large)
     before, after = folder / "before.png", file

@@ -20,7 +20,6 @@ from torch import Tensor
 from enlca.analysis.correlation import View
 from enlca.errors import NothingOpen, Stopped
 from enlca.image.picture import Picture
-from enlca.image.rows import joined
 from enlca.inference import views
 
 VISITORS = 40
@@ -38,7 +37,7 @@ class Opened:
     def lr(self, device: torch.device) -> Float[Tensor, "1 3 H W"]:
         """What a network sees of it, in [0, 1]; over white where it is transparent."""
         background = None if self.picture.alpha is None else 1.0
-        rgb = views.View(joined(self.picture), background)[slice(None), slice(None)]
+        rgb = views.View(self.picture.layers, background)[slice(None), slice(None)]
         return torch.tensor(rgb, device=device).permute(2, 0, 1)[None].contiguous()
 
 

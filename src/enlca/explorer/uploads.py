@@ -8,7 +8,7 @@ from pathlib import Path
 
 from enlca.errors import PictureError
 from enlca.image.files import open_image
-from enlca.image.picture import Picture
+from enlca.image.picture import Picture, collect
 
 PREFIX = "enlca-explore-"
 
@@ -38,6 +38,6 @@ def read_upload(path: Path, *, max_megapixels: float) -> Picture:
                 f"{path}: {size}; this page takes up to {max_megapixels:g} (enlca explore --max-megapixels "
                 "raises that; enlca upscale takes any size)"
             )
-        return rows.collected()
+        return collect(rows)
     except PictureError as error:
         raise PictureError(str(error).replace(str(path), path.name)) from error

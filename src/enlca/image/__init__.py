@@ -1,4 +1,5 @@
-"""Pictures as arrays: files in and out (`files`), BT.601 luma (`color`), MATLAB-exact bicubic (`resize`).
+"""Pictures in and out of files, as rows (`files`) or whole (`picture`), and MATLAB-exact bicubic (`resize`).
 
-Import from the modules. Nothing is re-exported here: whoever needs arithmetic alone does not load libvips.
+Imports inside the room point one way: rows, metadata, netpbm | decoding, encoding, files, picture. Nothing is
+re-exported here, so that arithmetic alone does not load libvips.
 """

@@ -1,44 +1,69 @@
 """Rows from the bytes of a picture: libvips, and Pillow for BMP.
 
-libvips and Pillow are loaded by the first picture that needs them. `files` is the door.
+libvips and Pillow are loaded by the first picture that needs them. `files.open_image` chooses between them.
 
 Letters:  H height   W width   L layers: channels, then alpha
 """
 
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from enlca.errors import PictureError
-from enlca.image.exif import exif_of_png, orientation_of, updated_exif, upright_xmp
-from enlca.image.libvips import libvips
-from enlca.image.picture import MAX_PIXELS, Picture, check_pixels, damaged, stretched, too_deep
-from enlca.image.rows import ROWS, PictureRows, split
+from enlca.image.metadata import exif_of_png, orientation_of
+from enlca.image.rows import (
+    MAX_PIXELS,
+    ROWS,
+    PictureRows,
+    check_pixels,
+    damage_error,
+    depth_error,
+    rows_of_array,
+    stretch,
+)
 
-# A picture to be turned that takes more than this is turned on the disk.
-HELD_BYTES = 1 << 26
+# Pictures with more bytes than this are rotated on disk instead of in memory.
+ROTATE_IN_MEMORY = 1 << 26
+
+_LOADING = threading.Lock()
+
+
+def libvips() -> Any:
+    """Return the module `pyvips`, imported by the first call.
+
+    libvips' warnings are switched off and pyvips' own log handler is removed: GLib ends the process when a
+    warning arrives while that handler, which is Python, is running, as garbage collection can cause. Faults
+    of files are raised as errors all the same.
+    """
+    # Two threads that remove the handler at once make GLib complain that the second finds none.
+    with _LOADING:
+        os.environ.setdefault("VIPS_WARNING", "1")
+        import pyvips
+
+        pyvips._remove_log_handler()
+        return pyvips
 
 
 @contextmanager
 def _vips_errors(path: Path) -> Iterator[None]:
-    """libvips' complaints about a file as one line of ours."""
+    """Raise libvips' errors about a file as one line of ours."""
     pyvips = libvips()
-
     try:
         yield
     except pyvips.Error as error:
-        raise damaged(path, " ".join(str(error).split()) or type(error).__name__) from error
+        raise damage_error(path, " ".join(str(error).split()) or type(error).__name__) from error
 
 
 def open_with_vips(path: Path, **settings: Any) -> Any:
-    """A lazy pyvips image: the header has been read, the pixels have not. Raises PictureError."""
+    """Open a lazy pyvips image: reads the header, not the pixels. Raises PictureError."""
     pyvips = libvips()
-
     with _vips_errors(path):
         # A source takes the name literally, where new_from_file reads options out of "photo[1].png".
         source = pyvips.Source.new_from_file(os.fspath(path))
@@ -48,31 +73,30 @@ def open_with_vips(path: Path, **settings: Any) -> Any:
 def rows_with_vips(
     path: Path, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS, pages: int = 1, **settings: Any
 ) -> PictureRows:
-    """The picture of a file that libvips reads: the first one, or that of `page=`; not decoded yet.
+    """Open a file that libvips reads: its first picture, or that of `page=`; the bands decode it.
 
-    `pages`: how many frames lie below one another, where `n=` asks for several. What can only be seen while
-    decoding is raised by the bands.
+    `pages`: the number of frames below one another, where `n=` asks for several.
 
     Raises:
-        PictureError: as `files.read_image`.
+        PictureError: as `files.open_image`.
     """
     image = open_with_vips(path, **settings)
     check_pixels(path, image.width, image.height, max_pixels)
     if image.format not in ("uchar", "ushort"):
-        raise too_deep(path, f"{image.format} values")
+        raise depth_error(path, f"{image.format} values")
     if image.format == "ushort" and max_bits < 16:
-        raise too_deep(path, "16 bits per channel")
+        raise depth_error(path, "16 bits per channel")
     with _vips_errors(path):
         return _upright(path, image, pages)
 
 
 def count_frames(path: Path) -> int:
-    """How many pages, frames or pictures a file holds by its header. Raises PictureError."""
+    """Return the number of pages, frames or pictures by the file's header. Raises PictureError."""
     return int(field_of(open_with_vips(path), "n-pages") or 1)
 
 
 def _upright(path: Path, image: Any, pages: int) -> PictureRows:
-    """Ink to sRGB, turned as EXIF says."""
+    """Convert CMYK to sRGB and apply the EXIF orientation."""
     remarks = []
     if image.interpretation == "cmyk":
         how = "its profile" if image.get_typeof("icc-profile-data") else "a common profile, it has none"
@@ -85,24 +109,20 @@ def _upright(path: Path, image: Any, pages: int) -> PictureRows:
         kind = f"{image.bands} channels of {image.interpretation}"
         raise PictureError(f"{path}: holds {kind}; convert it to RGB or grey first")
     exif = field_of(image, "exif-data")
-    turned = int(field_of(image, "orientation") or 1)
+    orientation = int(field_of(image, "orientation") or 1)
     if exif is None and str(field_of(image, "vips-loader")).startswith("png"):
         exif = exif_of_png(path)
-        turned = orientation_of(exif) if exif else turned
-    if turned != 1:
-        image = _held(image).copy()
-        image.set_type(libvips().GValue.gint_type, "orientation", turned)
+        orientation = orientation_of(exif) if exif else orientation
+    if orientation != 1:
+        image = _rotatable(image).copy()
+        image.set_type(libvips().GValue.gint_type, "orientation", orientation)
         image = image.autorot()
     n_bits = field_of(image, "bits-per-sample")
     deep_avif = image.format == "ushort" and str(field_of(image, "vips-loader")).startswith("heif")
-    if exif is not None:
-        exif = updated_exif(exif, width=image.width, height=image.height)
-        remarks += [] if exif else ["its EXIF data are damaged and were left out"]
     icc = cast("bytes | None", field_of(image, "icc-profile-data"))
     if icc is not None and not _is_profile(icc):
         remarks.append("its colour profile is damaged and was left out")
         icc = None
-    xmp = field_of(image, "xmp-data")
     return PictureRows(
         width=image.width,
         height=image.height // pages,
@@ -112,33 +132,31 @@ def _upright(path: Path, image: Any, pages: int) -> PictureRows:
         has_alpha=image.bands in (2, 4),
         icc=icc,
         exif=exif,
-        xmp=xmp and upright_xmp(xmp),
+        xmp=field_of(image, "xmp-data"),
         remarks=tuple(remarks),
         pages=pages,
     )
 
 
 def _is_profile(icc: bytes) -> bool:
-    """Whether bytes begin as a colour profile does, and are as long as it says. (ICC.1, 7.2)"""
+    """Return whether bytes have the signature and the length of a colour profile. (ICC.1, 7.2)"""
     return len(icc) >= 128 and icc[36:40] == b"acsp" and int.from_bytes(icc[:4], "big") == len(icc)
 
 
-def _held(image: Any) -> Any:
-    """All pixels in memory or on the disk: turning needs rows in another order than the decoder gives."""
+def _rotatable(image: Any) -> Any:
+    """Decode all pixels to memory or disk: rotation needs rows in another order than the decoder's."""
     pyvips = libvips()
-
-    if image.width * image.height * image.bands <= HELD_BYTES:
+    if image.width * image.height * image.bands <= ROTATE_IN_MEMORY:
         return image.copy_memory()
-    # It has no name while it is open, so nothing is left, however the process ends.
-    held = pyvips.Image.new_temp_file("%s.v")
-    image.write(held)
-    return held
+    # The file has no name while it is open, so nothing is left behind, however the process ends.
+    spooled = pyvips.Image.new_temp_file("%s.v")
+    image.write(spooled)
+    return spooled
 
 
 def _bands(path: Path, image: Any, n_bits: int | None) -> Iterator[np.ndarray]:
-    """Decode, some rows at a time; `n_bits`: of values that lie in the upper bits of 16."""
+    """Decode band by band; `n_bits`: the depth of values that are stored in the upper bits of 16."""
     pyvips = libvips()
-
     kind = np.uint8 if image.format == "uchar" else np.uint16
     with _vips_errors(path):
         region = pyvips.Region.new(image)
@@ -146,18 +164,52 @@ def _bands(path: Path, image: Any, n_bits: int | None) -> Iterator[np.ndarray]:
             n_rows = min(ROWS, image.height - top)
             fetched = region.fetch(0, top, image.width, n_rows)
             band = np.frombuffer(fetched, kind).reshape(n_rows, image.width, image.bands)
-            # The 10 or 12 bits of an AVIF: its white is not yet 65535.
-            yield band if n_bits is None else stretched(band >> (16 - n_bits), 2**n_bits - 1)
+            # 10 or 12 bits of an AVIF: white is not yet 65535.
+            yield band if n_bits is None else stretch(band >> (16 - n_bits), 2**n_bits - 1)
 
 
 def field_of(image: Any, name: str) -> Any:
-    """A field of a pyvips image; None if it has none of that name."""
+    """Return a field of a pyvips image, None without."""
     value = image.get(name) if image.get_typeof(name) else None
     return bytes(value) if isinstance(value, (bytearray, memoryview)) else value
 
 
-def decode_with_pillow(path: Path, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> Picture:
-    """The picture of a BMP file. Raises PictureError."""
+def open_frames(path: Path, n_frames: int, *, max_bits: int, max_pixels: int) -> PictureRows:
+    """Open all `n_frames` pages of a TIFF or frames of an animation, one below the other.
+
+    A page is a picture of its own; a frame builds on those before it, so an animation is decoded in one go.
+
+    Raises:
+        PictureError: as `files.open_image`; and pages that differ in size, channels or depth.
+    """
+    first = open_with_vips(path)
+    check_pixels(path, first.width, first.height * n_frames, max_pixels)
+    if str(field_of(first, "vips-loader")).startswith("tiff"):
+        return _open_pages(path, n_frames, max_bits, max_pixels)
+    tall = rows_with_vips(path, max_bits=max_bits, max_pixels=max_pixels, pages=n_frames, n=-1)
+    delays = field_of(first, "delay") or [100] * n_frames
+    return replace(tall, delays=tuple(delays), loop=int(field_of(first, "loop") or 0))
+
+
+def _open_pages(path: Path, n_pages: int, max_bits: int, max_pixels: int) -> PictureRows:
+    pages = []
+    for page in range(n_pages):
+        pages.append(rows_with_vips(path, max_bits=max_bits, max_pixels=max_pixels, page=page))
+        max_pixels -= pages[-1].width * pages[-1].height
+    if len({(page.size, page.channels, page.has_alpha, page.bits) for page in pages}) > 1:
+        what = "its pages differ in size, channels or depth, which one file cannot hold here"
+        raise PictureError(f"{path}: {what}; split it, or take the first with --frames first")
+
+    def bands() -> Iterator[np.ndarray]:
+        for page in pages:
+            yield from page.bands
+
+    remarks = dict.fromkeys(remark for page in pages for remark in page.remarks)
+    return replace(pages[0], bands=bands(), remarks=tuple(remarks), pages=n_pages)
+
+
+def rows_with_pillow(path: Path, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> PictureRows:
+    """Decode a BMP file. Raises PictureError."""
     from PIL import Image
 
     try:
@@ -170,5 +222,5 @@ def decode_with_pillow(path: Path, *, max_bits: int = 8, max_pixels: int = MAX_P
     except Image.DecompressionBombError as error:
         raise PictureError(f"{path}: too many pixels for a BMP; save it as PNG or TIFF first") from error
     except (OSError, SyntaxError, ValueError, OverflowError) as error:
-        raise damaged(path, " ".join(str(error).split()) or type(error).__name__) from error
-    return split(layers.reshape(*layers.shape[:2], -1))
+        raise damage_error(path, " ".join(str(error).split()) or type(error).__name__) from error
+    return rows_of_array(layers.reshape(*layers.shape[:2], -1))

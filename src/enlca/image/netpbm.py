@@ -1,6 +1,6 @@
 """Netpbm files (PBM, PGM, PPM; `P1` to `P6`), with 1 to 16 bits per channel.
 
-Ours, because libvips' wheel lacks them and Pillow cuts their 16 bits to 8 without a word.
+Ours, because libvips' wheel lacks them and Pillow silently cuts their 16 bits to 8.
 """
 
 import re
@@ -9,8 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from enlca.image.picture import MAX_PIXELS, Picture, check_pixels, damaged, stretched, too_deep
-from enlca.image.rows import PictureRows
+from enlca.image.rows import (
+    MAX_PIXELS,
+    PictureRows,
+    check_pixels,
+    damage_error,
+    depth_error,
+    rows_of_array,
+    stretch,
+)
 
 # White space and comments lie between the words of a header; one white space ends it.
 _GAP = rb"(?:\s|#[^\n]*\n)+"
@@ -18,8 +25,8 @@ _HEADER = re.compile(rb"P([1-6])" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})")
 _PEAK = re.compile(_GAP + rb"(\d{1,9})")
 
 
-def decode(path: Path, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read a Netpbm file. Values are stretched so that the file's maximum is white.
+def decode(path: Path, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> PictureRows:
+    """Read a Netpbm file; values are stretched so that the maximum in its header is white.
 
     Raises:
         PictureError: damaged or cut short, deeper than `max_bits`, or more pixels than `max_pixels`.
@@ -28,35 +35,35 @@ def decode(path: Path, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> Pi
     data = path.read_bytes()
     header = _HEADER.match(data)
     if header is None:
-        raise damaged(path, "the header says no size")
+        raise damage_error(path, "the header says no size")
     kind, width, height = (int(number) for number in header.groups())
     if not width or not height:
-        raise damaged(path, f"{width}x{height} pixels")
+        raise damage_error(path, f"{width}x{height} pixels")
     check_pixels(path, width, height, max_pixels)
     start, peak = header.end(), 1
     if kind not in (1, 4):
-        said = _PEAK.match(data, start)
-        if said is None or not 1 <= int(said[1]) <= 65535:
-            raise damaged(path, "the header says no largest value from 1 to 65535")
-        start, peak = said.end(), int(said[1])
+        found = _PEAK.match(data, start)
+        if found is None or not 1 <= int(found[1]) <= 65535:
+            raise damage_error(path, "the header says no largest value from 1 to 65535")
+        start, peak = found.end(), int(found[1])
     if peak > 255 and max_bits < 16:
-        raise too_deep(path, "16 bits per channel")
+        raise depth_error(path, "16 bits per channel")
     shape = height, width, 3 if kind in (3, 6) else 1
     n_values = height * width * shape[2]
     values = (
         _plain(data[start:], kind, n_values) if kind < 4 else _binary(data[start + 1 :], kind, shape, peak)
     )
     if len(values) < n_values:
-        raise damaged(path, f"{len(values)} of {n_values} values")
+        raise damage_error(path, f"{len(values)} of {n_values} values")
     values = values[:n_values].reshape(shape)
     if values.max() > peak:
-        raise damaged(path, f"a value above the largest, {peak}")
+        raise damage_error(path, f"a value above the largest, {peak}")
     # In a bitmap 1 is ink.
-    return Picture(stretched(1 - values if kind in (1, 4) else values, peak))
+    return rows_of_array(stretch(1 - values if kind in (1, 4) else values, peak))
 
 
 def _plain(data: bytes, kind: int, n_values: int) -> np.ndarray:
-    """Values in decimal digits; those of a bitmap need no space between them."""
+    """Parse decimal values; those of a bitmap need no space between them."""
     data = re.sub(rb"#[^\n]*", b" ", data)
     if kind == 1:
         digits = np.frombuffer(data, np.uint8)
@@ -67,7 +74,7 @@ def _plain(data: bytes, kind: int, n_values: int) -> np.ndarray:
 
 
 def _binary(data: bytes, kind: int, shape: tuple[int, int, int], peak: int) -> np.ndarray:
-    """Values in bytes, in pairs of bytes (the larger half first), or 8 to a byte, rows padded."""
+    """Parse values of one byte, of two (big endian), or of one bit, with padded rows."""
     if kind == 4:
         stride = -(-shape[1] // 8)
         rows = np.frombuffer(data[: len(data) // stride * stride], np.uint8).reshape(-1, stride)
@@ -76,8 +83,8 @@ def _binary(data: bytes, kind: int, shape: tuple[int, int, int], peak: int) -> n
     return np.frombuffer(data[: len(data) // size * size], f">u{size}")
 
 
-def encoded(rows: PictureRows) -> Iterator[bytes]:
-    """The bytes of a PGM (grey) or PPM file of the picture's depth, a band at a time."""
+def encode(rows: PictureRows) -> Iterator[bytes]:
+    """Yield the bytes of a PGM (grey) or PPM file of the picture's depth, a band at a time."""
     header = f"P{6 if rows.channels == 3 else 5}\n{rows.width} {rows.height}\n{2**rows.bits - 1}\n"
     yield header.encode()
     for band in rows.bands:

@@ -1,24 +1,23 @@
-"""What a picture is here: an array of 8 or 16 bits, and what belongs to it.
+"""Whole pictures in memory: an array of 8 or 16 bits with alpha and metadata, read and written in one call.
 
 Letters:  H height   W width   C channels: 1 (grey) or 3 (red, green, blue)
 """
 
 import os
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from enlca.errors import PictureError
-
-# Of a header that is believed unless the caller says otherwise: 3 GiB as RGB of 8 bits.
-MAX_PIXELS = 1 << 30
+from enlca.image.files import open_image, write_rows
+from enlca.image.metadata import update_metadata
+from enlca.image.rows import MAX_PIXELS, ROWS, Band, PictureRows, count_colours, stack_bands
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """Grey or RGB pixels with straight (not premultiplied) alpha, and what the file says about them.
+    """Grey or RGB pixels with straight (not premultiplied) alpha, and the file's metadata.
 
     Attributes:
         pixels: 8 or 16 bits per channel; 16 bits use the whole range from 0 to 65535.
@@ -56,8 +55,15 @@ class Picture:
         return self.pixels if self.pixels.shape[2] == 3 else np.repeat(self.pixels, 3, axis=2)
 
     @property
+    def layers(self) -> Band:
+        """Colour and alpha as one array H W L."""
+        if self.alpha is None:
+            return self.pixels
+        return np.concatenate([self.pixels, self.alpha[:, :, None]], axis=2)
+
+    @property
     def bits(self) -> int:
-        """Per channel: 8 or 16."""
+        """Bits per channel: 8 or 16."""
         return 8 * self.pixels.dtype.itemsize
 
     @property
@@ -67,44 +73,78 @@ class Picture:
 
     @property
     def opaque(self) -> bool:
-        """Whether alpha is absent or hides nothing."""
+        """Whether alpha is absent or at its maximum everywhere."""
         return self.alpha is None or int(self.alpha.min()) == np.iinfo(self.alpha.dtype).max
 
     def save(self, path: str | os.PathLike[str], *, quality: int = 95) -> tuple[str, ...]:
-        """Write the picture; see `files.write_image`."""
-        from enlca.image.files import write_image
-
-        return write_image(path, self, quality=quality)
+        """Write the picture; arguments, remarks and errors are those of `files.write_rows`."""
+        return write_rows(path, rows_of(self), quality=quality)
 
 
-def to_8_bits(values: np.ndarray) -> np.ndarray:
-    """0..65535 to 0..255, rounded to the nearest (257 levels are one); 8 bits as they are. Any shape."""
-    if values.dtype == np.uint8:
-        return values
-    # In whole numbers: 257 is odd, so that nothing ever lies in the middle.
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def read_image(path: str | os.PathLike[str], *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read a picture: upright (EXIF), palettes as RGB, 1 bit as grey, CMYK as sRGB; the first of several.
+
+    Arguments and errors are those of `files.open_image`.
+    """
+    return collect(open_image(path, max_bits=max_bits, max_pixels=max_pixels))
 
 
-def stretched(values: np.ndarray, peak: int) -> np.ndarray:
-    """Whole numbers from 0 to `peak` onto the range of 8 bits (`peak` up to 255) or 16 bits, rounded."""
-    top, kind = (255, np.uint8) if peak <= 255 else (65535, np.uint16)
-    if peak == top:
-        return values.astype(kind)
-    return ((values.astype(np.uint64) * (2 * top) + peak) // (2 * peak)).clip(max=top).astype(kind)
+def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> tuple[str, ...]:
+    """Write a picture; arguments, remarks and errors are those of `files.write_rows`."""
+    return picture.save(path, quality=quality)
 
 
-def check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:
-    """Refuse a picture by the size that its header says. Raises PictureError."""
-    if width * height > max_pixels:
-        what = f"the header says {width}x{height}, more than {max_pixels} pixels"
-        raise PictureError(f"{path}: {what}; raise the limit (max_pixels) if you trust the file")
+def collect(rows: PictureRows) -> Picture:
+    """Read the first page of `rows` into memory, with metadata that describes its present size."""
+    return collect_pages(rows)[0]
 
 
-def too_deep(path: Path, held: str) -> PictureError:
-    """The refusal of a picture where its depth cannot be used."""
-    return PictureError(f"{path}: holds {held}; only 8 bits per channel are handled here, convert it first")
+def collect_pages(rows: PictureRows) -> list[Picture]:
+    """Read all pages of `rows` into memory, with metadata that describes their present size."""
+    rows = update_metadata(rows)
+    shape = (rows.pages * rows.height, rows.width, rows.layers)
+    pages = np.split(stack_bands(rows.bands, shape, rows.dtype), rows.pages)
+    about = {"icc": rows.icc, "exif": rows.exif, "xmp": rows.xmp, "remarks": rows.remarks}
+    return [replace(_split_alpha(page), **about) for page in pages]
 
 
-def damaged(path: Path, reason: str) -> PictureError:
-    """The refusal of a file that ends early or contradicts itself."""
-    return PictureError(f"{path}: damaged or cut short, get a whole copy of it ({reason})")
+def _split_alpha(layers: Band) -> Picture:
+    n_colours = count_colours(layers.shape[2])
+    alpha = np.ascontiguousarray(layers[:, :, n_colours]) if layers.shape[2] > n_colours else None
+    return Picture(np.ascontiguousarray(layers[:, :, :n_colours]), alpha)
+
+
+def rows_of(*pictures: Picture, delays: Sequence[int] = (), loop: int = 0) -> PictureRows:
+    """Return the rows of pictures of one size and kind; metadata is that of the first.
+
+    Raises:
+        ValueError: they differ in size, channels or depth.
+    """
+    first = pictures[0]
+    kinds = {(picture.pixels.shape, picture.bits, picture.alpha is None) for picture in pictures}
+    if len(kinds) > 1:
+        raise ValueError(f"pages must have one size and kind, got {sorted(map(str, kinds))}")
+
+    def bands() -> Iterator[Band]:
+        for picture in pictures:
+            for top in range(0, picture.size[1], ROWS):
+                part = slice(top, top + ROWS)
+                alpha = None if picture.alpha is None else picture.alpha[part]
+                yield Picture(picture.pixels[part], alpha).layers
+
+    return PictureRows(
+        width=first.size[0],
+        height=first.size[1],
+        channels=first.pixels.shape[2],
+        bits=first.bits,
+        bands=bands(),
+        has_alpha=first.alpha is not None,
+        alpha_is_visible=not all(picture.opaque for picture in pictures),
+        icc=first.icc,
+        exif=first.exif,
+        xmp=first.xmp,
+        remarks=tuple(dict.fromkeys(remark for picture in pictures for remark in picture.remarks)),
+        pages=len(pictures),
+        delays=tuple(delays),
+        loop=loop,
+    )

@@ -1,36 +1,45 @@
-"""A picture whose pixels come a few rows at a time: what is too large to be held is read and written so.
+"""Pixel data as bands of rows, so that a picture larger than memory can be read and written.
+
+This is the base of the room: every other module imports it, and it imports none of them.
 
 Letters:  h rows of a band   W width   L layers: 1 or 3 channels, then alpha if there is any
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped, UInt8, UInt16
 
-from enlca.image.picture import Picture
+from enlca.errors import PictureError
 
-# Rows at a time where nothing else decides.
+# Rows per band where nothing else decides.
 ROWS = 64
+# Default limit on the pixels that a header may announce: 3 GiB as RGB of 8 bits.
+MAX_PIXELS = 1 << 30
 
 Band = UInt8[np.ndarray, "_ _ L"] | UInt16[np.ndarray, "_ _ L"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PictureRows:
-    """What a `Picture` says about itself, and its rows from top to bottom; several pages follow one another.
+    """Size, kind and metadata of a picture, and its rows from top to bottom; pages follow one another.
 
     Attributes:
         width, height: of each page, in pixels.
-        channels: 1 (grey) or 3.
+        channels: 1 (grey) or 3 (RGB).
         bits: 8 or 16 per channel; 16 bits use the whole range from 0 to 65535.
         has_alpha: whether the last layer is straight (not premultiplied) alpha.
-        hides: whether alpha hides something; as long as nobody knows, it does.
-        bands: the rows, h W L each; an iterator gives them once.
-        icc, exif, xmp, remarks: see `Picture`.
-        pages: how many pictures of this size there are.
-        delays: how long each is shown, in milliseconds; empty for pages.
+        alpha_is_visible: whether some alpha is below its maximum; True while it is unknown.
+        bands: the rows, each `h W L`; an iterator gives them once.
+        icc: the colour profile.
+        exif: a TIFF structure. It may still describe the file that was read, with another orientation and
+            size: `metadata.update_metadata` brings it up to date at the end.
+        xmp: the XML packet; may be outdated like `exif`.
+        remarks: what was changed or left out so far, each a phrase to be printed after the file's name.
+        pages: number of pictures of this size.
+        delays: display time of each frame in milliseconds; empty for pages.
         loop: how many times an animation is shown; 0 is for ever.
     """
 
@@ -40,7 +49,7 @@ class PictureRows:
     bits: int
     bands: Iterable[Band]
     has_alpha: bool = False
-    hides: bool = True
+    alpha_is_visible: bool = True
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
@@ -56,45 +65,50 @@ class PictureRows:
 
     @property
     def layers(self) -> int:
-        """Channels, and one more for alpha."""
+        """Number of channels, plus one for alpha."""
         return self.channels + self.has_alpha
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the bands: uint8 or uint16."""
+        """Type of the bands: uint8 or uint16."""
         return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
 
     @property
     def opaque(self) -> bool:
-        """Whether alpha is absent or known to hide nothing."""
-        return not (self.has_alpha and self.hides)
+        """Whether alpha is absent or known to be at its maximum everywhere."""
+        return not (self.has_alpha and self.alpha_is_visible)
 
     @property
     def nbytes(self) -> int:
-        """Of all rows of all pages together."""
+        """Size of all rows of all pages in bytes."""
         return self.pages * self.height * self.width * self.layers * self.dtype.itemsize
 
-    def noting(self, *remarks: str) -> "PictureRows":
-        """The same with further remarks."""
+    def with_remarks(self, *remarks: str) -> "PictureRows":
+        """Return a copy with further remarks."""
         return replace(self, remarks=(*self.remarks, *remarks))
 
-    def collected(self) -> Picture:
-        """The first page as a whole. Only for pictures that fit into memory."""
-        return self.pictures()[0]
 
-    def pictures(self) -> list[Picture]:
-        """Each page as a whole."""
-        shape = (self.pages * self.height, self.width, self.layers)
-        pages = np.split(filled(self.bands, shape, self.dtype), self.pages)
-        about = {"icc": self.icc, "exif": self.exif, "xmp": self.xmp, "remarks": self.remarks}
-        return [replace(split(page), **about) for page in pages]
+def rows_of_array(layers: Band) -> PictureRows:
+    """Wrap an array `H W L` of 1 to 4 layers as rows."""
+    height, width, n_layers = layers.shape
+    channels = count_colours(n_layers)
+    has_alpha = n_layers > channels
+    return PictureRows(
+        width=width,
+        height=height,
+        channels=channels,
+        bits=8 * layers.dtype.itemsize,
+        bands=[layers],
+        has_alpha=has_alpha,
+        alpha_is_visible=has_alpha and int(layers[:, :, -1].min()) < np.iinfo(layers.dtype).max,
+    )
 
 
-def filled(
-    bands: Iterable[Shaped[np.ndarray, "_ _ L"]], shape: tuple[int, int, int], kind: np.dtype
+def stack_bands(
+    bands: Iterable[Shaped[np.ndarray, "_ _ L"]], shape: tuple[int, int, int], dtype: np.dtype
 ) -> Shaped[np.ndarray, "_ _ L"]:
-    """An array of that shape with the bands below one another."""
-    array, done = np.empty(shape, kind), 0
+    """Copy bands below one another into a new array of `shape` (H W L)."""
+    array, done = np.empty(shape, dtype), 0
     for band in bands:
         array[done : done + len(band)] = band
         done += len(band)
@@ -102,55 +116,40 @@ def filled(
 
 
 def count_colours(n_layers: int) -> int:
-    """How many of 1 to 4 layers are colour: 1 or 3; what is left is alpha."""
+    """Return how many of 1 to 4 layers are colour: 1 or 3; a further one is alpha."""
     return 3 if n_layers >= 3 else 1
 
 
-def split(layers: Band) -> Picture:
-    """Colour and alpha apart: 1 or 3 layers of colour, and alpha as the 2nd or 4th."""
-    n_colours = count_colours(layers.shape[2])
-    alpha = np.ascontiguousarray(layers[:, :, n_colours]) if layers.shape[2] > n_colours else None
-    return Picture(np.ascontiguousarray(layers[:, :, :n_colours]), alpha)
+def to_8_bits(values: np.ndarray) -> np.ndarray:
+    """Map 0..65535 to 0..255, rounded to the nearest (257 levels are one); uint8 is returned as it is."""
+    if values.dtype == np.uint8:
+        return values
+    # In integers: 257 is odd, so there are no ties.
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def joined(picture: Picture) -> Band:
-    """Colour and alpha as one array."""
-    if picture.alpha is None:
-        return picture.pixels
-    return np.concatenate([picture.pixels, picture.alpha[:, :, None]], axis=2)
+def stretch(values: np.ndarray, peak: int) -> np.ndarray:
+    """Scale integers from 0..`peak` to the range of 8 bits (`peak` up to 255) or 16 bits, rounded."""
+    top, dtype = (255, np.uint8) if peak <= 255 else (65535, np.uint16)
+    if peak == top:
+        return values.astype(dtype)
+    return ((values.astype(np.uint64) * (2 * top) + peak) // (2 * peak)).clip(max=top).astype(dtype)
 
 
-def rows_of(*pictures: Picture, delays: Sequence[int] = (), loop: int = 0) -> PictureRows:
-    """The rows of pictures of one size and kind; what belongs to them is that of the first.
+def check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:
+    """Refuse a picture by the size in its header. Raises PictureError."""
+    if width * height > max_pixels:
+        what = f"the header says {width}x{height}, more than {max_pixels} pixels"
+        raise PictureError(f"{path}: {what}; raise the limit (max_pixels) if you trust the file")
 
-    Raises:
-        ValueError: they differ in size, channels or depth.
-    """
-    first = pictures[0]
-    kinds = {(picture.pixels.shape, picture.bits, picture.alpha is None) for picture in pictures}
-    if len(kinds) > 1:
-        raise ValueError(f"pages must have one size and kind, got {sorted(map(str, kinds))}")
 
-    def bands() -> Iterator[Band]:
-        for picture in pictures:
-            for top in range(0, picture.size[1], ROWS):
-                rows = slice(top, top + ROWS)
-                alpha = None if picture.alpha is None else picture.alpha[rows]
-                yield joined(Picture(picture.pixels[rows], alpha))
-
-    return PictureRows(
-        width=first.size[0],
-        height=first.size[1],
-        channels=first.pixels.shape[2],
-        bits=first.bits,
-        bands=bands(),
-        has_alpha=first.alpha is not None,
-        hides=not all(picture.opaque for picture in pictures),
-        icc=first.icc,
-        exif=first.exif,
-        xmp=first.xmp,
-        remarks=tuple(dict.fromkeys(remark for picture in pictures for remark in picture.remarks)),
-        pages=len(pictures),
-        delays=tuple(delays),
-        loop=loop,
+def depth_error(path: Path, content: str) -> PictureError:
+    """Return the error for a picture whose depth is not supported by the caller."""
+    return PictureError(
+        f"{path}: holds {content}; only 8 bits per channel are handled here, convert it first"
     )
+
+
+def damage_error(path: Path, reason: str) -> PictureError:
+    """Return the error for a file that ends early or contradicts itself."""
+    return PictureError(f"{path}: damaged or cut short, get a whole copy of it ({reason})")

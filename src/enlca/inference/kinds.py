@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from enlca.image.exif import updated_exif
+from enlca.image.metadata import update_exif
 
 EnlargeArray = Callable[[Shaped[np.ndarray, "H W L"]], Shaped[np.ndarray, "SH SW L"]]
 EnlargeBatch = Callable[[Float[Tensor, "B 3 H W"]], Float[Tensor, "B 3 SH SW"]]
@@ -60,7 +60,7 @@ def of_pil(enlarge: EnlargeArray, image: Any) -> Any:
     # Bytes 16 to 20 name the profile's colour space: that of CMYK does not fit the RGB made of it.
     if profile and profile[16:20] == (b"RGB " if result.mode.startswith("RGB") else b"GRAY"):
         result.info["icc_profile"] = profile
-    exif = updated_exif(image.info.get("exif", b""), width=result.width, height=result.height)
+    exif = update_exif(image.info.get("exif", b""), width=result.width, height=result.height)
     if exif:
         result.info["exif"] = b"Exif\0\0" + exif
     return result

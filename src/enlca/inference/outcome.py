@@ -3,8 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from enlca.image.encoding import Format
-from enlca.image.picture import MAX_PIXELS
-from enlca.image.rows import PictureRows
+from enlca.image.rows import MAX_PIXELS, PictureRows
 from enlca.inference.raster import waiting_share
 
 # Pictures that are read before their turn.
@@ -65,4 +64,4 @@ class Settings:
         pixels = width * height * picture.pages
         # The resize works on some rows in float64, twice.
         rows = ROWS_HELD * row + 2 * 8 * 128 * picture.layers * width
-        return rows + form.bytes_held * pixels + (1 + AHEAD) * self.waiting_bytes
+        return rows + form.memory_per_pixel * pixels + (1 + AHEAD) * self.waiting_bytes

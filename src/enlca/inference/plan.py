@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from enlca.errors import JobError, PictureError
-from enlca.image.files import SUFFIXES, WRITABLE, find_pictures
+from enlca.image.encoding import WRITABLE
+from enlca.image.files import SUFFIXES, find_pictures
 from enlca.inference.target import Size
 
 # What becomes of an output that exists: "replace" spares inputs, "overwrite" does not.

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Shaped
 
-from enlca.image.rows import ROWS, Band, PictureRows, filled
+from enlca.image.rows import ROWS, Band, PictureRows, stack_bands
 from enlca.inference.store import no_room
 
 # Pictures up to this many bytes stay in memory, whoever counts.
@@ -104,10 +104,12 @@ def held(rows: PictureRows, *, limit: int | None = None, folder: Path | None = N
         return rows
     shape = (rows.pages * rows.height, rows.width, rows.layers)
     if limit is None or rows.nbytes <= max(limit, SMALL):
-        raster = Raster(filled(rows.bands, shape, rows.dtype), shape, rows.dtype)
+        raster = Raster(stack_bands(rows.bands, shape, rows.dtype), shape, rows.dtype)
     else:
         raster = gathered(rows.bands, folder=folder)
-    return replace(rows, bands=raster, hides=rows.has_alpha and rows.hides and _hides(raster))
+    return replace(
+        rows, bands=raster, alpha_is_visible=rows.has_alpha and rows.alpha_is_visible and _hides(raster)
+    )
 
 
 def gathered(bands: Iterable[Shaped[np.ndarray, "_ W L"]], *, folder: Path | None = None) -> Raster:

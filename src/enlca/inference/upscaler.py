@@ -18,10 +18,9 @@ from torch import Tensor
 from enlca.attention.block import NonLocalBlock
 from enlca.checkpoint.catalog import load_with_card
 from enlca.errors import DeviceError
-from enlca.image.exif import updated_exif
 from enlca.image.files import open_image
-from enlca.image.picture import Picture
-from enlca.image.rows import PictureRows, filled, rows_of
+from enlca.image.picture import Picture, collect, rows_of
+from enlca.image.rows import PictureRows, stack_bands
 from enlca.inference import kinds
 from enlca.inference.demand import check_mode
 from enlca.inference.enlarge import Enlarger, all_finite
@@ -115,9 +114,9 @@ class Upscaler:
             TypeError, ValueError: another kind of thing, or a shape or type that is not listed above.
         """
         if isinstance(picture, (str, os.PathLike)):
-            return self.rows(open_image(Path(picture), max_bits=16)).collected()
+            return collect(self.rows(open_image(Path(picture), max_bits=16)))
         if isinstance(picture, Picture):
-            return self.rows(rows_of(picture)).collected()
+            return collect(self.rows(rows_of(picture)))
         if isinstance(picture, np.ndarray):
             return kinds.of_array(self._array, picture)
         if isinstance(picture, Tensor):
@@ -162,8 +161,7 @@ class Upscaler:
                 yield from self.patient.bands(page, strategy, watch=watch, note=note)
 
         width, height = (self.scale * side for side in picture.size)
-        exif = picture.exif and updated_exif(picture.exif, width=width, height=height)
-        return replace(picture, width=width, height=height, bands=bands(), exif=exif)
+        return replace(picture, width=width, height=height, bands=bands())
 
     def stream(self, rows: Iterable[Shaped[np.ndarray, "_ W L"]]) -> Iterator[Shaped[np.ndarray, "_ SW L"]]:
         """Bands of rows in, bands of rows out, from top to bottom, in the type that came in.
@@ -185,7 +183,7 @@ class Upscaler:
         height, width, layers = picture.shape
         raster = Raster.of(picture)
         bands = self.patient.bands(raster, self.patient.strategy(raster))
-        return filled(bands, (self.scale * height, self.scale * width, layers), picture.dtype)
+        return stack_bands(bands, (self.scale * height, self.scale * width, layers), picture.dtype)
 
     def _batch(self, pictures: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
         if self.patient.takes_whole(pictures.shape):

@@ -1,25 +1,41 @@
-"""EXIF and XMP of a picture that was turned upright and made larger: patched in place, nothing else moves.
+"""EXIF and XMP of a picture that was turned upright and resized: patched in place, nothing else moves.
 
-EXIF is a TIFF file without pixels: a directory of 12-byte entries (tag, type, count, value or where it is),
-with further directories behind some tags. All that must change fits into its entry, so that everything else,
-even the maker's own notes, stays where it is, to the byte.
+EXIF is a TIFF file without pixels: a directory of 12-byte entries (tag, type, count, value or offset), with
+further directories behind some tags. All that must change fits into its entry, so that everything else, even
+the maker's own notes, stays where it is, to the byte.
 """
 
 import os
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
+
+from enlca.image.rows import PictureRows
 
 ORIENTATION, WIDTH, HEIGHT, PIXEL_X, PIXEL_Y, EXIF_DIRECTORY = 0x0112, 0x0100, 0x0101, 0xA002, 0xA003, 0x8769
 SHORT, LONG = 3, 4
-# What a TIFF header begins with, and the order of bytes that it means.
+# First bytes of a TIFF header, and the byte order that they mean.
 _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 
 
-def updated_exif(exif: bytes, *, width: int, height: int) -> bytes | None:
-    """EXIF that says upright and `width` x `height` pixels, without its thumbnail; None if it is damaged.
+def update_metadata(rows: PictureRows) -> PictureRows:
+    """Return `rows` with EXIF and XMP that say upright and the present size.
 
-    Only tags that are there are changed. The result begins with the TIFF header, without "Exif".
+    Called once per picture, where rows leave for a file or an array: reading, upscaling and resizing pass
+    EXIF on as they found it. Damaged EXIF is left out, and a remark says so.
+    """
+    xmp = rows.xmp and upright_xmp(rows.xmp)
+    exif = rows.exif and update_exif(rows.exif, width=rows.width, height=rows.height)
+    if rows.exif is not None and not exif:
+        rows = rows.with_remarks("its EXIF data are damaged and were left out")
+    return replace(rows, exif=exif or None, xmp=xmp)
+
+
+def update_exif(exif: bytes, *, width: int, height: int) -> bytes | None:
+    """Return EXIF that says upright and `width` x `height` pixels, without thumbnail; None if damaged.
+
+    Only existing tags are changed. The result begins with the TIFF header, without "Exif".
     """
     exif = exif.removeprefix(b"Exif\0\0")
     order = _ORDERS.get(exif[:4])
@@ -31,7 +47,7 @@ def updated_exif(exif: bytes, *, width: int, height: int) -> bytes | None:
     try:
         (first,) = struct.unpack_from(order + "I", new, 4)
         deeper, end = _patch(new, order, first, values)
-        # The thumbnail behind the first directory still lies on its side.
+        # Drop the thumbnail behind the first directory: it has the old orientation.
         struct.pack_into(order + "I", new, end, 0)
         if deeper is not None:
             _patch(new, order, deeper, sub_values)
@@ -41,7 +57,7 @@ def updated_exif(exif: bytes, *, width: int, height: int) -> bytes | None:
 
 
 def _patch(new: bytearray, order: str, at: int, values: dict[int, tuple[int, int]]) -> tuple[int | None, int]:
-    """Set values in the directory at `at`; returns where the EXIF directory is, and where this one ends."""
+    """Set values in the directory at `at`; return the offsets of the EXIF directory and of this one's end."""
     deeper = None
     (n_entries,) = struct.unpack_from(order + "H", new, at)
     end = at + 2 + 12 * n_entries
@@ -59,7 +75,7 @@ def _patch(new: bytearray, order: str, at: int, values: dict[int, tuple[int, int
 
 
 def orientation_of(exif: bytes) -> int:
-    """How a picture has to be turned, 1 to 8; 1 (not at all) where nothing sensible is said."""
+    """Return the orientation tag, 1 to 8; 1 (upright) if it is absent or invalid."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = _ORDERS.get(exif[:4], "<")
     try:
@@ -75,7 +91,7 @@ def orientation_of(exif: bytes) -> int:
 
 
 def exif_of_png(path: Path) -> bytes | None:
-    """The EXIF data of a PNG wherever they are: behind the pixels, too, where libvips does not look."""
+    """Return the EXIF data of a PNG, None without: also those behind the pixels, which libvips ignores."""
     with path.open("rb") as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
@@ -88,5 +104,5 @@ def exif_of_png(path: Path) -> bytes | None:
 
 
 def upright_xmp(xmp: bytes) -> bytes:
-    """The packet with its orientation, if it has one, set to upright."""
+    """Return the packet with its orientation, if it has one, set to upright."""
     return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)

@@ -2,7 +2,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from enlca.image.color import luma
+from enlca.metrics import luma
 
 H, W = 13, 7
 
