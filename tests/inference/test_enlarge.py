@@ -217,12 +217,18 @@ def test_half_precision_is_near_the_picture(strategy, half):
     assert off.mean() < 0.003
 
 
-def test_auto_is_bf16_only_where_the_hardware_has_it(monkeypatch):
+@pytest.mark.parametrize("has_avx512_bf16", [True, False], ids=["avx512_bf16", "no_avx512_bf16"])
+@pytest.mark.parametrize("has_amx", [True, False], ids=["amx", "no_amx"])
+def test_auto_is_bf16_only_on_processors_with_amx(has_avx512_bf16, has_amx, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_avx512_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx, raising=False)
+    expected = torch.bfloat16 if has_amx else None
+    assert choose_precision("auto", torch.device("cpu")) == expected
+
+
+def test_a_precision_that_is_named_is_taken_and_unknown_ones_are_refused():
     cpu = torch.device("cpu")
-    for has, expected in ((True, torch.bfloat16), (False, None)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-        assert choose_precision("auto", cpu) == expected
+    assert choose_precision("bf16", cpu) == torch.bfloat16
     assert choose_precision("fp16", cpu) == torch.float16
     with pytest.raises(PrecisionError, match="unknown precision 'half'; choose from auto, fp32, bf16, fp16"):
         choose_precision("half", cpu)

@@ -1,4 +1,4 @@
-"""Which numbers a network computes in: float32, or half of it where the hardware is made for that.
+"""Which numbers a network computes in: float32, or half of it where the hardware is faster that way.
 
 Only convolutions change (autocast). The picture, the sum with its enlargement, q and k and all sums of
 attention stay in float32, and a result that is not finite is refused (`checked`).
@@ -27,7 +27,8 @@ class NotFinite(EnlcaError):
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """The type for convolutions; None is float32. "auto" is bfloat16 where the hardware computes in it.
+    """The type for convolutions; None is float32. "auto" is bfloat16 where that is faster: on GPUs that have
+    it, and on processors with AMX.
 
     float16 is never chosen: networks with large features overflow in it.
 
@@ -35,19 +36,18 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
         PrecisionError: an unknown name, or one that the device does not have.
     """
     if name == "auto":
-        return torch.bfloat16 if _has_bf16(device) else None
+        return torch.bfloat16 if _is_faster_in_bf16(device) else None
     if name not in PRECISIONS:
         raise PrecisionError(f"unknown precision {name!r}; choose from auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[name]
 
 
-def _has_bf16(device: torch.device) -> bool:
+def _is_faster_in_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # Without such instructions bfloat16 is emulated, and slower than float32.
-        known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return any(getattr(torch.cpu, name, lambda: False)() for name in known)
+        # AVX-512 BF16 alone is slower than float32 (benchmarks/NOTES.md), and emulation slower still.
+        return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     return False
 
 

@@ -39,7 +39,7 @@ class Upscaler:
         scale: 2, 3 or 4; None is the checkpoint's own (x4 for a name, where there is one).
         device: "auto", "cpu", "cuda" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16"; "auto" is bfloat16 for pictures of 8 bits without
-            alpha where the hardware computes in it, else float32.
+            alpha on GPUs that have it and on processors with AMX, else float32.
         mode: "auto" takes a picture whole if that fits into memory, else streams it: the same result (to
             1e-5). "whole" and "stream" insist; "tiled" makes ordinary tiles: another result.
         max_memory: bytes that this process may use on the device; None: what it uses, and half of the rest.
