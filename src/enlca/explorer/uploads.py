@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from enlca.image.files import open_image
-from enlca.image.picture import Picture, PictureError
+from enlca.image.picture import Picture, PictureError, TooManyPixels
 
 PREFIX = "enlca-explore-"
 
@@ -23,20 +23,18 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def read_upload(path: Path, *, max_megapixels: float) -> Picture:
-    """The picture in a file that somebody dropped; in errors it has its own name, not the path it has here.
+    """Decode an uploaded picture; errors call it by its name, not by its path on the server.
 
     Raises:
-        PictureError: not a picture, damaged, or larger than `max_megapixels`.
+        PictureError: not a picture, damaged, or, by its header, larger than `max_megapixels`.
     """
     try:
-        rows = open_image(path, max_bits=16)
-        megapixels = rows.width * rows.height / 1e6
-        if megapixels > max_megapixels:
-            size = f"{rows.width} x {rows.height}, {megapixels:.1f} megapixels"
-            raise PictureError(
-                f"{path}: {size}; this page takes up to {max_megapixels:g} (enlca explore --max-megapixels "
-                "raises that; enlca upscale takes any size)"
-            )
-        return rows.collected()
+        return open_image(path, max_bits=16, max_pixels=int(1e6 * max_megapixels)).collected()
+    except TooManyPixels as error:
+        size = f"{error.width} x {error.height}, {error.width * error.height / 1e6:.1f} megapixels"
+        raise PictureError(
+            f"{path.name}: {size}; this page takes up to {max_megapixels:g} (enlca explore --max-megapixels "
+            "raises that; enlca upscale takes any size)"
+        ) from error
     except PictureError as error:
         raise PictureError(str(error).replace(str(path), path.name)) from error

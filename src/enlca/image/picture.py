@@ -20,6 +20,18 @@ class PictureError(EnlcaError):
     """A picture that cannot be read or written: one line naming the file, what is wrong and what is right."""
 
 
+class TooManyPixels(PictureError):
+    """A picture whose header says more pixels than the caller decodes.
+
+    Attributes:
+        width, height: what the header says.
+    """
+
+    def __init__(self, message: str, width: int, height: int):
+        super().__init__(message)
+        self.width, self.height = width, height
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """Grey or RGB pixels with straight (not premultiplied) alpha, and what the file says about them.
@@ -98,10 +110,11 @@ def stretched(values: np.ndarray, peak: int) -> np.ndarray:
 
 
 def check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:
-    """Refuse a picture by the size that its header says. Raises PictureError."""
+    """Refuse a picture by the size that its header says. Raises TooManyPixels."""
     if width * height > max_pixels:
         what = f"the header says {width}x{height}, more than {max_pixels} pixels"
-        raise PictureError(f"{path}: {what}; raise the limit (max_pixels) if you trust the file")
+        message = f"{path}: {what}; raise the limit (max_pixels) if you trust the file"
+        raise TooManyPixels(message, width, height)
 
 
 def too_deep(path: Path, held: str) -> PictureError:
