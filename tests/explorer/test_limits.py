@@ -1,4 +1,4 @@
-"""A picture that is too large is refused by its header; a small one takes little memory, however long its file."""
+"""A picture that is too large is refused by its header; a small one takes little memory for a long file."""
 
 import tracemalloc
 from collections.abc import Iterator

@@ -1,6 +1,8 @@
 """Where a network runs, and how its convolutions are compiled for it."""
 
+import os
 import shutil
+from functools import cache, partial
 
 import torch
 
@@ -39,6 +41,17 @@ def with_fast_convolutions(network: SRNetwork, device: torch.device) -> SRNetwor
     is 1.25 times as fast without, in bfloat16 1.4 to 2.5 times (benchmarks/NOTES.md). Attention takes both.
     """
     return network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+@cache
+def survive_forks() -> None:
+    """From now on let the children of forks compute by one thread; nothing to do where there is no fork.
+
+    OpenMP's threads are not copied by a fork, and a child that asks them for their part of the work waits
+    for ever. With one thread it asks none.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def compile_local_stages(network: SRNetwork) -> None:

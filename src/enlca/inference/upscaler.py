@@ -21,7 +21,12 @@ from enlca.image.picture import Picture
 from enlca.image.rows import PictureRows, filled, rows_of
 from enlca.inference import kinds
 from enlca.inference.demand import check_mode
-from enlca.inference.devices import choose_device, compile_local_stages, with_fast_convolutions
+from enlca.inference.devices import (
+    choose_device,
+    compile_local_stages,
+    survive_forks,
+    with_fast_convolutions,
+)
 from enlca.inference.enlarge import Enlarger
 from enlca.inference.ensemble import Forward, self_ensemble
 from enlca.inference.memory import waiting_share
@@ -33,6 +38,8 @@ from enlca.network.sr import SRNetwork
 
 class Upscaler:
     """Enlarges pictures: `Upscaler("enlcn-tiny", scale=4)("photo.jpg").save("photo_x4.png")`.
+
+    A process that is forked after one was built computes by one thread, as PyTorch's do not live on in it.
 
     Args:
         model: a bundled name or a checkpoint file.
@@ -73,6 +80,7 @@ class Upscaler:
         compile: bool = False,
         engine: Callable[[SRNetwork], Forward] | None = None,
     ):
+        survive_forks()
         self.device = choose_device(device)
         half = choose_precision(precision, self.device)
         check_mode(mode)
