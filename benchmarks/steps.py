@@ -77,7 +77,8 @@ class Feed:
         self.load()
 
     def load(self) -> None:
-        self.batch: Batch = next(self.batches)
+        lr, hr = next(self.batches)
+        self.batch = lr, hr
 
 
 def pixels(batch: Batch) -> list[Tensor]:

@@ -80,7 +80,10 @@ class Visitor:
             "fn_index": self.actions[action],
             "session_hash": self.session,
         }
-        joined = self.http.post("gradio_api/queue/join", json=body).raise_for_status().json()["event_id"]
+        asked = self.http.post("gradio_api/queue/join", json=body)
+        if asked.is_error:
+            raise RuntimeError(f"{action} failed: {asked.status_code} {asked.text}")
+        joined = asked.json()["event_id"]
         with self.http.stream("GET", "gradio_api/queue/data", params={"session_hash": self.session}) as lines:
             for line in lines.iter_lines():
                 said = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}

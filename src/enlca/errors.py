@@ -30,6 +30,18 @@ class PictureError(EnlcaError):
     """A picture cannot be read or written; the message names the file, what is wrong and what is right."""
 
 
+class TooManyPixels(PictureError):
+    """A picture whose header says more pixels than the caller decodes.
+
+    Attributes:
+        width, height: what the header says.
+    """
+
+    def __init__(self, message: str, width: int, height: int):
+        super().__init__(message)
+        self.width, self.height = width, height
+
+
 class JobError(EnlcaError):
     """The inputs and outputs of a command contradict each other."""
 

@@ -191,3 +191,14 @@ def test_a_wrong_command_is_noticed(line):
 def test_a_right_command_is_accepted(line):
     [words] = calls(line)
     assert not mistakes(words)
+
+
+# The last versions that have what CVE-2026-24747, and CVE-2025-68146 and CVE-2026-22701, describe.
+@pytest.mark.parametrize(("name", "last"), [("torch", "2.9.1"), ("filelock", "3.20.2")])
+def test_no_version_with_a_hole_that_undermines_our_promises_is_accepted(name, last):
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    [specifier] = [one.specifier for one in map(Requirement, asked) if one.name == name]
+    used = re.search(rf"^{name}==(\S+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    assert used is not None
+    assert used[1] in specifier
+    assert last not in specifier

@@ -50,19 +50,33 @@ def test_who_comes_back_is_not_the_idle_one(visitors):
     assert known.of("a").opened is not None
 
 
-def test_uploads_and_folders_go_when_a_visitor_leaves_and_at_the_end(visitors, tmp_path):
+def test_folders_go_when_a_visitor_leaves_and_at_the_end(visitors, tmp_path):
     known, arrive = visitors()
-    upload = tmp_path / "hash" / "noise.png"
-    upload.parent.mkdir()
-    upload.touch()
     for name in ("a", "b"):
         arrive(name)
-    known.of("a").uploads.append(upload)
+    folder = known.of("a").folder
+    (folder / "x.png").touch()
     known.forget("a")
-    assert not upload.parent.exists()
+    assert not folder.exists()
+    assert known.of("b").folder.exists()
     known.close()
     assert list(tmp_path.iterdir()) == []
     known.forget("never there")
+
+
+def test_only_files_of_visitors_who_are_here_may_be_fetched(visitors, tmp_path):
+    known, arrive = visitors()
+    arrive("a")
+    folder = known.of("a").folder
+    (outside := tmp_path / "outside.png").touch()
+    (inside := folder / "x.png").touch()
+    (folder / "link.png").symlink_to(outside)
+    assert known.may_fetch(str(inside))
+    others = (outside, folder, folder / "link.png", folder / "none.png", tmp_path, "x.png", "")
+    for path in (*others, f"{folder}/../outside.png", f"{folder}/./x.png", f"{inside}\0"):
+        assert not known.may_fetch(str(path)), path
+    known.forget("a")
+    assert not known.may_fetch(str(inside))
 
 
 def test_views_of_one_visitor_are_bounded(visitors):

@@ -113,16 +113,16 @@ def test_auto_is_pytorch_otherwise(changes, monkeypatch):
     assert chosen(**changes) is None
 
 
-@pytest.mark.parametrize("has_bf16", [True, False])
-def test_auto_takes_what_is_fastest_in_the_precision_that_is_asked_for(has_bf16, small_network, monkeypatch):
+@pytest.mark.parametrize("has_amx", [True, False])
+def test_auto_takes_what_is_fastest_in_the_precision_that_is_asked_for(has_amx, small_network, monkeypatch):
     monkeypatch.setattr("enlca.export.extras.installed", lambda engine: True)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx, raising=False)
     monkeypatch.setattr(cli_engine, "WIDE_NETWORK", 1)
     monkeypatch.setattr(engines, "load_engine", lambda kind, network, precision="fp32": (kind, precision))
     found = {name: chosen(precision=name) for name in ("auto", "bf16", "fp32")}
     network = small_network("linear")
     assert {name: make and make(network) for name, make in found.items()} == {
-        "auto": None if has_bf16 else ("openvino", "fp32"),
+        "auto": None if has_amx else ("openvino", "fp32"),
         "bf16": None,
         "fp32": ("openvino", "fp32"),
     }

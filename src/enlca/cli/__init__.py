@@ -4,6 +4,7 @@ Exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 wrong usag
 """
 
 import gc
+import os
 import sys
 
 from enlca.cli.interrupt import interruptible
@@ -17,6 +18,7 @@ INTERRUPTION = "enlca: interrupted; nothing is left half-written"
 
 def main() -> None:
     """Run the command line; every expected failure is one line on stderr and an exit code."""
+    open_missing_streams()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, YOUNG_PER_MIDDLE)
     try:
         with interruptible():
@@ -30,3 +32,19 @@ def main() -> None:
         code = INTERRUPTED
         print(INTERRUPTION, file=sys.stderr)
     sys.exit(code)
+
+
+def open_missing_streams() -> None:
+    """Let standard streams that the caller closed (`2>&-`) lead to the null device.
+
+    Python has None for them, which has no `isatty`. And their numbers are free: the next file that is opened,
+    a picture perhaps, would get what libraries write to stderr.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for the whole process

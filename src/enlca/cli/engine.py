@@ -41,7 +41,7 @@ def engine_called(
 
     "auto" is OpenVINO where it is installed and worth its start: for many pictures through a wide network on
     a processor in float32, whole or in ordinary tiles. In bfloat16 PyTorch is 1.3 times as fast; so it is
-    PyTorch where that is asked for, or where the processor has it and PyTorch is free to take it.
+    PyTorch where that is asked for, or where PyTorch is free to take it and would (`choose_precision`).
     """
     import torch
 
@@ -52,8 +52,8 @@ def engine_called(
     if engine != "auto":
         lowered = "bf16" if precision == "bf16" else "fp32"
         return None if engine == "torch" else partial(load_engine, engine, precision=lowered)
-    has_bf16 = choose_precision("auto", torch.device("cpu")) is not None
-    in_float32 = precision == "fp32" or (precision == "auto" and not has_bf16)
+    takes_bf16 = choose_precision("auto", torch.device("cpu")) is not None
+    in_float32 = precision == "fp32" or (precision == "auto" and not takes_bf16)
     if not in_float32 or pictures < MANY_PICTURES or device != "cpu" or compile or not installed("openvino"):
         return None
 

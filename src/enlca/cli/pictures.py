@@ -46,7 +46,7 @@ def upscale(
     height: Annotated[int | None, typer.Option(min=1, help="Exactly so many pixels high.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[
-        str, typer.Option(help="auto, fp32, bf16 or fp16; auto is bf16 where the hardware has it.")
+        str, typer.Option(help="auto, fp32, bf16 or fp16; auto is bf16 where the hardware is faster in it.")
     ] = "auto",
     mode: Annotated[
         str,

@@ -76,9 +76,8 @@ class Explorer:
         self.max_megapixels = max_megapixels
 
     def open(self, identity: str, path: Path) -> Opened:
-        """Read a picture that was dropped. Raises PictureError."""
+        """Read a picture that was dropped; its file is not needed any more. Raises PictureError."""
         visitor = self.visitors.of(identity)
-        visitor.uploads.append(path)
         opened = Opened(path.name, read_upload(path, max_megapixels=self.max_megapixels))
         visitor.open(opened)
         self.visitors.views.drop(visitor)

@@ -11,21 +11,17 @@ from typing import Any, Never
 
 from enlca.errors import PortTaken, require
 from enlca.explorer.actions import Explorer
+from enlca.explorer.gate import Gate
 from enlca.explorer.models import Models
 from enlca.explorer.session import Visitors
-from enlca.explorer.uploads import temporary_folder
+from enlca.explorer.uploads import Uploads, temporary_folder
 from enlca.runtime.allocator import share_freed_memory
 
 HERE = Path(__file__).parent
-# Of an upload, whatever the picture in it says of its size.
-LARGEST_FILE = "512mb"
+# Bytes of an uploaded file: of metadata, and of each pixel (RGBA of 16 bits as text takes 24).
+BYTES_OF_METADATA, BYTES_OF_PIXEL = 32 << 20, 24
 # That answer at once; each has threads of PyTorch's, so few: what `wiring` lets run at once, and Cancel.
 THREADS = 5
-# Browsers load nothing for this page but from this page. Gradio needs inline scripts and `eval`.
-POLICY = (
-    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'; base-uri 'self'; "
-    "form-action 'self'"
-)
 
 
 @contextmanager
@@ -44,14 +40,17 @@ def serving(*, host: str, port: int, models: Sequence[Path] = (), max_megapixels
             from enlca.explorer.page import Page
             from enlca.explorer.wiring import connect
 
-        visitors = Visitors(folder)
+        visitors, uploads = Visitors(folder), Uploads(folder)
+        largest = BYTES_OF_METADATA + int(BYTES_OF_PIXEL * 1e6 * max_megapixels)
         page = Page(known, max_megapixels=max_megapixels)
-        connect(page, Explorer(known, visitors, max_megapixels=max_megapixels))
+        connect(page, Explorer(known, visitors, max_megapixels=max_megapixels), uploads)
+        gate = {"uploads": uploads, "visitors": visitors, "largest": largest}
         try:
-            url = _launched(page.blocks, host=host, port=port)
+            url = _launched(page.blocks, host=host, port=port, gate=gate)
             yield url
         finally:
             visitors.close()
+            uploads.close()
             page.blocks.close(verbose=False)
 
 
@@ -86,8 +85,9 @@ def _gradio_settings(folder: Path) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _launched(blocks: Any, *, host: str, port: int) -> str:
+def _launched(blocks: Any, *, host: str, port: int, gate: dict[str, Any]) -> str:
     from gradio.themes import Base
+    from starlette.middleware import Middleware
 
     theme = Base(primary_hue="teal", neutral_hue="slate", font=["sans-serif"], font_mono=["monospace"])
     try:
@@ -96,8 +96,13 @@ def _launched(blocks: Any, *, host: str, port: int) -> str:
             server_port=port,
             theme=theme,
             css=(HERE / "page.css").read_text("utf-8"),
-            app_kwargs={"middleware": [_closed()], "docs_url": None, "redoc_url": None, "openapi_url": None},
-            max_file_size=LARGEST_FILE,
+            app_kwargs={
+                "middleware": [Middleware(Gate, **gate)],
+                "docs_url": None,
+                "redoc_url": None,
+                "openapi_url": None,
+            },
+            max_file_size=gate["largest"],
             max_threads=THREADS,
             footer_links=[],
             quiet=True,
@@ -116,31 +121,6 @@ def _launched(blocks: Any, *, host: str, port: int) -> str:
         message = f"cannot listen on {host}:{port}: it is taken, or not this machine's; choose another --port"
         raise PortTaken(message) from error
     return url
-
-
-def _closed() -> Any:
-    """Middleware: the policy with every answer, and no fetching of other addresses on behalf of visitors."""
-    from starlette.middleware import Middleware
-    from starlette.responses import PlainTextResponse
-
-    def closed(app: Any) -> Any:
-        async def answer(scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] != "http":
-                return await app(scope, receive, send)
-            path = scope["path"]
-            if "=http:" in path or "=https:" in path or "/proxy=" in path:
-                return await PlainTextResponse("not here", status_code=404)(scope, receive, send)
-
-            async def with_policy(message: Any) -> None:
-                if message["type"] == "http.response.start":
-                    message["headers"].append((b"content-security-policy", POLICY.encode()))
-                await send(message)
-
-            return await app(scope, receive, with_policy)
-
-        return answer
-
-    return Middleware(closed)
 
 
 @contextmanager

@@ -5,8 +5,8 @@ ones are kept. Bytes are counted per visitor and in all, visitors are counted, a
 longest time goes first.
 """
 
+import os
 import secrets
-import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from enlca.analysis.correlation import View
 from enlca.errors import NothingOpen, Stopped
+from enlca.explorer.uploads import OwnFolder
 from enlca.image.picture import Picture
 from enlca.inference import views
 
@@ -62,22 +63,25 @@ class Visitor:
     """One open page.
 
     Attributes:
-        folder: for the files that the visitor may fetch.
+        own: the folder of the files that the visitor may fetch.
         opened: the picture; None before there is one.
         point: row and column of the pixel that was clicked on.
         redraw: see `looking.Settings`.
         looks: how often the visitor has asked for other maps.
         work: what was begun last of each kind.
-        uploads: files of this visitor outside of `folder`.
     """
 
-    folder: Path
+    own: OwnFolder
     opened: Opened | None = None
     point: tuple[int, int] = (0, 0)
     redraw: int = 0
     looks: int = 0
     work: dict[str, Work] = field(default_factory=dict)
-    uploads: list[Path] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """For the files that the visitor may fetch."""
+        return self.own.path
 
     def open(self, opened: Opened) -> None:
         """Another picture; what was begun with the one before ends."""
@@ -115,9 +119,7 @@ class Visitor:
         """End the work and remove the files."""
         self.stop()
         self.opened = None
-        shutil.rmtree(self.folder, ignore_errors=True)
-        for path in self.uploads:
-            shutil.rmtree(path.parent, ignore_errors=True)
+        self.own.remove()
 
 
 class Visitors:
@@ -142,15 +144,22 @@ class Visitors:
         """The visitor, who may be new."""
         with self._guard:
             if identity not in self._known:
-                folder = self.folder / secrets.token_hex(16)
-                folder.mkdir()
-                self._known[identity] = Visitor(folder)
+                # Results are fetched by their path alone: it must be beyond guessing.
+                own = OwnFolder(self.folder, prefix=f"{secrets.token_hex(16)}-")
+                self._known[identity] = Visitor(own)
             self._known.move_to_end(identity)
             visitor = self._known[identity]
             idle = list(self._known)[: -self.most]
         for one in idle:
             self.forget(one)
         return visitor
+
+    def may_fetch(self, path: str) -> bool:
+        """Whether a path is that of a file in a visitor's folder, without any detour."""
+        folders = {visitor.folder for visitor in list(self._known.values())}
+        if "\0" in path or os.path.normpath(path) != path or folders.isdisjoint(Path(path).parents):
+            return False
+        return os.path.realpath(path) == path and os.path.isfile(path)
 
     def forget(self, identity: str) -> None:
         """Nothing of a visitor is kept; unknown ones are none."""

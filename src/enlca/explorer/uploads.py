@@ -1,43 +1,154 @@
-"""What may be dropped on the page, and the one folder that holds all that visitors bring and get."""
+"""The folders that this process made, the files that visitors sent, and the reading of one of them."""
 
+import os
+import secrets
 import shutil
+import stat
 import tempfile
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from enlca.errors import PictureError
+from enlca.errors import PictureError, TooManyPixels
 from enlca.image.files import open_image
 from enlca.image.picture import Picture, collect
 
 PREFIX = "enlca-explore-"
+# Uploads that no page has opened yet; the oldest beyond are deleted.
+WAITING = 32
+
+
+class OwnFolder:
+    """A folder that this object made, and the only one that it ever removes.
+
+    It is recognised by its device and inode: if its path leads elsewhere by the time of `remove`, what is
+    there stays.
+
+    Args:
+        parent: where to make it; None is the system's folder for temporary files.
+        prefix: what its name begins with.
+    """
+
+    def __init__(self, parent: Path | None = None, *, prefix: str = ""):
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
+        self._made: tuple[int, int] | None = _folder_at(self.path)
+
+    def remove(self) -> None:
+        """Delete the folder and all files in it, once."""
+        made, self._made = self._made, None
+        if made is not None and _folder_at(self.path) == made:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _folder_at(path: Path) -> tuple[int, int] | None:
+    """Device and inode of the folder at a path; None if there is none, or a link to one."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that nobody else can read, and that is gone afterwards with everything in it."""
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
+    """A folder that no other user can read, and that is gone afterwards with everything in it."""
+    folder = OwnFolder(prefix=PREFIX)
     try:
-        yield folder
+        yield folder.path
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.remove()
+
+
+class Uploads:
+    """Files that visitors sent and that no page has opened yet, each in a folder of its own.
+
+    A path that a client sends is looked up here and nowhere else: the file system is never asked about it.
+    The name of the folder has 128 random bits and is told to the sender alone, so who knows the path is who
+    sent the file. A file can be opened once.
+
+    Args:
+        root: receives the folders.
+        most: files beyond which the oldest is deleted.
+    """
+
+    def __init__(self, root: Path, *, most: int = WAITING):
+        self.root = root
+        self.most = most
+        self._waiting: OrderedDict[str, OwnFolder] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def __contains__(self, path: object) -> bool:
+        return isinstance(path, str) and path in self._waiting
+
+    def folder(self) -> OwnFolder:
+        """A folder to receive one upload in."""
+        return OwnFolder(self.root, prefix=f"{secrets.token_hex(16)}-")
+
+    def add(self, path: Path, folder: OwnFolder) -> None:
+        """Keep a file until a page opens it; `folder` is removed with it.
+
+        Raises:
+            ValueError: `path` is not a regular file, or not in a folder directly inside `folder`.
+        """
+        if path.resolve() != path or path.parent.parent != folder.path or not _is_regular(path):
+            raise ValueError(f"{path} is not a file of the upload in {folder.path}")
+        with self._guard:
+            self._waiting[str(path)] = folder
+            surplus = [self._waiting.popitem(last=False)[1] for _ in range(len(self._waiting) - self.most)]
+        for old in surplus:
+            old.remove()
+
+    @contextmanager
+    def claimed(self, path: object) -> Iterator[Path]:
+        """The file of an upload, which is deleted afterwards.
+
+        Raises:
+            PictureError: no such upload, or opened before.
+        """
+        with self._guard:
+            folder = self._waiting.pop(path, None) if isinstance(path, str) else None
+        if folder is None:
+            raise PictureError("This is no upload that waits here: drop the picture once more.")
+        try:
+            # Once more, as time has passed since `add`.
+            file = Path(str(path))
+            if file.resolve() != file or not _is_regular(file):
+                raise PictureError(f"{file.name}: the upload has changed; drop the picture once more")
+            yield file
+        finally:
+            folder.remove()
+
+    def close(self) -> None:
+        """Delete all files that still wait."""
+        with self._guard:
+            folders = list(self._waiting.values())
+            self._waiting.clear()
+        for folder in folders:
+            folder.remove()
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def read_upload(path: Path, *, max_megapixels: float) -> Picture:
-    """The picture in a file that somebody dropped; in errors it has its own name, not the path it has here.
+    """Decode an uploaded picture; errors call it by its name, not by its path on the server.
 
     Raises:
-        PictureError: not a picture, damaged, or larger than `max_megapixels`.
+        PictureError: not a picture, damaged, or, by its header, larger than `max_megapixels`.
     """
     try:
-        rows = open_image(path, max_bits=16)
-        megapixels = rows.width * rows.height / 1e6
-        if megapixels > max_megapixels:
-            size = f"{rows.width} x {rows.height}, {megapixels:.1f} megapixels"
-            raise PictureError(
-                f"{path}: {size}; this page takes up to {max_megapixels:g} (enlca explore --max-megapixels "
-                "raises that; enlca upscale takes any size)"
-            )
-        return collect(rows)
+        return collect(open_image(path, max_bits=16, max_pixels=int(1e6 * max_megapixels)))
+    except TooManyPixels as error:
+        size = f"{error.width} x {error.height}, {error.width * error.height / 1e6:.1f} megapixels"
+        raise PictureError(
+            f"{path.name}: {size}; this page takes up to {max_megapixels:g} (enlca explore --max-megapixels "
+            "raises that; enlca upscale takes any size)"
+        ) from error
     except PictureError as error:
         raise PictureError(str(error).replace(str(path), path.name)) from error

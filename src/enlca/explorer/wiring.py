@@ -1,7 +1,6 @@
 """What happens when something on the page is used: actions, their order, and who waits for whom."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,6 +9,7 @@ from enlca.errors import EnlcaError, Stopped
 from enlca.explorer import cards
 from enlca.explorer.actions import ATTRIBUTING, ENLARGING, Choice, Explorer, Report
 from enlca.explorer.page import Page
+from enlca.explorer.uploads import Uploads
 
 # What takes long goes one after the other, whoever wants it; clicks do not wait for it, nor for slow maps.
 LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1}
@@ -29,14 +29,17 @@ MOVE_SQUARE = """(side) => {
 class Answers:
     """From what Gradio hands over to what it takes back; the visitor's identity comes with the request."""
 
-    def __init__(self, page: Page, explorer: Explorer):
+    def __init__(self, page: Page, explorer: Explorer, uploads: Uploads):
         self.page = page
         self.explorer = explorer
+        self.uploads = uploads
 
-    def open(self, request: gr.Request, path: str, side: int | float) -> list[Any]:
+    def open(self, request: gr.Request, path: str | None, side: int | float) -> list[Any]:
         """Show a picture that was dropped; what was there of the last one goes."""
         try:
-            opened = self.explorer.open(_identity(request), Path(path))
+            # Gradio's own kind of string counts as what it says.
+            with self.uploads.claimed(path and str(path)) as file:
+                opened = self.explorer.open(_identity(request), file)
         except EnlcaError as error:
             return [None, cards.problem(error), *[gr.skip()] * 7]
         return [
@@ -134,9 +137,9 @@ class Answers:
         )
 
 
-def connect(page: Page, explorer: Explorer) -> None:
+def connect(page: Page, explorer: Explorer, uploads: Uploads) -> None:
     """Tell each component what it does."""
-    answers = Answers(page, explorer)
+    answers = Answers(page, explorer, uploads)
     look: dict[str, Any] = {"fn": answers.look, "inputs": page.choice, "outputs": page.panels, **QUICK}
     complete = {**look, "fn": answers.complete, **SLOW, **LAST, "show_progress": "hidden"}
     settings = [page.scale, page.block, page.amplification, page.features]
@@ -211,5 +214,7 @@ def _told(progress: gr.Progress) -> Report:
 
 
 def _identity(request: gr.Request) -> str:
-    # One for each open page.
-    return request.session_hash or "nobody"
+    """One for each open page. Raises NothingOpen: it says none, and must not share another's."""
+    if not request.session_hash:
+        raise NothingOpen("This question comes from no page.")
+    return request.session_hash

@@ -5,6 +5,7 @@ Ours, because libvips' wheel lacks them and Pillow silently cuts their 16 bits t
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,8 @@ def _plain(data: bytes, kind: int, n_values: int) -> np.ndarray:
         digits = np.frombuffer(data, np.uint8)
         return digits[(digits == ord("0")) | (digits == ord("1"))] - np.uint8(ord("0"))
     # A number at the very end may have been cut in two; five digits are enough for 65535.
-    words = re.findall(rb"(?<![^\s])\d{1,6}(?![^\s])", data)
-    return np.array(words[:n_values], dtype="S6").astype(np.int64)
+    words = islice(re.finditer(rb"(?<![^\s])\d{1,6}(?![^\s])", data), n_values)
+    return np.array([word[0] for word in words], dtype="S6").astype(np.int64)
 
 
 def _binary(data: bytes, kind: int, shape: tuple[int, int, int], peak: int) -> np.ndarray:

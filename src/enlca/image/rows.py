@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped, UInt8, UInt16
 
-from enlca.errors import PictureError
+from enlca.errors import PictureError, TooManyPixels
 
 # Rows per band where nothing else decides.
 ROWS = 64
@@ -137,10 +137,11 @@ def stretch(values: np.ndarray, peak: int) -> np.ndarray:
 
 
 def check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:
-    """Refuse a picture by the size in its header. Raises PictureError."""
+    """Refuse a picture by the size in its header. Raises TooManyPixels."""
     if width * height > max_pixels:
         what = f"the header says {width}x{height}, more than {max_pixels} pixels"
-        raise PictureError(f"{path}: {what}; raise the limit (max_pixels) if you trust the file")
+        message = f"{path}: {what}; raise the limit (max_pixels) if you trust the file"
+        raise TooManyPixels(message, width, height)
 
 
 def depth_error(path: Path, content: str) -> PictureError:

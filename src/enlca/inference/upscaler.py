@@ -28,18 +28,20 @@ from enlca.inference.ensemble import Forward, self_ensemble
 from enlca.inference.patient import Note, PatientEnlarger, Report, ignore, warn
 from enlca.inference.raster import Raster, gathered, held, waiting_share
 from enlca.network.sr import SRNetwork
-from enlca.runtime.device import choose_device, choose_precision, in_half
+from enlca.runtime.device import choose_device, choose_precision, in_half, survive_forks
 
 
 class Upscaler:
     """Enlarges pictures: `Upscaler("enlcn-tiny", scale=4)("photo.jpg").save("photo_x4.png")`.
+
+    A process that is forked after one was built computes by one thread, as PyTorch's do not live on in it.
 
     Args:
         model: a bundled name or a checkpoint file.
         scale: 2, 3 or 4; None is the checkpoint's own (x4 for a name, where there is one).
         device: "auto", "cpu", "cuda" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16"; "auto" is bfloat16 for pictures of 8 bits without
-            alpha where the hardware computes in it, else float32.
+            alpha on GPUs that have it and on processors with AMX, else float32.
         mode: "auto" takes a picture whole if that fits into memory, else streams it: the same result (to
             1e-5). "whole" and "stream" insist; "tiled" makes ordinary tiles: another result.
         max_memory: bytes that this process may use on the device; None: what it uses, and half of the rest.
@@ -73,6 +75,7 @@ class Upscaler:
         compile: bool = False,
         engine: Callable[[SRNetwork], Forward] | None = None,
     ):
+        survive_forks()
         self.device = choose_device(device)
         half = choose_precision(precision, self.device)
         check_mode(mode)

@@ -4,9 +4,11 @@ Half precision concerns convolutions only (autocast). The picture, the skip conn
 of attention stay in float32.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -64,6 +66,16 @@ def _is_faster_in_bf16(device: torch.device) -> bool:
         # AVX-512 BF16 alone is slower than float32 (benchmarks/NOTES.md), and emulation slower still.
         return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     return False
+
+
+@cache
+def survive_forks() -> None:
+    """Let processes forked from this one compute with one thread; does nothing where there is no fork.
+
+    A fork does not copy OpenMP's threads, and a child that gives them work waits for it without end.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 @contextmanager
