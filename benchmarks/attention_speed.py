@@ -1,19 +1,19 @@
-"""Attention by itself: exact, NLSA, the released code's way, ours, a convolution, and products alone.
+"""Speed and memory of attention alone: exact, NLSA, released code, ours, a convolution, bare products.
 
     python -m benchmarks.attention_speed [--threads 1] [--device cpu] [--quick]
 
-c = c_out = 64, float32, one picture of N positions, m random features (128, where N varies; N = 100 x 100,
-where m varies). In each round all works run one after the other; a work that takes under a second runs once
-more before it is timed, so that none pays for memory that the one before gave back; five seconds are enough
-for all rounds of one work. (Where it says "in turn", each runs once only.) Times are medians over rounds,
-ratios medians of the ratios within a round. Two floors, with all memory there beforehand:
+c = c_out = 64, float32, one feature map of N positions, m random features (128 where N varies; N = 100 x 100
+where m varies). Every round runs all methods one after the other; one that takes under a second runs once
+untimed first, so that it does not pay for memory that the method before it freed; a method takes part in no
+more rounds after five seconds. ("In turn" is without the untimed run.) Times are medians over rounds, ratios
+medians of the ratios within a round. Two lower bounds, with all memory allocated beforehand:
 
 * `products`: the four matrix products and one exponential per feature, over all positions at once;
-* `floor`: the same in blocks of 2048 positions, whose features stay in the processor's cache.
+* `floor`: the same in chunks of 2048 positions, whose features stay in the CPU's cache.
 
-Writes `attention_speed_N.csv` for N threads (or the device), `attention_speed_N_aims.csv` with what was
-promised and what was found, exponents of time over N and peak memory at a million positions among it, and
-`attention_speed_N.png`. `--quick` shrinks everything, to see that it works, and writes nothing.
+Writes `attention_speed_N.csv` for N threads (or the device), `attention_speed_N_aims.csv` with aims and
+results (among them exponents of time over N, and peak memory at a million positions), and
+`attention_speed_N.png`. `--quick` is a smoke test with small sizes, and writes nothing.
 """
 
 import argparse
@@ -32,15 +32,15 @@ from benchmarks.report import axes_side_by_side, publish, show
 
 SIZES = (32, 100, 178, 316, 563, 1000)
 FEATURES = (8, 16, 32, 64, 128, 256)
-# Beyond these positions it takes minutes, or memory that only a large machine has.
+# Beyond so many positions they take minutes, or the memory of a large machine.
 AFFORDABLE = {"exact": 316**2, "nlsa": 316**2}
-# Seconds for all rounds of one work.
+# Seconds for all rounds of one method.
 ENOUGH = 5.0
 Seconds = dict[str, list[float]]
 
 
 def timed(works: dict[str, Callable[[], Any]], rounds: int, device: str, *, warm: bool = True) -> Seconds:
-    """Seconds of each work in each round; one that has taken `ENOUGH` in all is in no further rounds."""
+    """Measure the seconds of each work in each round; one that has taken `ENOUGH` in all is skipped then."""
 
     def seconds(work: Callable[[], Any]) -> float:
         started = time.perf_counter()
@@ -56,19 +56,19 @@ def timed(works: dict[str, Callable[[], Any]], rounds: int, device: str, *, warm
             if spent[name] < ENOUGH:
                 again = warm and (not found[name] or found[name][-1] < 1)
                 before = seconds(work) if again else 0.0
-                # What takes long is not run twice to be timed once.
+                # A long run is not repeated.
                 found[name].append(before if before > 1 else seconds(work))
                 spent[name] += before + found[name][-1]
     return found
 
 
 def ratio(values: Sequence[float], others: Sequence[float]) -> float:
-    """Over the rounds that both were in."""
+    """Return the median ratio over the rounds that both took part in."""
     return statistics.median(a / b for a, b in zip(values, others, strict=False))
 
 
 def in_turn(device: str) -> dict[str, float]:
-    """Released / ours where no work runs twice in a row: each finds the memory as the others left it."""
+    """Measure released / ours without untimed runs: each method gets memory as the others left it."""
     ratios = {}
     for direction, works in (("forward", forward_works), ("both", gradient_works)):
         made = works(Inputs(10_000, device=device), without=("exact", "nlsa"))
@@ -92,7 +92,7 @@ def rows_of(seconds: Seconds, **common: Any) -> list[dict[str, Any]]:
 
 
 def exponent(rows: list[dict[str, Any]], method: str) -> float:
-    """Of time over N, by least squares in logarithms."""
+    """Return the exponent of time over N, by least squares in logarithms."""
     points = [(math.log(row["n"]), math.log(row["milliseconds"])) for row in rows if row["method"] == method]
     return round(statistics.linear_regression(*zip(*points, strict=True)).slope, 3)
 
@@ -120,7 +120,7 @@ print(resident("VmHWM") - before - results)
 
 
 def extra_memory(method: str, threads: int, direction: str, n: int) -> float:
-    """MiB of resident memory at the peak, beyond inputs and results; in a process of its own (Linux)."""
+    """Measure MiB of resident memory at the peak, beyond inputs and results, in a subprocess (Linux)."""
     command = [sys.executable, "-c", CHILD, method, str(threads), direction, str(n)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return round(float(done.stdout), 1)
@@ -146,7 +146,7 @@ def measure(device: str, quick: bool) -> list[dict[str, Any]]:
 
 
 def aims(rows: list[dict[str, Any]], threads: int, memory_at: int) -> list[dict[str, Any]]:
-    """What was promised and what was found."""
+    """Return each aim beside the result."""
 
     def found(method: str, n: int, direction: str, column: str) -> Any:
         for row in rows:
@@ -179,7 +179,7 @@ def aims(rows: list[dict[str, Any]], threads: int, memory_at: int) -> list[dict[
 
 
 def plot(rows: list[dict[str, Any]], name: str) -> None:
-    """Time against N and against m, as a picture; needs matplotlib."""
+    """Plot time against N and against m; needs matplotlib."""
     looks = {
         "exact": ("exact (SDPA)", "#D55E00", "s"),
         "nlsa": ("NLSA, 4 rounds", "#CC79A7", "^"),
@@ -224,7 +224,7 @@ def main() -> None:
         show(*rows, *aims(rows, arguments.threads, 50_000))
         return
     name = f"attention_speed_{arguments.threads if arguments.device == 'cpu' else arguments.device}"
-    # A table is published as soon as it is there.
+    # Published before the slow measurements of memory.
     publish(name, *rows, threads=arguments.threads)
     if arguments.device == "cpu":
         publish(f"{name}_aims", *aims(rows, arguments.threads, 1_000_000), threads=arguments.threads)

@@ -1,4 +1,4 @@
-"""What `attention_speed` compares, as functions without arguments, and the check that all is equal."""
+"""The methods that `attention_speed` compares, as functions without arguments, and their check."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -13,12 +13,12 @@ from enlca.attention.linear import LinearAttend, read, summarise
 from enlca.attention.lsh import LSHAttend
 
 C, M, AMPLIFICATION = 64, 128, 6.0
-FLOOR_BLOCK = 2048
+FLOOR_CHUNK = 2048
 Works = dict[str, Callable[[], Any]]
 
 
 class Inputs:
-    """q, k (of length sqrt(6)) and v of a picture of `n` positions, and the modules."""
+    """q, k (of length sqrt(6)) and v at `n` positions, and the modules."""
 
     def __init__(self, n: int, m: int = M, *, device: str = "cpu"):
         generator = torch.Generator().manual_seed(1)
@@ -37,21 +37,21 @@ class Inputs:
     def qkv(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.q, self.k, self.v
 
-    def products(self, block: int) -> Callable[[], Tensor]:
-        """phi(K) V^T and (.)^T phi(Q), `block` positions at a time: no shifts, sums or divisions."""
+    def products(self, chunk: int) -> Callable[[], Tensor]:
+        """Return phi(K) V^T and (.)^T phi(Q), `chunk` positions at a time: no shifts, sums or divisions."""
         f, n = self.ours.projection, self.q.shape[-1]
         q, k, v = (u[0] for u in self.qkv)
-        phi = f.new_empty(min(block, n) * len(f))
+        phi = f.new_empty(min(chunk, n) * len(f))
         sums, y = f.new_empty(len(f), C), torch.empty_like(v)
-        blocks = [slice(start, min(start + block, n)) for start in range(0, n, block)]
+        chunks = [slice(start, min(start + chunk, n)) for start in range(0, n, chunk)]
 
         def work() -> Tensor:
             sums.zero_()
-            for at in blocks:
+            for at in chunks:
                 here = phi[: len(f) * (at.stop - at.start)].view(len(f), -1)
                 torch.mm(f, k[:, at], out=here).exp_()
                 sums.addmm_(here, v[:, at].mT)
-            for at in blocks:
+            for at in chunks:
                 here = phi[: len(f) * (at.stop - at.start)].view(-1, len(f))
                 torch.mm(q[:, at].mT, f.mT, out=here).exp_()
                 torch.mm(sums.mT, here.mT, out=y[:, at])
@@ -69,7 +69,7 @@ def forward_works(inputs: Inputs, *, only: Collection[str] = (), without: Collec
         return torch.inference_mode()(lambda: module(*arguments))
 
     n = inputs.q.shape[-1]
-    floors: dict[str, int] = {"floor": FLOOR_BLOCK, "products": n}
+    floors: dict[str, int] = {"floor": FLOOR_CHUNK, "products": n}
     return _chosen(
         {
             "exact": work(ExactAttend(), *inputs.qkv),
@@ -78,8 +78,8 @@ def forward_works(inputs: Inputs, *, only: Collection[str] = (), without: Collec
             "ours": work(inputs.ours, *inputs.qkv),
             "conv3x3": work(inputs.conv, inputs.picture),
             **{
-                name: torch.inference_mode()(inputs.products(block))
-                for name, block in floors.items()
+                name: torch.inference_mode()(inputs.products(chunk))
+                for name, chunk in floors.items()
                 if name not in without and (not only or name in only)
             },
         },
@@ -89,7 +89,7 @@ def forward_works(inputs: Inputs, *, only: Collection[str] = (), without: Collec
 
 
 def gradient_works(inputs: Inputs, *, only: Collection[str] = (), without: Collection[str] = ()) -> Works:
-    """Forward and backward, to q, k and v (to the picture, for the convolution)."""
+    """Return forward and backward passes, to q, k and v (to the input, for the convolution)."""
     qkv = [u.clone().requires_grad_() for u in inputs.qkv]
     picture = inputs.picture.clone().requires_grad_()
 
@@ -111,11 +111,11 @@ def gradient_works(inputs: Inputs, *, only: Collection[str] = (), without: Colle
 
 
 def check(device: str) -> None:
-    """Refuse to time what does not compute the same.
+    """Check that all methods compute what they should, before they are timed.
 
     Raises:
-        RuntimeError: if ours is not its formulas, or the released twin is not ours with the same floor, in
-            value or gradient; or exact attention is not its dense form, or the floor not the products.
+        RuntimeError: if ours differs from its formulas, or the released twin from ours with the same floor,
+            in value or gradient; or exact attention from its dense form, or the floor from the products.
     """
     inputs = Inputs(4801, device=device)
     q, k, v = (u.requires_grad_() for u in inputs.qkv)
@@ -142,5 +142,5 @@ def check(device: str) -> None:
     with torch.no_grad():
         phi_q, phi_k = ((f @ u[0]).exp() for u in (q, k))
         expected = v[0] @ phi_k.mT @ phi_q
-        for block in (FLOOR_BLOCK, 4801):
-            compare("the floor has other products", [inputs.products(block)()], [expected], 1e-4)
+        for chunk in (FLOOR_CHUNK, 4801):
+            compare("the floor has other products", [inputs.products(chunk)()], [expected], 1e-4)

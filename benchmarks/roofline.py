@@ -1,18 +1,18 @@
-"""How near ENLA's Triton kernels come to what a GPU can do, and to PyTorch's own operations.
+"""ENLA's Triton kernels against the limits of a GPU, and against PyTorch's own operations.
 
     python -m benchmarks.roofline [--tiles] [--quick]
 
-Two ceilings are measured first: bytes a second of a large copy (read and written), and operations a second
-of a large product in bfloat16. Each work has two floors, then: its bytes (q, k and v in, the result out, each
-once; with gradients, those and the upstream in, and three gradients out) over the first, its products (with
-gradients three times as many, as features are made again) over the second. "by_copy" and "by_products" are
-its time over either; the larger floor is the one that no code can beat.
-"in a graph" is where CUDA starts the kernels itself (`torch.cuda.graph`), forward alone: the time of a small
-picture is Python's otherwise. Times are medians (`triton.testing.do_bench`, which clears the cache).
+Two limits are measured first: bytes per second of a large copy (read and written), and operations per second
+of a large product in bfloat16. They give two lower bounds of the time of each work: its bytes (q, k and v in,
+the result out, each once; with gradients, those and the upstream in, and three gradients out) over the first,
+and its products (with gradients three times as many, as features are recomputed) over the second. "by_copy"
+and "by_products" are its time over either bound; the larger bound is the one that applies. "in a graph" is a
+CUDA graph (`torch.cuda.graph`) of the forward pass: otherwise the time of a small feature map is that of
+Python. Times are medians (`triton.testing.do_bench`, which clears the cache).
 
-Both ways have to agree first, in value and gradients. Writes `results/roofline.csv`. `--tiles` tries other
-tiles of the kernels instead, at N = 316 x 316, and prints them, the fastest last. `--quick` shrinks
-everything and writes nothing; with TRITON_INTERPRET=1 it runs without a GPU, to see that it works.
+Both kernels must agree first, in value and gradients. Writes `results/roofline.csv`. `--tiles` tries other
+tiles of the kernels instead, at N = 316 x 316, and prints them, the fastest last. `--quick` is a smoke test
+with small sizes that writes nothing; with TRITON_INTERPRET=1 it runs without a GPU.
 """
 
 import argparse
@@ -40,7 +40,7 @@ Work = Callable[[], Any]
 
 
 class Ceilings(NamedTuple):
-    """What the device can do."""
+    """Measured limits of the device."""
 
     bytes_per_second: float
     products_per_second: float
@@ -66,12 +66,12 @@ class Case(NamedTuple):
         return q.to(self.dtype), k.to(self.dtype), v.to(self.dtype)
 
     def moved(self, *, gradients: bool) -> int:
-        """Bytes of all inputs and results."""
+        """Return the bytes of all inputs and results."""
         channels = 6 * self.d + 5 * self.e if gradients else 2 * self.d + 2 * self.e
         return channels * self.n * self.dtype.itemsize
 
     def operations(self, *, gradients: bool) -> int:
-        """Of the matrix products: four in the forward pass, eight in the other."""
+        """Return the operations of the matrix products: four forward, eight backward."""
         return (12 if gradients else 4) * self.n * self.m * (self.d + self.e)
 
 
@@ -97,7 +97,7 @@ def both(case: Case, device: str, kernel: str) -> Work:
 
 
 def seconds(work: Work, device: str, *, graph: bool = False) -> float:
-    """The median of many runs; of three where nothing but an interpreter runs."""
+    """Measure the median of many runs; of three under the interpreter."""
     if device == "cuda":
         from triton import testing  # pyright: ignore[reportMissingImports]
 
@@ -112,7 +112,7 @@ def seconds(work: Work, device: str, *, graph: bool = False) -> float:
 
 
 def ceilings(device: str, quick: bool) -> Ceilings:
-    """Measured, by a copy that no cache holds and a product that keeps all multiprocessors busy."""
+    """Measure both limits, by a copy larger than caches and a product that fills all multiprocessors."""
     megabytes, side = (1, 64) if quick else (1024, 8192)
     source = torch.randn(megabytes << 18, device=device)
     target = torch.empty_like(source)
@@ -122,7 +122,7 @@ def ceilings(device: str, quick: bool) -> Ceilings:
 
 
 def check(device: str, n: int) -> None:
-    """Refuse to time what does not compute the same.
+    """Check that both kernels compute the same, before they are timed.
 
     Raises:
         RuntimeError: if the kernels and PyTorch's operations differ by more than rounding.
@@ -166,7 +166,7 @@ def rows(device: str, quick: bool) -> Iterator[dict[str, Any]]:
 
 
 def tiles(device: str, quick: bool) -> list[dict[str, Any]]:
-    """Forward, and forward and backward, with every tile that fits the device; the fastest last."""
+    """Time forward, and forward and backward, with every tile that fits the device; the fastest last."""
     from enlca.attention.triton import launch
 
     sizes = ((32, 64), (32,), (4,), (64,)) if quick else ((32, 64, 128), (16, 32, 64), (4, 8), (64, 128, 256))
