@@ -6,9 +6,9 @@ from lightning.fabric import Fabric
 
 from enlca.data.patches import PatchBatches
 from enlca.network.sr import SRNetwork
-from enlca.training.folder import TrainingFailed
 from enlca.training.loop import Training
 from enlca.training.parse import read_config
+from enlca.training.run_folder import TrainingFailed
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import threading
 import pytest
 import torch
 
-from enlca.training import folder as run_folder
+from enlca.training import run_folder
 from enlca.training import state as run_state
 from enlca.training.loop import Training
 

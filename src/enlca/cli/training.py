@@ -11,8 +11,7 @@ import typer
 from enlca.errors import EnlcaError, require
 
 if TYPE_CHECKING:
-    from enlca.training.sight import OnProgress
-    from enlca.training.sight import Progress as ProgressOfRun
+    from enlca.training.run_folder import OnProgress, TrainingProgress
 
 Overrides = Annotated[
     list[str] | None,
@@ -96,7 +95,7 @@ def _bar() -> Iterator[tuple[Callable[[int, int], None], "OnProgress | None"]]:
         def on_pack(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total, description="decoding pictures")
 
-        def on_progress(now: "ProgressOfRun") -> None:
+        def on_progress(now: "TrainingProgress") -> None:
             numbers = [form.format(now.numbers[name]) for name, form in SHOWN.items() if name in now.numbers]
             bar.update(task, completed=now.step, total=now.steps, description="  ".join(numbers))
 

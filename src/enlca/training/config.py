@@ -38,7 +38,7 @@ class DataConfig:
     """Pictures.
 
     Args:
-        train: folder of large pictures; sub-folders count.
+        train: folder of HR pictures, of pairs, or a pack; sub-folders count.
         teacher: folder of pictures of HR size that any other method made of the same LR pictures, under the
             same names, for `loss.teacher`; null is none.
         soften: [low, high]: blur HR by a Gaussian of a random sigma between them (in HR pixels) before LR is

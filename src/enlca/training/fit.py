@@ -20,10 +20,9 @@ from enlca.network.layers import ResBlock
 from enlca.network.sr import SRNetwork
 from enlca.runtime.files import write_atomically
 from enlca.training.config import TrainConfig
-from enlca.training.folder import RunFolder
 from enlca.training.loop import Training
+from enlca.training.run_folder import OnProgress, RunFolder
 from enlca.training.runtime import environment, ignore_interrupts, is_first_here, launch, stop_politely
-from enlca.training.sight import OnProgress
 from enlca.training.state import read_state
 from enlca.training.validation import ValidationSet
 

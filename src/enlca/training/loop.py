@@ -21,10 +21,9 @@ from enlca.errors import StateError, TrainingFailed
 from enlca.losses import LossTerms
 from enlca.network.sr import SRNetwork
 from enlca.training.config import TrainConfig
-from enlca.training.folder import RunFolder
 from enlca.training.objective import Objective, first_nonfinite, learning_rate_factor
 from enlca.training.optimizers import build_optimizer
-from enlca.training.sight import OnProgress, Progress
+from enlca.training.run_folder import OnProgress, RunFolder, TrainingProgress
 from enlca.training.validation import ValidationSet
 
 # Steps between agreements on whether to stop, where there are several devices.
@@ -121,7 +120,7 @@ class Training:
                 self.numbers |= row
                 clock, counted = time.perf_counter(), self.done
             if on_progress is not None and (row or self.done % SHOW_EVERY == 0):
-                on_progress(Progress(self.done, run.steps, self.numbers))
+                on_progress(TrainingProgress(self.done, run.steps, self.numbers))
             if stop and self.done < run.steps:
                 return False
         if self.best.psnr == float("-inf"):

@@ -25,8 +25,8 @@ class Objective(nn.Module):
         super().__init__()
         self.network = network
         self.loss = loss
-        enlarge = network.forward_with_embeddings
-        self._enlarge = torch.compile(enlarge) if compile else enlarge
+        upscale = network.forward_with_embeddings
+        self._upscale = torch.compile(upscale) if compile else upscale
 
     def forward(
         self,
@@ -38,7 +38,7 @@ class Objective(nn.Module):
         generator: torch.Generator | None = None,
     ) -> LossTerms:
         """The loss of a batch; `generator` chooses the anchors of the contrastive loss."""
-        sr, embeddings = self._enlarge(unit_range(lr))
+        sr, embeddings = self._upscale(unit_range(lr))
         target = unit_range(hr)
         if teacher is not None:
             target = target.lerp(unit_range(teacher), self.loss.teacher)

@@ -1,6 +1,6 @@
 """PSNR-Y of the averaged weights by the evaluation protocol, the pictures shared out among devices.
 
-Letters:  h, w height and width of the small picture   H, W of the large one
+Letters:  h, w height and width of LR   H, W of HR
 """
 
 from pathlib import Path
@@ -45,7 +45,7 @@ class ValidationSet:
     def score(
         self, network: SRNetwork, fabric: Fabric
     ) -> tuple[float, list[tuple[str, UInt8[np.ndarray, "_ _ 3"]]]]:
-        """Mean PSNR-Y in dB, equal on all devices, and the middle of the first pictures, enlarged.
+        """Mean PSNR-Y in dB, equal on all devices, and the middle of the first pictures, upscaled.
 
         Each device scores every n-th picture. The scores are joined before they are averaged, so the mean
         is that of one device to the last bit, also where the devices have different numbers of pictures.
@@ -55,9 +55,9 @@ class ValidationSet:
         was_training = network.training
         network.eval()
         for index in range(fabric.global_rank, len(self.pairs), fabric.world_size):
-            small, large = self.pairs[index]
-            made = _enlarge(network, small, fabric.device)
-            scores[index] = psnr(made, large, shave=self.scale)
+            lr, hr = self.pairs[index]
+            made = _upscale(network, lr, fabric.device)
+            scores[index] = psnr(made, hr, shave=self.scale)
             if len(shown) < SHOWN:
                 shown.append((f"validation/{self.names[index]}", _middle(made)))
         network.train(was_training)
@@ -69,10 +69,10 @@ def _with_doubles(device: torch.device) -> torch.device:
 
 
 @torch.no_grad()
-def _enlarge(
-    network: SRNetwork, small: UInt8[np.ndarray, "h w 3"], device: torch.device
+def _upscale(
+    network: SRNetwork, pixels: UInt8[np.ndarray, "h w 3"], device: torch.device
 ) -> UInt8[np.ndarray, "H W 3"]:
-    lr = torch.from_numpy(small.transpose(2, 0, 1).copy()).to(device)
+    lr = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).to(device)
     sr = network(lr[None].float() / 255)[0].clamp(0, 1).mul(255).round().byte()
     return sr.permute(1, 2, 0).cpu().numpy()
 

@@ -3,13 +3,13 @@
 import pytest
 
 from enlca.training.loop import Training
-from enlca.training.sight import COLUMNS, Log
+from enlca.training.run_folder import COLUMNS, MetricsLogger
 
 NUMBERS = {"epoch": 0, "lr": 0.5, "l1": 0.25, "steps_per_second": 3.125}
 
 
 def logged(folder, *, start=0, steps=()):
-    log = Log(folder, start=start)
+    log = MetricsLogger(folder, start=start)
     for step in steps:
         log.write(step, NUMBERS)
     log.close()
@@ -67,7 +67,7 @@ def test_the_file_is_never_without_its_rows_while_it_is_written_anew(metrics, mo
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="No space"):
-        Log(path.parent, start=6)
+        MetricsLogger(path.parent, start=6)
     assert path.read_bytes() == whole
     assert [one.name for one in path.parent.iterdir() if one.name.startswith(".")] == []
 
