@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from benchmarks.released import ReleasedLoss
 from benchmarks.upscale_command import smooth_picture
 from enlca.attention.block import Embeddings
-from enlca.data.pack import open_training_set
+from enlca.data.packed import open_training_set
 from enlca.data.patches import PatchBatches
 from enlca.image.picture import Picture, write_image
 from enlca.losses import ENLCALoss
@@ -77,7 +77,7 @@ class Feed:
         self.load()
 
     def load(self) -> None:
-        lr, hr = next(self.batches)
+        lr, hr, *_ = next(self.batches)
         self.batch = lr, hr
 
 

@@ -21,7 +21,7 @@ from experiments.ablation import HERE, answer, command_line, publish, trained
 from experiments.table2_ablation import rows
 from jaxtyping import UInt8
 
-from enlca.data.benchmark import Pair, find_pairs, load_made, load_pair
+from enlca.data.pairs import Pair, find_pairs, load_made, load_pair
 from enlca.errors import EnlcaError
 from enlca.evaluation.evaluate import method_called
 from enlca.image.files import find_pictures

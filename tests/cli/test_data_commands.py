@@ -32,7 +32,7 @@ def test_check_prints_what_is_there(folder, command):
     assert (done.code, done.err) == (0, "")
     assert done.out == (
         "in\n"
-        "  large pictures in this folder, small ones are made\n"
+        "  HR in this folder, LR is made from it\n"
         "    3 pictures, 0.0 megapixels\n"
         "    smallest 20x16, median 20x17, largest 20x18\n"
         "    3 RGB\n"
@@ -65,15 +65,17 @@ def test_check_says_the_same_in_json(folder, command):
 def test_pack_is_made_once_and_checked(folder, command):
     done = command("data", "pack", "in", "out", "--scale", 2)
     assert (done.code, done.out, done.err) == (0, "out: 3 pictures for x2, 0.0 MB\n", "")
-    assert sorted(path.name for path in (folder / "out").iterdir()) == ["hr.bin", "lr.bin", "pack.json"]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["hr", "lr", "pack.json"]
     before = (folder / "out" / "pack.json").stat().st_mtime_ns
     done = command("data", "pack", "in", "out", "--scale", 2)
     assert (done.code, done.out) == (0, "out: is packed already: 3 pictures for x2, 0.0 MB\n")
     assert (folder / "out" / "pack.json").stat().st_mtime_ns == before
     assert command("data", "check", "out").code == 0
-    assert everything(folder) == sorted(
-        ["in", "in/0.png", "in/1.png", "in/2.png", "out", "out/hr.bin", "out/lr.bin", "out/pack.json"]
+    files = [name for name in everything(folder) if not name.endswith(".npy")]
+    assert files == sorted(
+        ["in", "in/0.png", "in/1.png", "in/2.png", "out", "out/hr", "out/lr", "out/pack.json"]
     )
+    assert len(everything(folder)) == len(files) + 2 * 3
 
 
 def test_pack_refuses_bad_pictures_in_one_line_and_goes_on_when_they_are_mended(folder, command):
@@ -118,7 +120,7 @@ def test_a_download_that_fails_is_one_line_and_exit_code_1(folder, command):
 
 
 def test_fetching_without_its_extra_packages_says_how_to_get_them(folder, command, monkeypatch):
-    monkeypatch.delitem(sys.modules, "enlca.data.fetch", raising=False)
+    monkeypatch.delitem(sys.modules, "enlca.data.download", raising=False)
     monkeypatch.setitem(sys.modules, "pooch", None)
     done = command("data", "fetch", "set5", "sets")
     assert (done.code, done.err) == (2, "enlca: fetching needs pooch: pip install 'enlca[train]'\n")

@@ -3,8 +3,9 @@ import pytest
 from PIL import Image
 
 from enlca.data.check import check_folder
-from enlca.data.layouts import training_pairs
-from enlca.data.pack import write_pack
+from enlca.data.packed import NPY_HEADER, open_pack
+from enlca.data.packing import write_pack
+from enlca.data.pairs import training_pairs
 from enlca.errors import PackError, PictureError
 
 
@@ -17,11 +18,11 @@ def put(pixels, path):
     Image.fromarray(pixels).save(path)
 
 
-def pairs(folder, *names, large="HR", small="LR_x2"):
+def pairs(folder, *names, hr="HR", lr="LR_x2"):
     """Pairs at x2, of a different picture each."""
     for seed, name in enumerate(names):
-        put(noise(22, 26, 3, seed=seed), folder / large / f"{name}.png")
-        put(noise(11, 13, 3, seed=seed), folder / small / f"{name}.png")
+        put(noise(22, 26, 3, seed=seed), folder / hr / f"{name}.png")
+        put(noise(11, 13, 3, seed=seed), folder / lr / f"{name}.png")
 
 
 def test_a_good_folder_is_described_and_has_no_problems(tmp_path):
@@ -37,7 +38,7 @@ def test_a_good_folder_is_described_and_has_no_problems(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("large", "small"),
+    ("hr", "lr"),
     [
         ("HR", "LR_x2"),
         ("HR", "LR"),
@@ -47,19 +48,19 @@ def test_a_good_folder_is_described_and_has_no_problems(tmp_path):
         ("DIV2K_train_HR", "DIV2K_train_LR_bicubic/X2"),
     ],
 )
-def test_pairs_are_found_in_the_usual_layouts(tmp_path, large, small):
-    pairs(tmp_path / "Some", "a", "b", large=large, small=small)
+def test_pairs_are_found_in_the_usual_layouts(tmp_path, hr, lr):
+    pairs(tmp_path / "Some", "a", "b", hr=hr, lr=lr)
     found = check_folder(tmp_path / "Some", scale=2, patch=11)
     [contents] = found.contents
     assert found.problems == []
     assert (contents.pictures, contents.scale) == (2, 2)
-    assert large in contents.layout
-    assert small in contents.layout
+    assert hr in contents.layout
+    assert lr in contents.layout
 
 
-def test_both_halves_of_div2k_are_looked_at_and_must_not_overlap(tmp_path):
+def test_both_halves_of_div2k_are_checked_and_must_not_overlap(tmp_path):
     for half in ("train", "valid"):
-        pairs(tmp_path, half, large=f"DIV2K_{half}_HR", small=f"DIV2K_{half}_LR_bicubic/X2")
+        pairs(tmp_path, half, hr=f"DIV2K_{half}_HR", lr=f"DIV2K_{half}_LR_bicubic/X2")
     found = check_folder(tmp_path)
     assert [contents.pictures for contents in found.contents] == [1, 1]
     [leak] = found.problems
@@ -67,7 +68,7 @@ def test_both_halves_of_div2k_are_looked_at_and_must_not_overlap(tmp_path):
     assert leak == f"{valid}: the same picture as {train}"
 
 
-def test_each_scale_that_there_are_small_pictures_of_is_looked_at(tmp_path):
+def test_each_scale_that_there_are_lr_pictures_of_is_checked(tmp_path):
     pairs(tmp_path, "a", "b")
     for name in ("a", "b"):
         put(noise(7, 8, 3), tmp_path / "LR_x3" / f"{name}.png")
@@ -93,7 +94,7 @@ PROBLEMS = {
     "twice": (break_copy, "HR/b.png", "the same picture as"),
     "size": (lambda f: put(noise(11, 12, 3), f / "LR_x2" / "b.png"), "LR_x2/b.png", "12x11 times 2 is not"),
     "no partner": (lambda f: (f / "LR_x2" / "b.png").unlink(), "HR/b.png", "has no partner"),
-    "orphan": (lambda f: put(noise(11, 13, 3), f / "LR_x2" / "z.png"), "LR_x2/z.png", "belongs to no large"),
+    "orphan": (lambda f: put(noise(11, 13, 3), f / "LR_x2" / "z.png"), "LR_x2/z.png", "belongs to no HR"),
     "too small": (thin_copy, "HR/b.png", "98x20 is too small, training needs at least 22 pixels a side"),
 }  # fmt: skip
 
@@ -119,11 +120,11 @@ def test_the_same_pixels_are_the_same_picture_whatever_the_file(tmp_path):
     assert problem == f"{tmp_path / 'rgb.bmp'}: the same picture as {tmp_path / 'grey.png'}"
 
 
-@pytest.mark.parametrize("with_small", [True, False])
-def test_a_picture_may_be_there_once_for_each_scale(tmp_path, with_small):
+@pytest.mark.parametrize("with_lr", [True, False])
+def test_a_picture_may_be_there_once_for_each_scale(tmp_path, with_lr):
     for scale in (2, 3):
         put(noise(24, 24, 3), tmp_path / f"HR_x{scale}" / "a.png")
-        if with_small:
+        if with_lr:
             put(noise(24 // scale, 24 // scale, 3), tmp_path / f"LR_x{scale}" / "a.png")
     assert check_folder(tmp_path).problems == []
 
@@ -138,7 +139,9 @@ def test_a_pack_is_checked_to_the_last_byte(tmp_path):
     assert len(check_folder(out, scale=2, patch=12).problems) == 2
     with pytest.raises(PackError, match="a pack for x2, not for x4"):
         check_folder(out, scale=4)
-    with open(out / "hr.bin", "r+b") as file:
+    path = open_pack(out).hr.paths[0]
+    with open(path, "r+b") as file:
+        file.seek(NPY_HEADER)
         file.write(bytes(9))
     [problem] = check_folder(out).problems
     assert problem.startswith(f"{out}: HR/a.png: its bytes are not those that were packed")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from enlca.data.pack import PackedSet
+from enlca.data.packed import PackedSet
 from enlca.data.patches import ANCHORS, PATCHES, PatchBatches, ResidentPatches, dihedral, seed_of
 
 P, B = 5, 7
@@ -12,19 +12,17 @@ MOVES = range(8)
 
 
 def packed(*shapes, scale=3, fill=None):
-    """Pictures of random pixels; each large one is its small one with every pixel repeated."""
+    """Pictures of random pixels; HR is LR with every pixel repeated."""
     generator = np.random.default_rng(0)
-    smalls = [generator.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    lr = [generator.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
     if fill is not None:
-        smalls = [np.full_like(small, value) for small, value in zip(smalls, fill, strict=True)]
-    larges = [small.repeat(scale, axis=0).repeat(scale, axis=1) for small in smalls]
-    lr, hr = (np.concatenate([picture.ravel() for picture in side]) for side in (smalls, larges))
-    starts = np.cumsum([0] + [small.size for small in smalls]).tolist()
-    return PackedSet(scale, [f"{i}.png" for i in range(len(shapes))], list(shapes), hr, lr, starts)
+        lr = [np.full_like(picture, value) for picture, value in zip(lr, fill, strict=True)]
+    hr = [picture.repeat(scale, axis=0).repeat(scale, axis=1) for picture in lr]
+    return PackedSet(scale, [f"{i}.png" for i in range(len(shapes))], list(shapes), lr, hr)
 
 
 def patches(source, steps, **settings):
-    """The small patches of several batches, as arrays `P P 3`."""
+    """The LR patches of several batches, as arrays `P P 3`."""
     batches = PatchBatches(source, **{"patch": P, "batch": B, "seed": 1, **settings})
     return [patch.permute(1, 2, 0).numpy() for step in range(steps) for patch in batches[step][0]]
 
@@ -36,7 +34,7 @@ def chi_square(counts, expected):
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_small_and_large_patches_show_the_same_place_the_same_way_round(scale):
+def test_lr_and_hr_patches_show_the_same_place_the_same_way_round(scale):
     batches = PatchBatches(packed((11, 13), (17, 7), scale=scale), patch=P, batch=B, seed=3)
     for step in range(8):
         lr, hr = batches[step]
@@ -47,7 +45,7 @@ def test_small_and_large_patches_show_the_same_place_the_same_way_round(scale):
 
 def test_all_eight_moves_occur_equally_often_and_no_other_picture_does():
     source = packed((P, P))
-    moved = [dihedral(source.lr_picture(0), move).tobytes() for move in MOVES]
+    moved = [dihedral(source.lr[0], move).tobytes() for move in MOVES]
     assert len(set(moved)) == 8
     seen = [moved.index(patch.tobytes()) for patch in patches(source, 60)]
     # 7 degrees of freedom: above 24.3 one time in a thousand.
@@ -99,7 +97,7 @@ def test_pictures_are_chosen_in_proportion_to_the_places_in_them():
 
 def test_every_place_of_a_picture_is_as_likely_as_any_other():
     source = packed((P + 1, P + 2))
-    small = source.lr_picture(0)
+    small = source.lr[0]
     places = [small[top : top + P, left : left + P] for top in range(2) for left in range(3)]
     known = {dihedral(place, move).tobytes(): number for number, place in enumerate(places) for move in MOVES}
     counts = np.bincount([known[patch.tobytes()] for patch in patches(source, 60)], minlength=6)

@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from enlca.data.soften import gaussian_blur, softened_patch
+from enlca.data.degradations import gaussian_blur, softened_patch
 from enlca.image.resize import imresize
 
 

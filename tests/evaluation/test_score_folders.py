@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.data.benchmark import partner
+from enlca.data.pairs import partner
 from enlca.errors import PictureError
 from enlca.evaluation.evaluate import score_folders
 from enlca.image.picture import read_image

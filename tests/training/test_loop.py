@@ -14,7 +14,7 @@ from enlca.training.run_folder import TrainingFailed
 @pytest.fixture
 def training(home):
     """A run of the tiny configuration in memory, with fields of `optim` changed, and its batches."""
-    from enlca.data.pack import open_training_set
+    from enlca.data.packed import open_training_set
 
     def make(steps=40, **optim):
         config, _ = read_config(home / "tiny.yaml")

@@ -55,9 +55,9 @@ def pack(
 ) -> None:
     """Decode and degrade pictures once, for training from memory maps; what is interrupted goes on later."""
     check_scale(scale)
-    from enlca.data.layouts import training_pairs
-    from enlca.data.pack import is_pack, open_pack
-    from enlca.data.packing import write_pack
+    from enlca.data.packed import open_pack
+    from enlca.data.packing import is_pack, write_pack
+    from enlca.data.pairs import training_pairs
     from enlca.errors import PackError
 
     pairs = training_pairs(folder, scale)
@@ -68,9 +68,8 @@ def pack(
     packed = open_pack(out)
     if packed.scale != scale or packed.names != [pair.name for pair in pairs]:
         raise PackError(f"{out}: is a pack of other pictures, or for another scale; name another place")
-    megabytes = (packed.hr.size + packed.lr.size) / 1e6
     already = "is packed already: " if was_there else ""
-    print(f"{out}: {already}{len(packed)} pictures for x{scale}, {megabytes:.1f} MB")
+    print(f"{out}: {already}{len(packed)} pictures for x{scale}, {packed.nbytes / 1e6:.1f} MB")
 
 
 def fetch(
@@ -99,7 +98,7 @@ def fetch(
     source = find_source(name)
     hashes = dict(_hash(words) for words in sha256 or [])
     with require("train", feature="fetching"):
-        from enlca.data.fetch import fetch
+        from enlca.data.download import fetch
 
     with _resumable(), progress("fetching") as show:
         lines = fetch(source, folder, scale=scale, url_base=url_base, hashes=hashes, on_progress=show)

@@ -168,7 +168,7 @@ def degrade(
 ) -> int:
     """Make small pictures of large ones: MATLAB's bicubic to the bit, after mod-cropping."""
     check_scale(scale)
-    from enlca.data.degrade import degrade_folder
+    from enlca.data.degradations import degrade_folder
 
     with progress("degrading") as show:
         failures = degrade_folder(hr_dir, lr_dir, scale=scale, on_picture=show)

@@ -1,1 +1,1 @@
-"""Pictures for training and testing: packed sets, patches, benchmark pairs."""
+"""Pictures for training and testing: pairs, packs, patches, degradations, downloads."""

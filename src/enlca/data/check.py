@@ -1,4 +1,4 @@
-"""Is a folder of pictures fit for training? Everything that would go wrong later, found by reading it all."""
+"""Check a folder of pictures or a pack for everything that would make training fail, by reading all of it."""
 
 import hashlib
 from collections import Counter
@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from enlca.data.layouts import Part, find_parts
-from enlca.data.pack import damaged_pictures, is_pack, open_pack
-from enlca.data.packing import too_small
+from enlca.data.packed import damaged_pictures, open_pack
+from enlca.data.packing import is_pack, too_small
+from enlca.data.pairs import Part, find_parts
 from enlca.errors import EnlcaError, PackError
 from enlca.image.picture import read_image
 from enlca.runtime.concurrency import prefetch
@@ -21,15 +21,15 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Contents:
-    """Large pictures that belong together.
+    """HR pictures that belong together.
 
     Attributes:
-        layout: where they and their small ones are.
-        scale: what they are for; None where that can be any.
-        pictures: how many there are; all other numbers count those that can be read.
-        megapixels: of the large ones together.
+        layout: where HR and LR are.
+        scale: the only scale that they serve; None for any.
+        pictures: their number; all other numbers count those that can be read.
+        megapixels: of HR together.
         smallest, median, largest: width and height, by area; None if none can be read.
-        modes: how many there are of each kind.
+        modes: number of pictures of each kind.
     """
 
     layout: str
@@ -44,20 +44,20 @@ class Contents:
 
 @dataclass(frozen=True)
 class Findings:
-    """What is in a folder, and a line for each thing that is wrong with it."""
+    """The contents of a folder, and a line for each problem."""
 
     folder: str
     contents: list[Contents]
     problems: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return it as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """One file, read: its size and kind, and a digest of its pixels; or why it cannot be read."""
+    """A file that was read: its size and kind, and a digest of its pixels; or why it cannot be read."""
 
     height: int = 0
     width: int = 0
@@ -73,10 +73,10 @@ def check_folder(
     patch: int | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Findings:
-    """Read every picture of a folder or a pack, and say what is there and what is wrong.
+    """Read every picture of a folder or a pack; return its contents and problems.
 
-    `scale` looks at one scale only; without it, at each that the folder has small pictures of. `patch` is the
-    side of an LR patch that must fit into every picture.
+    `scale` restricts it to one scale; without it, each that the folder has LR pictures of is checked. `patch`
+    is the side of an LR patch that must fit into every picture.
 
     Raises:
         PictureError: there are no pictures.
@@ -96,7 +96,7 @@ def check_folder(
         problems += _problems_of(part, part.scale or scale, patch or 1, seen)
     problems += _duplicates(parts, seen)
     described = [_describe(folder, part, seen) for part in parts]
-    # The same large pictures may come with small ones of several scales.
+    # The same HR pictures may come with LR ones of several scales.
     return Findings(str(folder), described, list(dict.fromkeys(problems)))
 
 
@@ -120,9 +120,9 @@ def _look(path: Path) -> _Seen:
 
 
 def _problems_of(part: Part, scale: int | None, patch: int, seen: dict[Path, _Seen]) -> Iterator[str]:
-    """Pairs that do not fit, small pictures of nobody, pictures too small for a patch."""
+    """Yield pairs that do not fit, LR pictures without HR, pictures too small for a patch."""
     yield from (pair.fault for pair in part.pairs if pair.fault)
-    yield from (f"{path}: a small picture that belongs to no large one" for path in part.orphans)
+    yield from (f"{path}: an LR picture that belongs to no HR picture" for path in part.orphans)
     if scale is None:
         return
     shapes = {}
@@ -141,8 +141,8 @@ def _problems_of(part: Part, scale: int | None, patch: int, seen: dict[Path, _Se
 
 
 def _duplicates(parts: Sequence[Part], seen: dict[Path, _Seen]) -> Iterator[str]:
-    """Large pictures with the same pixels: they count twice, or leak from training into validation."""
-    # The folders HR_x2, HR_x3, HR_x4 may well hold the same picture, one for each scale.
+    """Yield HR pictures with the same pixels: they count twice, or leak from training into validation."""
+    # The folders HR_x2, HR_x3, HR_x4 may hold the same picture, one for each scale.
     for scale in dict.fromkeys(part.scale for part in parts):
         first: dict[bytes, Path] = {}
         pairs = [pair for part in parts if part.scale in (scale, None) for pair in part.pairs]
@@ -153,11 +153,11 @@ def _duplicates(parts: Sequence[Part], seen: dict[Path, _Seen]) -> Iterator[str]
 
 def _describe(folder: Path, part: Part, seen: dict[Path, _Seen]) -> Contents:
     good = [what for pair in part.pairs if not (what := seen[pair.hr]).fault]
-    large = "this folder" if part.large == folder else part.large.relative_to(folder).as_posix()
-    small = f"in {part.small.relative_to(folder).as_posix()}" if part.small else "are made"
+    hr = "this folder" if part.hr == folder else part.hr.relative_to(folder).as_posix()
+    lr = f"in {part.lr.relative_to(folder).as_posix()}" if part.lr else "is made from it"
     sizes = [(what.width, what.height) for what in good]
     modes = dict(Counter(what.mode for what in good).most_common())
-    layout = f"large pictures in {large}, small ones {small}"
+    layout = f"HR in {hr}, LR {lr}"
     return _contents(layout, part.scale, len(part.pairs), sizes, modes)
 
 

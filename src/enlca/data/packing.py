@@ -1,26 +1,40 @@
-"""Pictures, decoded and degraded once: how a pack is written. `pack` says what it is and reads it.
+"""Decode pictures once into .npy files: how a pack is written. `packed` reads it.
 
-A picture that cannot be used stops nothing: all others are packed first, so that the next try, after it was
-mended or removed, is short. Going on after an interruption does only what is missing.
+A pack is a folder with
+
+    pack.json           format, scale and sides; for each picture its name, LR size and file name per side
+    SIDE/KEY-CRC.npy    the uint8 pixels of a picture, `H W 3`; the sides are lr and hr, or teacher
+
+KEY stands for the picture's name and scale and for the size and time of the files it is made from. CRC is the
+CRC-32 of the pixels. So the file names alone record what is done: after an interruption, a picture whose
+files are there with the right checksum is not decoded again, a torn file is written anew, and so is the file
+of a picture that has changed. `pack.json` is written last, and then the folder gets its final name.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from jaxtyping import UInt8
 
-from enlca.data.benchmark import Pair, load_pair
-from enlca.data.journal import JOURNAL, Journal, Stamp, locked
+from enlca.data.pairs import Pair, load_pair
 from enlca.errors import EnlcaError, PackError, PictureError
 from enlca.runtime.concurrency import prefetch
 
-FORMAT = 2
+FORMAT = 3
+INDEX = "pack.json"
 
+# Called with the number of pictures done and of all.
 OnProgress = Callable[[int, int], None]
-Pixels = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "H W 3"]]
+Pixels = UInt8[np.ndarray, "H W 3"]
 
 
 class UnusablePictures(PictureError):
@@ -36,6 +50,35 @@ class UnusablePictures(PictureError):
         super().__init__(f"{folder}: {what}: {'; '.join([*first, *more])}; {advice}")
 
 
+@dataclass(frozen=True)
+class Item:
+    """A picture to be packed.
+
+    Attributes:
+        name: unique in the pack.
+        files: it is made from; their sizes and times tell whether it has changed.
+        load: returns its pixels for each side. May raise PictureError.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    load: Callable[[], tuple[Pixels, ...]]
+
+    def key(self, scale: int) -> str:
+        """Return the digest that names its files in a pack."""
+        stats = [file.stat() for file in self.files]
+        stamp = [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
+        return digest(self.name, scale, stamp)
+
+
+def items_of(pairs: Sequence[Pair], scale: int) -> list[Item]:
+    """Return the items of a pack with the sides LR and HR."""
+    return [
+        Item(pair.name, (pair.hr, *([pair.lr] if pair.lr else [])), lambda pair=pair: load_pair(pair, scale))
+        for pair in pairs
+    ]
+
+
 def write_pack(
     folder: Path,
     pairs: Sequence[Pair],
@@ -43,77 +86,181 @@ def write_pack(
     *,
     scale: int,
     min_side: int = 1,
-    work: Path | None = None,
     on_progress: OnProgress = lambda done, total: None,
 ) -> None:
-    """Pack the pictures of `folder`: `pairs`, each of a name of its own; nothing, where `out` is a pack.
+    """Pack the LR and HR pictures of `pairs`, which belong to `folder`; does nothing where `out` is a pack.
 
-    The pack appears whole under `out`, or not at all. Until then it grows in `work`, by default a hidden
-    sibling of `out`, where the next call finds it. `min_side` is the smallest LR side accepted.
+    Until the pack is complete it grows in a hidden sibling of `out`, where the next call resumes it.
+    `min_side` is the smallest LR side accepted, in pixels.
 
     Raises:
-        UnusablePictures: pictures that cannot be read, are too small or do not fit together.
-        PackError: `out` is there and is not a pack.
+        UnusablePictures: pictures that cannot be read, are too small or do not fit together. All others are
+            packed first, so that the next call, after those were mended, is short.
+        PackError: `out` exists and is not a pack.
     """
-    work = work or out.with_name(f".{out.name}.part")
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "pack.json").exists()):
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not is_pack(out)):
         raise PackError(f"{out}: is there and is not a pack; name another place")
+    work = out.with_name(f".{out.name}.part")
+    items = items_of(pairs, scale)
+    sides = ("lr", "hr")
+    failed = write_sides(
+        items, out, work, sides=sides, scale=scale, min_side=min_side, on_progress=on_progress
+    )
+    if failed:
+        raise UnusablePictures(folder, failed, len(pairs), advice(folder, scale, min_side))
+
+
+def advice(folder: Path, scale: int, min_side: int) -> str:
+    """Return the command that lists all unusable pictures of a folder."""
+    return f"see `enlca data check {folder} --scale {scale} --patch {min_side}`"
+
+
+def write_sides(
+    items: Sequence[Item],
+    out: Path,
+    work: Path,
+    *,
+    sides: Sequence[str],
+    scale: int,
+    min_side: int = 1,
+    on_progress: OnProgress = lambda done, total: None,
+) -> list[str]:
+    """Make the pack `out`, growing in `work`; the first of `sides` has the sizes that the index records.
+
+    Processes that pack the same at once wait for one another.
+
+    Returns:
+        A line for each picture that cannot be used. `out` is made only if there are none.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with locked(work, lambda done: on_progress(min(done, len(pairs)), len(pairs))):
-        if not (out / "pack.json").exists():
-            _fill(folder, pairs, work, scale=scale, min_side=min_side, on_progress=on_progress)
+    with _locked(work, sides[-1], lambda done: on_progress(min(done, len(items)), len(items))):
+        if is_pack(out):
+            return []
+        entries, failed = _fill(items, work, sides=sides, scale=scale, on_progress=on_progress)
+        shapes = {name: (entry["height"], entry["width"]) for name, entry in entries.items()}
+        failed |= too_small(shapes, scale, min_side)
+        if not failed:
+            _sync(work, sides)
+            pictures = [entries[item.name] for item in items]
+            index = {"format": FORMAT, "scale": scale, "sides": list(sides), "pictures": pictures}
+            (work / INDEX).write_text(json.dumps(index, indent=0) + "\n")
             os.replace(work, out)
-        # Gone only now: a journal beside a pack does no harm, a work folder without one is made anew.
-        (out / JOURNAL).unlink(missing_ok=True)
+    return [failed[item.name] for item in items if item.name in failed]
 
 
 def _fill(
-    folder: Path, pairs: Sequence[Pair], work: Path, *, scale: int, min_side: int, on_progress: OnProgress
-) -> None:
-    """Everything between an empty or half-filled work folder and a whole pack in it."""
-    stamps = {pair.name: stamp(pair) for pair in pairs}
-    journal = Journal(work, {"format": FORMAT, "scale": scale}, stamps, scale)
+    items: Sequence[Item], work: Path, *, sides: Sequence[str], scale: int, on_progress: OnProgress
+) -> tuple[dict[str, dict], dict[str, str]]:
+    """Write the missing files of a work folder; return index entries and failures, both by name."""
+    keys = {item.name: item.key(scale) for item in items}
+    stored = _keep_intact(work, sides, set(keys.values()))
+    entries = {
+        item.name: _entry(item.name, sides, stored[keys[item.name]])
+        for item in items
+        if keys[item.name] in stored
+    }
     failed: dict[str, str] = {}
 
-    def load(pair: Pair) -> Pixels | EnlcaError:
+    def load(item: Item) -> tuple[Pixels, ...] | EnlcaError:
         try:
-            return load_pair(pair, scale)
+            return item.load()
         except EnlcaError as error:
             return error
 
+    missing = [item for item in items if item.name not in entries]
+    already = len(entries)
+    on_progress(already, len(items))
+    for done, (item, result) in enumerate(prefetch(load, missing), already + 1):
+        if isinstance(result, EnlcaError):
+            failed[item.name] = str(result)
+        else:
+            files = [
+                _save(work / side, keys[item.name], pixels)
+                for side, pixels in zip(sides, result, strict=True)
+            ]
+            entries[item.name] = _entry(item.name, sides, [(path, result[0].shape) for path in files])
+        on_progress(done, len(items))
+    return entries, failed
+
+
+def _entry(name: str, sides: Sequence[str], files: Sequence[tuple[Path, tuple[int, ...]]]) -> dict:
+    height, width = files[0][1][:2]
+    names = {side: path.name for side, (path, _) in zip(sides, files, strict=True)}
+    return {"name": name, "height": height, "width": width, **names}
+
+
+def _save(folder: Path, key: str, pixels: Pixels) -> Path:
+    pixels = np.ascontiguousarray(pixels)
+    path = folder / f"{key}-{zlib.crc32(pixels.data):08x}.npy"
+    np.save(path, pixels)
+    return path
+
+
+def read_intact(path: Path) -> Pixels | None:
+    """Return the pixels of a file of a pack; None if they do not have the checksum in its name."""
     try:
-        missing = [pair for pair in pairs if pair.name not in journal.done]
-        already = len(pairs) - len(missing)
-        on_progress(already, len(pairs))
-        for done, (pair, result) in enumerate(prefetch(load, missing), already + 1):
-            if isinstance(result, EnlcaError):
-                failed[pair.name] = str(result)
+        pixels = np.load(path)
+        intact = f"{zlib.crc32(pixels.data):08x}" == path.stem.rpartition("-")[2]
+    except (OSError, ValueError, EOFError):
+        return None
+    return pixels if intact else None
+
+
+def _keep_intact(
+    work: Path, sides: Sequence[str], keys: set[str]
+) -> dict[str, list[tuple[Path, tuple[int, ...]]]]:
+    """Return path and shape of the files of each complete picture by key; delete all else in `work`."""
+    found: dict[str, dict[str, tuple[Path, tuple[int, ...]]]] = {}
+    for side in sides:
+        (work / side).mkdir(parents=True, exist_ok=True)
+        for path in (work / side).iterdir():
+            key = path.stem.rpartition("-")[0]
+            pixels = read_intact(path) if key in keys else None
+            if pixels is None:
+                path.unlink()
             else:
-                journal.append(pair.name, stamps[pair.name], *result)
-            on_progress(done, len(pairs))
-        journal.sync()
-    finally:
-        journal.close()
-    shapes = {name: (entry.height, entry.width) for name, entry in journal.done.items()}
-    failed |= too_small(shapes, scale, min_side)
-    if failed:
-        raise UnusablePictures(
-            folder,
-            [failed[pair.name] for pair in pairs if pair.name in failed],
-            len(pairs),
-            f"see `enlca data check {folder} --scale {scale} --patch {min_side}`",
-        )
-    index = {
-        "format": FORMAT,
-        "scale": scale,
-        "lr_bytes": journal.end,
-        "pictures": [{"name": pair.name, **vars(journal.done[pair.name])} for pair in pairs],
+                found.setdefault(key, {})[side] = path, pixels.shape
+    for path in work.iterdir():
+        if path.name not in sides:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return {
+        key: [files[side] for side in sides] for key, files in found.items() if files.keys() == set(sides)
     }
-    (work / "pack.json").write_text(json.dumps(index, indent=0) + "\n")
+
+
+def _sync(work: Path, sides: Sequence[str]) -> None:
+    """Wait until the files would survive a power cut."""
+    for side in sides:
+        for path in (work / side).iterdir():
+            with path.open("r+b") as file:
+                os.fsync(file.fileno())
+
+
+@contextmanager
+def _locked(work: Path, side: str, wait: Callable[[int], None]) -> Iterator[None]:
+    """Lock a work folder; while another process has it, call `wait` with the number of pictures done."""
+    path = work.with_name(f"{work.name}.lock")
+    lock = FileLock(path)
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=0.5, poll_interval=0.05)
+        except Timeout:
+            wait(len(list((work / side).glob("*"))))
+    try:
+        yield
+        # Still locked: the next process to get the lock finds the finished pack.
+        path.unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def is_pack(folder: Path) -> bool:
+    """Return whether a pack is there, of any version and state."""
+    return (folder / INDEX).is_file()
 
 
 def too_small(shapes: Mapping[str, tuple[int, int]], scale: int, min_side: int) -> dict[str, str]:
-    """Which LR pictures (name to height and width) are smaller than `min_side`, and the reason as a line."""
+    """Return a line for each LR picture (name to height and width) with a side below `min_side`."""
     return {
         name: f"{name}: {scale * width}x{scale * height} is too small, training needs at least"
         f" {min_side * scale} pixels a side (LR patch {min_side} times scale {scale})"
@@ -122,7 +269,6 @@ def too_small(shapes: Mapping[str, tuple[int, int]], scale: int, min_side: int) 
     }
 
 
-def stamp(pair: Pair) -> Stamp:
-    """Size and time of the pair's files, by which a changed one is noticed."""
-    files = [path.stat() for path in (pair.hr, pair.lr) if path is not None]
-    return [number for file in files for number in (file.st_size, file.st_mtime_ns)]
+def digest(*of: object) -> str:
+    """Return 16 hexadecimal digits that stand for JSON values and the pack format."""
+    return hashlib.sha256(json.dumps([FORMAT, of]).encode()).hexdigest()[:16]

@@ -1,8 +1,7 @@
 """Aligned random patches and the 8 dihedral moves, each a function of (seed, step, rank) alone.
 
-Nothing is remembered between batches, so a run that is stopped and resumed sees the same patches; and
-the patches of a step are drawn for all devices together, so that two devices with 8 patches each see
-what one with 16 does.
+No state is kept between batches, so a resumed run sees the same patches. The patches of a step are drawn for
+all devices together, so that two devices with 8 patches each see the same as one with 16.
 
 Letters:  B batch   P side of the LR patch   S scale
 """
@@ -15,30 +14,30 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from enlca.data.pack import PackedSet
-from enlca.data.soften import softened_patch
+from enlca.data.degradations import softened_patch
+from enlca.data.packed import PackedSet, Pictures
 
-# What a random stream is for; part of its seed, so that streams never repeat one another.
+# Purposes of random streams; part of the seed, so that no stream repeats another.
 PATCHES, ANCHORS, REDRAW, SOFTEN = range(4)
 
-# LR, HR and, where there is a teacher, its pictures of the same places.
+# LR, HR and, with a teacher, its patches of the same places.
 Batch = tuple[UInt8[Tensor, "B 3 P P"], *tuple[UInt8[Tensor, "B 3 SP SP"], ...]]
 
 
 def seed_of(seed: int, purpose: int, *counters: int) -> int:
-    """A 63-bit seed for one purpose at one moment of a run."""
+    """Return a 63-bit seed for one purpose at one moment of a run."""
     state = np.random.SeedSequence([seed, purpose, *counters]).generate_state(1, np.uint64)[0]
     return int(state >> np.uint64(1))
 
 
 def dihedral(picture: Any, move: int) -> Any:
-    """One of the 8 symmetries of a square on the first two axes: `move & 3` quarter turns, `& 4` mirrors."""
-    turned = np.rot90(picture, move & 3)
-    return turned[:, ::-1] if move & 4 else turned
+    """Apply one of the 8 symmetries of a square to the first two axes: `move & 3` turns, `& 4` mirrors."""
+    rotated = np.rot90(picture, move & 3)
+    return rotated[:, ::-1] if move & 4 else rotated
 
 
 class Places(NamedTuple):
-    """Where the patches of a batch are: a picture's number, the LR patch's corner, and a move."""
+    """The patches of a batch: index of the picture, corner of the LR patch, index of the symmetry."""
 
     picture: Int[np.ndarray, "B"]
     top: Int[np.ndarray, "B"]
@@ -47,7 +46,7 @@ class Places(NamedTuple):
 
 
 class Soften(NamedTuple):
-    """Blur a `share` of the patches by a Gaussian of `low` to `high` HR pixels; see `soften`."""
+    """Blur a `share` of the patches by a Gaussian of `low` to `high` HR pixels; see `softened_patch`."""
 
     low: float
     high: float
@@ -55,22 +54,21 @@ class Soften(NamedTuple):
 
 
 class PatchBatches(Dataset):
-    """Batch number `step` of a run: LR and HR patches, `B 3 P P` and `B 3 SP SP`, uint8, cut from the map.
-    With a teacher, its patches are the third tensor.
+    """Batches of a run by step: LR and HR patches, `B 3 P P` and `B 3 SP SP`, uint8, and the teacher's.
 
-    A picture is chosen in proportion to the number of patches that it holds.
+    A picture is chosen with a probability proportional to the number of places for a patch in it.
 
     Args:
         packed: the pictures.
         patch: P.
         batch: B, on each device.
         seed: of the run.
-        rank: this device's number.
-        world: how many devices there are.
+        rank: index of this device.
+        world: number of devices.
         soften: blur some patches before LR is made from them; None blurs none.
 
     Raises:
-        ValueError: if a picture is smaller than the patch.
+        ValueError: a picture is smaller than the patch.
     """
 
     def __init__(
@@ -95,7 +93,7 @@ class PatchBatches(Dataset):
         self.cumulative = np.cumsum(areas) / areas.sum()
 
     def places(self, step: int) -> Places:
-        """Where this device's patches of a step are."""
+        """Draw the places of this device's patches of a step."""
         total = self.world * self.batch
         random = np.random.default_rng(seed_of(self.seed, PATCHES, step))
         chance, down, right = random.random((3, total))
@@ -107,7 +105,7 @@ class PatchBatches(Dataset):
         return Places(*(values[mine] for values in (picture, top, left, move)))
 
     def sigmas(self, step: int) -> Float[np.ndarray, "B"]:
-        """The blur of each of this device's patches, in HR pixels; 0 is none."""
+        """Draw the blur of each of this device's patches, in HR pixels; 0 is none."""
         mine = slice(self.rank * self.batch, (self.rank + 1) * self.batch)
         total = self.world * self.batch
         if self.soften is None:
@@ -123,41 +121,44 @@ class PatchBatches(Dataset):
             for place, sigma in zip(places, self.sigmas(step).tolist(), strict=True)
         ]
         sides = (np.stack(side).transpose(0, 3, 1, 2) for side in zip(*patches, strict=True))
-        lr, *large = (torch.from_numpy(np.ascontiguousarray(side)) for side in sides)
-        return lr, *large
+        lr, *hr_sides = (torch.from_numpy(np.ascontiguousarray(side)) for side in sides)
+        return lr, *hr_sides
 
     def _patch(self, picture: int, top: int, left: int, move: int, *, sigma: float) -> list[np.ndarray]:
         packed, size = self.packed, self.patch
-        large = packed.large_pictures(picture)
+        hr_sides = [side[picture] for side in packed.hr_sides]
         if sigma > 0:
             place = {"top": top, "left": left, "patch": size, "scale": packed.scale}
-            sides = softened_patch(large, sigma=sigma, **place)
+            sides = softened_patch(hr_sides, sigma=sigma, **place)
         else:
-            sides = [packed.lr_picture(picture)[top : top + size, left : left + size]]
+            sides = [packed.lr[picture][top : top + size, left : left + size]]
             top, left, size = (packed.scale * number for number in (top, left, size))
-            sides += [side[top : top + size, left : left + size] for side in large]
+            sides += [side[top : top + size, left : left + size] for side in hr_sides]
         return [dihedral(side, move) for side in sides]
 
 
 class ResidentPatches:
-    """The batches of a `PatchBatches`, with all pictures on `device`: crops and moves are one gather there.
+    """The batches of a `PatchBatches` with all pictures on `device`: a batch is one gather there.
 
-    It costs the memory of all pixels, 3 (1 + 1 / S^2) bytes for each of HR, 3 more with a teacher.
+    Needs 3 (1 + 1 / S^2) bytes of device memory for each HR pixel, 3 more with a teacher.
     """
 
     def __init__(self, patches: PatchBatches, device: torch.device):
         packed = patches.packed
         self.patches, self.device = patches, device
-        self.starts = torch.tensor(packed.starts[: len(packed)], device=device)
+        sizes = [3 * height * width for height, width in packed.shapes]
+        self.starts = torch.tensor([0, *sizes[:-1]], device=device).cumsum(0)
         self.widths = torch.tensor([width for _, width in packed.shapes], device=device)
-        # A copy first: the map is read-only, which tensors cannot be.
         self.sides = [
-            (scale, torch.from_numpy(np.array(pixels)).to(device), self._grid(scale * patches.patch))
-            for scale, pixels in ((1, packed.lr), *((packed.scale, side) for side in packed.large))
+            (scale, self._flat(pictures).to(device), self._grid(scale * patches.patch))
+            for scale, pictures in ((1, packed.lr), *((packed.scale, side) for side in packed.hr_sides))
         ]
 
+    def _flat(self, pictures: Pictures) -> UInt8[Tensor, "Bytes"]:
+        return torch.from_numpy(np.concatenate([picture.reshape(-1) for picture in pictures]))
+
     def _grid(self, side: int) -> tuple[Tensor, Tensor]:
-        """For each move, the row and the column that each pixel of a moved patch comes from."""
+        """Return, for each symmetry, the source row and column of each pixel of a patch."""
         place = np.moveaxis(np.indices((side, side)), 0, -1)
         moved = np.stack([dihedral(place, move) for move in range(8)])
         rows, columns = torch.from_numpy(moved).to(self.device).unbind(-1)
@@ -166,8 +167,8 @@ class ResidentPatches:
     def __getitem__(self, step: int) -> Batch:
         places = self.patches.places(step)
         picture, top, left, move = (torch.from_numpy(x).to(self.device, non_blocking=True) for x in places)
-        lr, *large = (self._cut(*side, picture, top, left, move) for side in self.sides)
-        return lr, *large
+        lr, *hr_sides = (self._cut(*side, picture, top, left, move) for side in self.sides)
+        return lr, *hr_sides
 
     def _cut(
         self,

@@ -1,8 +1,8 @@
-"""Where data sets can be had: a table. What is known of an archive beforehand is checked, nothing else is.
+"""The data sets that can be downloaded: addresses and, where they are published, sizes and checksums.
 
 SHA-256 and sizes of DIV2K are those that TensorFlow Datasets publishes and checks for the same addresses
-(tensorflow/datasets, url_checksums/div2k.txt). Of the benchmark sets' archives nobody publishes a SHA-256;
-of Urban100's large pictures an MD5 is in use (deepinv's examples).
+(tensorflow/datasets, url_checksums/div2k.txt). No SHA-256 of the benchmark sets' archives is published; an
+MD5 of Urban100's HR pictures is in use (deepinv's examples).
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ class Archive:
     """A .zip or .tar.gz of pictures.
 
     Attributes:
-        file: its name, at the source's address.
-        folder: where its pictures go, inside the data set's folder.
+        file: its name at the source's address.
+        folder: target of its pictures inside the data set's folder.
         size: in bytes, if known.
         known_hash: "sha256:..." or "md5:..." in hexadecimal, if known.
-        scale: of small pictures; None for large ones.
+        scale: of LR pictures; None for HR.
     """
 
     file: str
@@ -31,9 +31,14 @@ class Archive:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its folder's name, the address of its archives, and what one must know of it.
+    """A data set that can be downloaded.
 
-    `ask` says where to ask for it, if it must not be fetched without asking.
+    Attributes:
+        title: name of its folder.
+        base: address of its archives.
+        archives: what it consists of.
+        note: size and licence, for the list.
+        ask: where to request it, if it must not be downloaded without permission.
     """
 
     title: str
@@ -44,7 +49,7 @@ class Source:
 
 
 def _div2k(half: str, sums: dict[str, tuple[int, str]]) -> tuple[Archive, ...]:
-    """DIV2K's archives of one half (train, valid); `sums`: size and SHA-256 by the end of the name."""
+    """Return DIV2K's archives of one half (train, valid); `sums`: size and SHA-256 by suffix of the name."""
     archives = []
     for end, (size, digest) in sums.items():
         scale = None if end == "HR" else int(end[-1])
@@ -54,11 +59,11 @@ def _div2k(half: str, sums: dict[str, tuple[int, str]]) -> tuple[Archive, ...]:
 
 
 def _benchmark(title: str, name: str, note: str, known_hash: str | None = None) -> Source:
-    """A benchmark set in the form that the `super-image` project hosts: large pictures, and small ones."""
-    large = Archive(f"{name}_HR.tar.gz", "HR", known_hash=known_hash)
-    small = [Archive(f"{name}_LR_x{s}.tar.gz", f"LR_x{s}", scale=s) for s in (2, 3, 4)]
+    """Return a benchmark set in the form that the `super-image` project hosts: HR and LR pictures."""
+    hr = Archive(f"{name}_HR.tar.gz", "HR", known_hash=known_hash)
+    lr = [Archive(f"{name}_LR_x{s}.tar.gz", f"LR_x{s}", scale=s) for s in (2, 3, 4)]
     base = f"https://huggingface.co/datasets/eugenesiow/{name}/resolve/main/data"
-    return Source(title, base, (large, *small), note)
+    return Source(title, base, (hr, *lr), note)
 
 
 DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
@@ -101,10 +106,10 @@ SOURCES = {
 
 
 def find_source(name: str) -> Source:
-    """The source called `name`, in whatever case.
+    """Return the source called `name`, ignoring case.
 
     Raises:
-        EnlcaError: there is none of that name, or it must be asked for; the message says where.
+        EnlcaError: there is none of that name, or it must be requested; the message says where.
     """
     source = SOURCES.get(name.lower())
     if source is None:
@@ -115,7 +120,7 @@ def find_source(name: str) -> Source:
 
 
 def listing() -> str:
-    """A line per source: name, size where known, what to know."""
+    """Return a line per source: name, size where known, note."""
     lines = []
     for name, source in SOURCES.items():
         sizes = [archive.size for archive in source.archives]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from enlca.data.benchmark import Pair, find_pairs, load_made, load_pair
+from enlca.data.pairs import Pair, find_pairs, load_made, load_pair
 from enlca.errors import EnlcaError, EvaluationError, PictureError
 from enlca.evaluation.audit import AuditRow, audit
 from enlca.evaluation.protocol import Protocol

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from enlca.attention.contrastive import rank_ranges
-from enlca.data.soften import MAX_SIGMA
+from enlca.data.degradations import MAX_SIGMA
 from enlca.errors import ConfigError
 from enlca.losses import ENLCALoss
 from enlca.network.sr import SRConfig

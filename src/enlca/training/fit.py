@@ -12,9 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from enlca.checkpoint.store import load_file
-from enlca.data.pack import PackedSet, open_training_set
+from enlca.data.packed import PackedSet, open_teacher, open_training_set
 from enlca.data.patches import Batch, PatchBatches, ResidentPatches, Soften
-from enlca.data.teacher import open_teacher
 from enlca.errors import ConfigError, StateError, TrainingStopped
 from enlca.network.layers import ResBlock
 from enlca.network.sr import SRNetwork

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from enlca.data.benchmark import find_pairs, load_pair
+from enlca.data.pairs import find_pairs, load_pair
 from enlca.errors import PictureError
 from enlca.metrics import psnr
 from enlca.network.sr import SRNetwork

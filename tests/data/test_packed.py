@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import threading
 from fractions import Fraction
 
@@ -7,16 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.data import pack
-from enlca.data.layouts import training_pairs
-from enlca.data.pack import (
-    UnusablePictures,
-    damaged_pictures,
-    default_cache,
-    open_pack,
-    open_training_set,
-    write_pack,
-)
+from enlca.data.packed import NPY_HEADER, damaged_pictures, open_pack, open_training_set
+from enlca.data.packing import FORMAT, UnusablePictures, write_pack
+from enlca.data.pairs import training_pairs
 from enlca.errors import PackError, PictureError
 from enlca.image.files import find_pictures
 from enlca.image.picture import read_image
@@ -66,8 +60,8 @@ def test_a_pack_gives_back_each_picture_mod_cropped_and_its_small_one(folder, tm
     assert len(packed) == len(SIZES)
     for index, file in enumerate(files):
         hr = mod_crop(read_image(file).rgb, scale)
-        np.testing.assert_array_equal(packed.hr_picture(index), hr)
-        np.testing.assert_array_equal(packed.lr_picture(index), imresize(hr, Fraction(1, scale)))
+        np.testing.assert_array_equal(packed.hr[index], hr)
+        np.testing.assert_array_equal(packed.lr[index], imresize(hr, Fraction(1, scale)))
 
 
 def test_small_pictures_on_disk_are_taken_as_they_are(tmp_path):
@@ -79,8 +73,8 @@ def test_small_pictures_on_disk_are_taken_as_they_are(tmp_path):
         put(noise(4, 4, 3), tmp_path / "DIV2K_valid_LR_bicubic" / "X2" / f"08{name}x2.png")
     packed = open_training_set(tmp_path, scale=2, cache=tmp_path / "cache")
     assert packed.names == ["DIV2K_train_HR/0001.png", "DIV2K_train_HR/0002.png"]
-    np.testing.assert_array_equal(packed.lr_picture(1), noise(9, 13, 3))
-    np.testing.assert_array_equal(packed.hr_picture(1), noise(18, 26, 3))
+    np.testing.assert_array_equal(packed.lr[1], noise(9, 13, 3))
+    np.testing.assert_array_equal(packed.hr[1], noise(18, 26, 3))
 
 
 def test_a_pair_that_does_not_fit_is_refused(tmp_path):
@@ -98,7 +92,7 @@ def test_a_pair_that_does_not_fit_is_refused(tmp_path):
 def test_a_pack_is_found_again_without_decoding(folder, tmp_path):
     first = open_training_set(folder, scale=4, cache=tmp_path / "cache")
     again = open_training_set(folder, scale=4, cache=tmp_path / "cache", on_progress=never)
-    np.testing.assert_array_equal(again.hr, first.hr)
+    np.testing.assert_array_equal(again.hr[0], first.hr[0])
     assert again.shapes == first.shapes
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
@@ -117,7 +111,7 @@ def test_a_changed_picture_is_packed_anew(folder, tmp_path):
     changed = 255 - noise(31, 29, 3)
     Image.fromarray(changed).save(folder / "b" / "3.png")
     after = open_training_set(folder, **settings)
-    np.testing.assert_array_equal(after.hr_picture(index), changed[:28, :28])
+    np.testing.assert_array_equal(after.hr[index], changed[:28, :28])
     # The size of a file can stay the same; its time says that it was written.
     stamp = (folder / "grey.png").stat().st_mtime_ns
     os.utime(folder / "grey.png", ns=(stamp, stamp + 1))
@@ -149,37 +143,74 @@ def test_progress_counts_to_the_end(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "reason"),
+    ("pattern", "damage", "reason"),
     [
-        ("hr.bin", lambda file: os.truncate(file, file.stat().st_size - 1), "bytes, expected"),
-        ("lr.bin", lambda file: file.unlink(), "0 bytes, expected"),
+        ("hr/*.npy", lambda file: os.truncate(file, file.stat().st_size - 1), "bytes, expected"),
+        ("lr/*.npy", lambda file: file.unlink(), "0 bytes, expected"),
         ("pack.json", lambda file: os.truncate(file, 9), "damaged"),
         ("pack.json", lambda file: file.unlink(), "not a pack"),
         ("pack.json", lambda file: file.write_text(json.dumps({"format": 99})), "format 99"),
-        ("pack.json", lambda file: file.write_text(json.dumps({"format": pack.FORMAT})), "damaged"),
+        ("pack.json", lambda file: file.write_text(json.dumps({"format": FORMAT})), "damaged"),
     ],
 )
-def test_a_damaged_pack_is_refused_and_says_what_to_delete(folder, tmp_path, name, damage, reason):
+def test_a_damaged_pack_is_refused_and_says_what_to_delete(folder, tmp_path, pattern, damage, reason):
     out = tmp_path / "pack"
     packed_at_once(folder, out)
-    damage(out / name)
+    damage(next(out.glob(pattern)))
     with pytest.raises(PackError, match=reason) as caught:
         open_pack(out)
     assert str(out) in str(caught.value)
     assert "delete" in str(caught.value)
 
 
+def test_a_pack_of_an_earlier_version_is_refused_with_the_command_that_makes_it_anew(folder, tmp_path):
+    out = tmp_path / "pack"
+    out.mkdir()
+    (out / "pack.json").write_text(json.dumps({"format": 2, "scale": 4, "lr_bytes": 0, "pictures": []}))
+    for use in (open_pack, lambda out: open_training_set(out, scale=4)):
+        with pytest.raises(
+            PackError, match=f"pack format 2, this version reads 3; .*enlca data pack DIR {out}"
+        ):
+            use(out)
+
+
 @pytest.mark.parametrize("side", ["lr", "hr"])
-def test_one_changed_byte_is_found_and_its_picture_named(folder, tmp_path, side):
+@pytest.mark.parametrize("place", [NPY_HEADER, -1, 20])
+def test_one_changed_byte_is_found_and_its_picture_named(folder, tmp_path, side, place):
     packed = packed_at_once(folder, tmp_path / "pack", 2)
     assert damaged_pictures(tmp_path / "pack") == []
-    place = packed.starts[2] * (4 if side == "hr" else 1)
-    with open(tmp_path / "pack" / f"{side}.bin", "r+b") as file:
-        file.seek(place)
-        byte = file.read(1)[0]
-        file.seek(place)
-        file.write(bytes([byte ^ 1]))
+    path = getattr(packed, side).paths[2]
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
     assert damaged_pictures(tmp_path / "pack") == [packed.names[2]]
+
+
+def test_the_files_of_a_pack_are_ordinary_npy_files(folder, tmp_path):
+    packed = packed_at_once(folder, tmp_path / "pack", 2)
+    for side in (packed.lr, packed.hr):
+        for path, pixels in zip(side.paths, side, strict=True):
+            np.testing.assert_array_equal(np.load(path), pixels)
+            assert not pixels.flags.writeable
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
+def test_mapped_pictures_keep_no_file_open(folder, tmp_path):
+    packed = packed_at_once(folder, tmp_path / "pack", 2)
+    before = len(os.listdir("/proc/self/fd"))
+    kept = [pixels for side in (packed.lr, packed.hr) for pixels in side]
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(kept) == 8
+
+
+def test_more_pictures_than_may_be_mapped_at_a_time_are_mapped_again(folder, tmp_path, monkeypatch):
+    packed = packed_at_once(folder, tmp_path / "pack", 2)
+    once = [pixels.copy() for pixels in packed.hr]
+    monkeypatch.setattr("enlca.data.packed.MAX_MAPPED", 2)
+    again = pickle.loads(pickle.dumps(open_pack(tmp_path / "pack")))
+    for _ in range(2):
+        for one, other in zip(once, again.hr, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_all_pictures_that_cannot_be_used_are_counted_and_the_good_ones_stay_packed(folder, tmp_path):
@@ -206,8 +237,8 @@ def test_all_pictures_that_cannot_be_used_are_counted_and_the_good_ones_stay_pac
     whole = packed_at_once(folder, tmp_path / "whole", 4)
     assert packed.names == whole.names
     for index in range(5):
-        np.testing.assert_array_equal(packed.lr_picture(index), whole.lr_picture(index))
-        np.testing.assert_array_equal(packed.hr_picture(index), whole.hr_picture(index))
+        np.testing.assert_array_equal(packed.lr[index], whole.lr[index])
+        np.testing.assert_array_equal(packed.hr[index], whole.hr[index])
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")] == []
 
 
@@ -249,11 +280,7 @@ def test_two_runs_may_pack_the_same_pictures_at_once(folder, tmp_path):
 
 
 def test_packs_go_to_the_cache_folder_of_the_user(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_cache() == tmp_path / "xdg" / "enlca"
+    monkeypatch.setattr("enlca.data.packed.cache_dir", lambda: tmp_path / "user")
     open_training_set(folder, scale=3)
-    [made] = (tmp_path / "xdg" / "enlca").iterdir()
+    [made] = (tmp_path / "user").iterdir()
     assert made.name.startswith("pictures-x3-")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert default_cache() == tmp_path / "home" / ".cache" / "enlca"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.data.benchmark import as_rgb, find_pairs, load_pair
+from enlca.data.pairs import as_rgb, find_pairs, load_pair
 from enlca.errors import PictureError
 from enlca.image.resize import imresize
 

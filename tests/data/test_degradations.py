@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.data.degrade import degrade_folder
+from enlca.data.degradations import degrade_folder
 from enlca.errors import PictureError
 from enlca.image.picture import read_image
 from enlca.image.resize import imresize

@@ -16,7 +16,7 @@ from filelock import FileLock
 from PIL import Image
 
 from enlca.data.check import check_folder
-from enlca.data.fetch import fetch
+from enlca.data.download import fetch
 from enlca.data.sources import SOURCES, Archive, Source, find_source, listing
 from enlca.errors import EnlcaError, FetchError
 
@@ -244,11 +244,11 @@ def test_a_checksum_that_is_given_overrules(get, server):
         get(hashes={"x.zip": wrong})
 
 
-def with_link():
+def with_link(target="/etc/hostname"):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         member = tarfile.TarInfo("a.png")
-        member.type, member.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        member.type, member.linkname = tarfile.SYMTYPE, target
         archive.addfile(member)
     return out.getvalue()
 
@@ -259,6 +259,8 @@ EVIL = {
     "another disk": ("HR.zip", zipped({"C:/evil.png": b"evil"})),
     "parent in a tar": ("LR.tar.gz", tarred({"x/../../evil.png": b"evil"})),
     "link": ("LR.tar.gz", with_link()),
+    "link within": ("LR.tar.gz", with_link("b.png")),
+    "backslash": ("HR.zip", zipped({"..\\evil.png": b"evil"})),
 }
 
 
@@ -271,6 +273,32 @@ def test_an_archive_that_would_write_elsewhere_is_refused(get, server, tmp_path,
     assert not list(tmp_path.parent.rglob("*evil*"))
     assert not (tmp_path / "Toy" / TOY.archives[name == "LR.tar.gz"].folder).exists()
     assert not [path for path in files_in(tmp_path / "Toy") if path.startswith(".fetching/")]
+
+
+def bomb(kind):
+    """An archive of a few hundred kilobytes that unpacks to 200 MiB, as a picture or beside one."""
+    members = {"a.png": LARGE["Toy_HR/a.png"], "b.png" if kind == "zip" else "b.txt": bytes(200 << 20)}
+    if kind == "tail":
+        return gzip.compress(gzip.decompress(tarred({"a.png": LARGE["Toy_HR/a.png"]})) + bytes(200 << 20))
+    if kind == "tar":
+        return tarred(members)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tail"])
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused_before_it_is_unpacked(
+    get, server, tmp_path, monkeypatch, kind
+):
+    name = "HR.zip" if kind == "zip" else "HR.tar.gz"
+    server.files[name] = bomb(kind)
+    monkeypatch.setattr("enlca.data.archives.shutil.unpack_archive", None)
+    with pytest.raises(FetchError, match=r"would unpack to more than 64 MiB, 50 times its own size: refused"):
+        get(Source("Toy", "", (Archive(name, "HR"),), ""))
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -290,7 +318,7 @@ def test_what_is_no_archive_of_pictures_is_one_line(get, server, tmp_path, body,
     assert files_in(tmp_path) == []
 
 
-def test_pictures_of_somebody_else_are_not_touched(get, server, tmp_path):
+def test_pictures_that_were_there_before_are_not_touched(get, server, tmp_path):
     (tmp_path / "Toy" / "HR").mkdir(parents=True)
     (tmp_path / "Toy" / "HR" / "mine.png").write_bytes(b"mine")
     with pytest.raises(FetchError, match="HR: is there, but is not what was fetched; move it away"):
@@ -310,7 +338,7 @@ def test_killed_after_the_download_it_is_unpacked_without_another(get, server, t
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    for place in ("pooch.core.hash_matches", "enlca.data.fetch.unpack", "enlca.data.fetch._tally"):
+    for place in ("pooch.core.hash_matches", "enlca.data.download.unpack", "enlca.data.download._tally"):
         with monkeypatch.context() as patch:
             patch.setattr(place, killed)
             with pytest.raises(KeyboardInterrupt):
@@ -335,12 +363,12 @@ def test_no_server_is_one_line(server, tmp_path):
 
 def test_two_do_not_fetch_into_one_folder(get, tmp_path):
     (tmp_path / "Toy").mkdir()
-    with FileLock(tmp_path / "Toy" / ".fetching.lock"), pytest.raises(FetchError, match="somebody else"):
+    with FileLock(tmp_path / "Toy" / ".fetching.lock"), pytest.raises(FetchError, match="another process"):
         get()
 
 
 def test_progress_counts_bytes_to_the_end(get, monkeypatch):
-    from enlca.data import fetch as module
+    from enlca.data import download as module
 
     monkeypatch.setattr(module, "CHUNK", 1000)
     monkeypatch.setattr(module, "MIB", 1)

@@ -1,7 +1,8 @@
-"""Whatever ends a packing: nothing stands under the pack's name, and going on does only what is missing."""
+"""However packing ends: nothing has the pack's name before it is complete; resuming does what is missing."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.data.journal import JOURNAL
-from enlca.data.layouts import training_pairs
 from enlca.data.packing import write_pack
+from enlca.data.pairs import training_pairs
 
 N = 7
 
@@ -34,7 +34,7 @@ def whole(folder, tmp_path):
     """The bytes of the pack's files when it is made in one go."""
     packed(folder, tmp_path / "whole")
     made = contents(tmp_path / "whole")
-    assert made.keys() == {"hr.bin", "lr.bin", "pack.json"}
+    assert len(made) == 2 * N + 1
     return made
 
 
@@ -51,13 +51,17 @@ def packed(folder, out, **settings):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def rewrite(path, old, new):
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
+def last(work, side):
+    """The file of the last picture that was packed."""
+    return max((work / side).iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+def rename_all(work):
+    for path in [*work.glob("*/*.npy")]:
+        path.rename(path.with_name(f"{'f' * 16}{path.name[16:]}"))
 
 
 def half_done(folder, out, at=3):
@@ -74,7 +78,7 @@ def half_done(folder, out, at=3):
 
 
 @pytest.mark.parametrize("at", [0, 3, N - 1, N])
-def test_after_an_interruption_only_what_is_missing_is_done(folder, tmp_path, whole, at):
+def test_after_an_interruption_only_missing_pictures_are_packed(folder, tmp_path, whole, at):
     half_done(folder, tmp_path / "out", at)
     assert packed(folder, tmp_path / "out") == list(range(at, N + 1))
     assert contents(tmp_path / "out") == whole
@@ -84,21 +88,19 @@ def test_after_an_interruption_only_what_is_missing_is_done(folder, tmp_path, wh
 @pytest.mark.parametrize(
     ("damage", "left"),
     [
-        # Killed after the pixels were written, and before the journal said so.
-        (lambda work: (work / "lr.bin").open("ab").write(b"torn"), 3),
-        (lambda work: (work / "hr.bin").open("ab").write(b"torn" * 999), 3),
-        # Killed while the journal was written.
-        (lambda work: os.truncate(work / JOURNAL, (work / JOURNAL).stat().st_size - 1), 2),
-        (lambda work: os.truncate(work / JOURNAL, (work / JOURNAL).stat().st_size - 30), 2),
-        (lambda work: os.truncate(work / JOURNAL, 5), 0),
-        (lambda work: (work / JOURNAL).unlink(), 0),
+        # Killed between the two files of a picture, or inside one.
+        (lambda work: last(work, "hr").unlink(), 2),
+        (lambda work: os.truncate(last(work, "hr"), last(work, "hr").stat().st_size - 1), 2),
+        (lambda work: os.truncate(last(work, "lr"), 40), 2),
+        # A power cut can leave a file without content, or without its folder.
+        (lambda work: os.truncate(last(work, "lr"), 0), 2),
+        (lambda work: shutil.rmtree(work / "lr"), 0),
         # Another version worked here before.
-        (lambda work: rewrite(work / JOURNAL, '{"format": 2', '{"format": 1'), 0),
-        # A power cut can take pixels away that the journal speaks of.
-        (lambda work: os.truncate(work / "hr.bin", (work / "hr.bin").stat().st_size - 1), 2),
-        (lambda work: (work / "lr.bin").unlink(), 0),
-        # Killed while the journal was renewed.
-        (lambda work: (work / f"{JOURNAL}.new").write_text("{"), 3),
+        (lambda work: rename_all(work), 0),
+        (lambda work: (work / "journal.jsonl").write_text("{}"), 3),
+        (lambda work: (work / "lr" / "notes.txt").write_text("?"), 3),
+        # Killed while the index was written.
+        (lambda work: (work / "pack.json").write_text("{"), 3),
     ],
 )
 def test_what_a_kill_leaves_is_put_right(folder, tmp_path, whole, damage, left):
@@ -107,11 +109,13 @@ def test_what_a_kill_leaves_is_put_right(folder, tmp_path, whole, damage, left):
     assert contents(tmp_path / "out") == whole
 
 
-def test_pixels_that_changed_on_disk_are_not_trusted(folder, tmp_path):
-    work = half_done(folder, tmp_path / "out")
-    with open(work / "lr.bin", "r+b") as file:
-        file.write(b"\x00\x01\x02")
+def test_pixels_that_changed_on_disk_are_not_trusted(folder, tmp_path, whole):
+    path = last(half_done(folder, tmp_path / "out"), "lr")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
     assert packed(folder, tmp_path / "out") == list(range(2, N + 1))
+    assert contents(tmp_path / "out") == whole
 
 
 @pytest.mark.parametrize("change", ["content", "time"])
@@ -141,29 +145,43 @@ def test_another_scale_begins_anew(folder, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from enlca.data import journal
-from enlca.data.layouts import training_pairs
-from enlca.data.packing import write_pack
+from enlca.data import packing
+from enlca.data.pairs import training_pairs
 folder, out, place, count = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+save = packing.np.save
 def kill(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
+def save_half(path, pixels):
+    save(path, pixels)
+    os.truncate(path, 200)
+    kill()
+def save_lr_only(path, pixels):
+    save(path, pixels) if path.parent.name == "lr" else kill()
 def listen(done, total):
-    if place == "between" and done == count:
-        kill()
-    if place == "inside" and done == count:
-        # The next picture's pixels are written, its line is not.
-        journal.zlib.crc32 = kill
-    if place == "rename" and done == count:
-        os.replace = kill
+    if done == count:
+        if place == "between":
+            kill()
+        if place == "inside":
+            packing.np.save = save_lr_only
+        if place == "torn":
+            packing.np.save = save_half
+        if place == "rename":
+            os.replace = kill
 if place == "end":
-    journal.Path.unlink = kill
-write_pack(folder, training_pairs(folder, 2), out, scale=2, on_progress=listen)
+    packing.Path.unlink = kill
+packing.write_pack(folder, training_pairs(folder, 2), out, scale=2, on_progress=listen)
 """
 
 
 @pytest.mark.parametrize(
     ("place", "count", "left"),
-    [("between", 4, [4, 5, 6, 7]), ("inside", 2, [2, 3, 4, 5, 6, 7]), ("rename", N, [7]), ("end", N, [])],
+    [
+        ("between", 4, [4, 5, 6, 7]),
+        ("inside", 2, [2, 3, 4, 5, 6, 7]),
+        ("torn", 5, [5, 6, 7]),
+        ("rename", N, [7]),
+        ("end", N, []),
+    ],
 )
 def test_killed_and_started_again_it_ends_in_the_same_bytes(folder, tmp_path, whole, place, count, left):
     out = tmp_path / "out"

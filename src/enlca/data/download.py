@@ -1,8 +1,8 @@
-"""Data sets from the network: resumed, checked, unpacked whole, and not fetched twice.
+"""Download data sets: resumed, verified, unpacked whole, and not downloaded twice.
 
-While it works, everything is in the hidden folder `.fetching` of the data set. What was fetched is written to
-`fetched.json` beside the pictures. A checksum that is known beforehand must be met; one that is not is taken
-as it comes the first time, said, recorded, and must be met from then on.
+Unfinished files are in the hidden folder `.fetching` of the data set. `fetched.json` beside the pictures
+records their source. A known checksum must match; an unknown one is trusted the first time, printed,
+recorded, and must match from then on.
 """
 
 import json
@@ -18,18 +18,18 @@ import pooch
 import requests
 from filelock import FileLock, Timeout
 
+from enlca.data.archives import unpack
 from enlca.data.sources import Archive, Source
-from enlca.data.unpack import unpack
 from enlca.errors import ArchiveError, EnlcaError, FetchError
 
 RECORD = "fetched.json"
 CHUNK = MIB = 1 << 20
-KEPT = "what came is kept, the same command goes on from there"
-# Seconds until a connection stands, and between two bytes.
+RESUMABLE = "what came is kept, the same command resumes it"
+# Seconds allowed for a connection, and between two bytes.
 TIMEOUT = (20, 60)
-# Called with the archive's name, and MiB done and in all.
+# Called with the archive's name, and MiB done and of all.
 OnProgress = Callable[[str, int, int], None]
-# Its remarks on checksums go to stderr, where errors alone belong.
+# pooch reports checksums on stderr, where only errors belong.
 pooch.get_logger().setLevel("WARNING")
 
 
@@ -42,13 +42,18 @@ def fetch(
     hashes: Mapping[str, str] | None = None,
     on_progress: OnProgress = lambda name, done, total: None,
 ) -> Iterator[str]:
-    """Fetch a data set into its own folder inside `folder`, and say a line for each archive.
+    """Download a data set into its own folder inside `folder`; yield a line for each archive.
 
-    `scale` leaves out small pictures of other scales; `url_base` replaces the source's address; `hashes`
-    says the SHA-256 of archives by name, and overrules what the source knows.
+    Args:
+        source: of the data set.
+        folder: receives a folder named after the data set.
+        scale: leaves out LR pictures of other scales; None downloads all.
+        url_base: replaces the source's address.
+        hashes: SHA-256 of archives by name, instead of those that the source knows.
+        on_progress: is called with an archive's name, and MiB done and of all.
 
     Raises:
-        FetchError: the network, the server or the disk failed, or a file is not what it must be.
+        FetchError: the network, the server or the disk failed, or a checksum does not match.
         EnlcaError: `hashes` names an archive that the source does not have.
     """
     hashes = hashes or {}
@@ -61,7 +66,7 @@ def fetch(
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise FetchError(f"{home}: somebody else is fetching into it; wait for them") from None
+        raise FetchError(f"{home}: another process is fetching into it; wait until it has finished") from None
     try:
         for archive in source.archives:
             if scale is None or archive.scale in (None, scale):
@@ -77,7 +82,7 @@ def fetch(
 
 
 def _fetch_archive(home: Path, archive: Archive, url: str, given: str | None, on_progress: OnProgress) -> str:
-    """One archive, if it is not there already. Returns what there is to say of it."""
+    """Download one archive unless its pictures exist; return a line about it."""
     target, record = home / archive.folder, _read(home)
     known = record.get(archive.file)
     if target.exists():
@@ -102,7 +107,7 @@ def _fetch_archive(home: Path, archive: Archive, url: str, given: str | None, on
     record[archive.file] = {
         "url": url, "sha256": digest, "folder": archive.folder, "pictures": count, "bytes": size,
     }  # fmt: skip
-    # The record first: pictures without one would be taken for somebody else's.
+    # The record first: pictures without one count as the user's own.
     fresh = home / f".{RECORD}.new"
     fresh.write_text(json.dumps(record, indent=2) + "\n")
     fresh.replace(home / RECORD)
@@ -114,10 +119,10 @@ def _fetch_archive(home: Path, archive: Archive, url: str, given: str | None, on
 
 
 def _download(url: str, work: Path, name: str, expected: str | None, on_progress: OnProgress) -> Path:
-    """The archive in `work`, whole and with the checksum that is expected.
+    """Complete the archive in `work`, verify its checksum and return its path.
 
     Raises:
-        FetchError: it could not be had; what came is kept unless its checksum is wrong.
+        FetchError: the download failed; what came is kept unless its checksum is wrong.
     """
     part = work / f"{name}.part"
     try:
@@ -133,24 +138,24 @@ def _download(url: str, work: Path, name: str, expected: str | None, on_progress
         ) from error
     except requests.RequestException as error:
         reason = " ".join(str(error).split())
-        # Of several nested errors, the one that the system gave.
+        # Of several nested errors, that of the system.
         system = re.search(r"\[Errno -?\d+\] ([^'\")]+)", reason)
-        raise FetchError(f"{url}: {system[1] if system else reason}; {KEPT}") from error
+        raise FetchError(f"{url}: {system[1] if system else reason}; {RESUMABLE}") from error
     part.unlink(missing_ok=True)
     return work / name
 
 
 class _Resumed:
-    """What pooch downloads with: into a `.part` file that outlives every failure, and from its end on."""
+    """A downloader for pooch that resumes a `.part` file, which survives every failure."""
 
     def __init__(self, part: Path, name: str, on_progress: OnProgress):
         self.part, self.name, self.on_progress = part, name, on_progress
 
     def __call__(self, url: str, output_file: str, _pooch: Any) -> None:
-        """Complete the part, then give it to `output_file`, too: it may still be needed when that is gone."""
+        """Complete the part and link it to `output_file`, so that it survives when pooch removes that."""
         done, total = self._go_on(url, self.part.stat().st_size if self.part.is_file() else 0)
         if total is not None and done != total:
-            raise FetchError(f"{url}: broke off after {done} of {total} bytes; {KEPT}")
+            raise FetchError(f"{url}: broke off after {done} of {total} bytes; {RESUMABLE}")
         os.unlink(output_file)
         try:
             os.link(self.part, output_file)
@@ -158,8 +163,8 @@ class _Resumed:
             self.part.replace(output_file)
 
     def _go_on(self, url: str, done: int) -> tuple[int, int | None]:
-        """Append to the part what it lacks after `done` bytes: bytes there are then, and should be."""
-        # Packed in transit, lengths would be those of the packing.
+        """Append what is missing after `done` bytes; return the size of the part, and the one expected."""
+        # With a compressed transfer, lengths would be those of the compressed data.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             total = _total(response)
@@ -168,9 +173,9 @@ class _Resumed:
             if not response.ok:
                 raise FetchError(f"{url}: the server answers {response.status_code} {response.reason}")
             if response.status_code != requests.codes.partial_content:
-                # The server sends all of it, whatever was asked for.
+                # The server ignores the range and sends the whole file.
                 done = 0
-            # What came before a break is wanted; whether all came is looked at afterwards.
+            # Keep what came before an interruption; the caller compares sizes afterwards.
             response.raw.enforce_content_length = False
             with self.part.open("ab" if done else "wb") as file:
                 for chunk in response.iter_content(CHUNK):
@@ -181,7 +186,7 @@ class _Resumed:
 
 
 def _total(response: requests.Response) -> int | None:
-    """Size of the whole file, if the server says it."""
+    """Return the size of the whole file in bytes, None if the server does not say."""
     whole = re.search(r"/(\d+)$", response.headers.get("Content-Range", ""))
     length = whole[1] if whole else response.headers.get("Content-Length")
     return int(length) if length else None
@@ -196,6 +201,6 @@ def _read(home: Path) -> dict[str, Any]:
 
 
 def _tally(folder: Path) -> tuple[int, int]:
-    """How many files, and their bytes."""
+    """Return the number of files, and their size in bytes."""
     sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
     return len(sizes), sum(sizes)
