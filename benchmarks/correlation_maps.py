@@ -1,11 +1,11 @@
-"""What it takes to see where a query looks: seconds for each map, and the peak of the process.
+"""Time of each kind of correlation map, and peak memory.
 
     python -m benchmarks.run correlation_maps [--sides 128 256 512] [--threads 2] [--runs 5]
 
-For a small picture of each size: the view of the last attention block (all stages before it run), and the
-maps of one query in it. "first map" is what somebody waits for: view and exact map. Each size is a process of
-its own, with the command's settings of memory; its peak holds Python and PyTorch (side 0: nothing else).
-Checked before anything is reported: on a small picture each map is the dense computation's row to 1e-6.
+For an LR image of each size: the view of the last attention block (all stages before it run), and the maps of
+one query in it. "first map" is the latency of the explorer: view and exact map. Each size is measured in a
+subprocess with the command's memory settings; its peak includes Python and PyTorch (side 0: nothing else).
+Checked first: on a small image each map is the dense computation's row to 1e-6.
 Aims at 512 x 512: 2 s and 1 GiB.
 """
 

@@ -132,7 +132,7 @@ def test_the_output_s_error_is_that_of_the_dense_forms(floor):
     assert output_error(q, k, v, projection=f, floor=floor) == pytest.approx(expected, rel=1e-4)
 
 
-def test_features_of_nothing_weigh_all_positions_alike():
+def test_features_of_zeros_weight_all_positions_equally():
     q, k, v = qkv(6.0)
     exact = dense_attention(q, k, v)
     expected = float((v.mean(dim=-1, keepdim=True) - exact).norm() / exact.norm())

@@ -23,7 +23,7 @@ def picture(height: int = H, width: int = W) -> Tensor:
 
 
 def twice(x: Tensor) -> Tensor:
-    """The simplest enlargement: each pixel becomes four."""
+    """The simplest upscaling: each pixel becomes four."""
     return interpolate(x, scale_factor=2.0, mode="nearest")
 
 
@@ -35,7 +35,7 @@ def test_the_map_sums_to_the_detail_that_blur_took_away(name):
     assert found.map.shape == (H, W)
 
 
-def test_what_the_network_cannot_see_has_no_share():
+def test_pixels_outside_the_receptive_field_contribute_nothing():
     lr = picture()
     found = lam(twice, lr, top=8, left=4, side=6)
     inside = torch.zeros(H, W, dtype=torch.bool)
@@ -52,12 +52,12 @@ def test_attention_sees_everything_and_convolutions_their_neighbours():
             torch.manual_seed(3)
             network = enlcn_tiny(2, attention=attention, skip="none", **small).eval()
         maps[attention] = lam(network, picture(19, 17), top=0, left=0, side=4, most_steps=32).map
-    # Five convolutions of 3 x 3 one after the other, from the two small pixels beneath the square.
+    # Five convolutions of 3 x 3 one after the other, from the two LR pixels beneath the square.
     assert bool((maps["none"][2 + 5 :] == 0).all())
     assert bool((maps["linear"] != 0).all())
 
 
-def test_the_map_turns_with_the_picture():
+def test_the_map_rotates_with_the_image():
     lr = picture()
     straight = lam(twice, lr, top=2, left=6, side=7)
     turned = lam(twice, lr.mT.contiguous(), top=6, left=2, side=7)
@@ -114,7 +114,7 @@ def test_squares_and_settings_that_make_no_sense_are_refused_in_one_line(square,
     assert "\n" not in str(refused.value)
 
 
-def test_progress_counts_the_steps_and_may_stop_the_work():
+def test_progress_counts_the_steps_and_may_cancel():
     class Stop(Exception):
         pass
 

@@ -56,7 +56,7 @@ def test_exact_attention_runs_its_formula(n):
     assert count(ExactAttend, *qkv(n)).flops == exact_flops(n, C, E)
 
 
-# One chunk, smaller than one, two, three, many with and without filler, more than 128 buckets.
+# One chunk, smaller than one, two, three, many with and without padding, more than 128 buckets.
 @pytest.mark.parametrize(("n", "chunk"), [(N, N), (N, 61), (N, 31), (N, 29), (N, 7), (56, 7), (997, 3)])
 def test_sparse_attention_runs_its_formula(n, chunk):
     found = count(lambda: LSHAttend(n_hashes=3, chunk=chunk), *qkv(n)).flops
@@ -68,7 +68,7 @@ def test_a_convolution_runs_its_formula():
     assert found == conv_flops(11 * 17, C, E, kernel_size=5)
 
 
-def test_nlsa_s_number_in_the_paper_is_a_count_without_filler_and_of_all_128_directions():
+def test_nlsa_s_number_in_the_paper_is_a_count_without_padding_and_of_all_128_directions():
     assert f"{lsh_flops_as_printed(10_000, 64, 64) / 1e9:.2f}" == f"{EXPECTED['NLSA-r4']['gflops']:.2f}"
     # What our code does at that size: 70 chunks of 144, 70 buckets.
     attending, hashing = 2 * 70 * 144 * 432 * 128, 2 * 10_000 * 64 * 35
@@ -80,7 +80,7 @@ class Fused(nn.Module):
         return nn.functional.scaled_dot_product_attention(q, k, v)
 
 
-def test_fused_attention_on_the_processor_is_counted_too():
+def test_fused_attention_on_the_cpu_is_counted_too():
     found = count(Fused, *[(1, 1, N, 16)] * 3)
     assert found.flops == exact_flops(N, 16, 16)
 
@@ -128,7 +128,7 @@ class Chain(nn.Module):
         return x
 
 
-def test_views_take_no_memory_and_what_is_freed_counts_no_more():
+def test_views_take_no_memory_and_freed_memory_is_subtracted():
     # The input, which the caller holds, and at each step the old and the new tensor.
     assert count(Chain, (1, 5, 13, 17)).activation_bytes == 4 * 3 * 5 * 13 * 17
 
@@ -139,8 +139,8 @@ def test_memory_of_linear_and_sparse_attention_is_linear_in_the_positions():
         assert large < 2.2 * small
 
 
-def test_counting_takes_neither_memory_nor_time_of_its_own():
-    # 4 GB of weights and a 4 TB picture.
+def test_counting_allocates_nothing():
+    # 4 GB of weights and a 4 TB image.
     cost = count(lambda: nn.Conv2d(10_000, 100_000, 1), (1, 10_000, 10_000, 10_000))
     assert cost.parameters == 10**9 + 10**5
     assert cost.flops == 2 * 10**17

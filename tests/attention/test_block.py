@@ -64,7 +64,7 @@ def test_a_block_commutes_with_the_symmetries_of_a_square(turns, mirror):
     torch.testing.assert_close(module(move(x)), move(module(x)))
 
 
-def test_pictures_of_a_batch_do_not_see_one_another():
+def test_images_of_a_batch_do_not_influence_each_other():
     module, x = block(), picture()
     torch.testing.assert_close(module(x)[:1], module(x[:1]))
 

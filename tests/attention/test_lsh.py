@@ -53,7 +53,7 @@ def loop(q: Tensor, k: Tensor, v: Tensor, rotations: Tensor, *, chunk: int) -> T
 
 
 class Fixed(LSHAttend):
-    """The module, with rotations that the loop knows."""
+    """The module, with the rotations of the loop."""
 
     def rotations(self, dim: int, n_positions: int) -> Tensor:
         return random_rotations()
@@ -161,7 +161,7 @@ def test_the_output_is_an_average_of_values():
     )
 
 
-def test_pictures_of_a_batch_do_not_see_one_another():
+def test_images_of_a_batch_do_not_influence_each_other():
     module = LSHAttend(n_hashes=R, chunk=L).eval()
     q, k, v = embeddings()
     torch.testing.assert_close(module(q, k, v)[1:], module(q[1:], k[1:], v[1:]))

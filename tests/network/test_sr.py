@@ -33,7 +33,7 @@ def count(network: SRNetwork) -> int:
 @pytest.mark.parametrize("upsampler", ["stepwise", "direct"])
 @pytest.mark.parametrize("attention", ["linear", "exact", "lsh", "none"])
 @pytest.mark.parametrize("skip", ["none", "bilinear"])
-def test_every_kind_enlarges_odd_sizes_by_its_scale(scale, upsampler, attention, skip):
+def test_every_kind_upscales_odd_sizes_by_its_scale(scale, upsampler, attention, skip):
     network = small(scale=scale, upsampler=upsampler, attention=attention, skip=skip)
     assert network(picture()).shape == (2, 3, 13 * scale, 11 * scale)
 
@@ -61,7 +61,7 @@ def test_attention_comes_first_after_every_stage_and_last():
     assert not any(isinstance(stage, NonLocalBlock) for stage in small(attention="none").body)
 
 
-def test_a_constant_picture_of_the_mean_is_the_mean_where_the_network_is_silent():
+def test_a_constant_image_of_the_mean_gives_the_mean_if_the_last_layer_is_zero():
     network = small()
     for parameter in network.upsampler[-1].parameters():
         torch.nn.init.zeros_(parameter)
@@ -69,7 +69,7 @@ def test_a_constant_picture_of_the_mean_is_the_mean_where_the_network_is_silent(
     torch.testing.assert_close(out, network.mean.expand_as(out))
 
 
-def test_the_bilinear_skip_is_what_remains_where_the_network_is_silent():
+def test_the_output_is_the_bilinear_skip_if_the_last_layer_is_zero():
     network, x = small(skip="bilinear"), picture()
     for parameter in network.upsampler[-1].parameters():
         torch.nn.init.zeros_(parameter)
@@ -77,7 +77,7 @@ def test_the_bilinear_skip_is_what_remains_where_the_network_is_silent():
     torch.testing.assert_close(network(x), expected)
 
 
-def test_each_pixel_sees_the_whole_picture_through_attention_and_its_neighbours_without():
+def test_each_pixel_depends_on_the_whole_image_with_attention_and_on_its_neighbours_without():
     x = picture(37, 41)
     changed = x.clone()
     changed[..., -1, -1] += 1.0
