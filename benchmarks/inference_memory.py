@@ -27,7 +27,8 @@ from benchmarks.report import COLOURS, MARKERS, axes_side_by_side, publish
 from benchmarks.upscale_command import smooth_picture
 from enlca.image.files import open_image, write_rows
 from enlca.image.rows import PictureRows
-from enlca.inference.enlarge import Enlarger, Strategy
+from enlca.inference.execute import Executor
+from enlca.inference.strategy import Strategy
 from enlca.inference.upscaler import Upscaler
 from enlca.runtime.device import size_in_bytes
 
@@ -38,10 +39,10 @@ def check(model: str, scale: int) -> float:
     """The largest difference between streamed and whole, in floats; refuses to go on if it is too large."""
     network = Upscaler(model, scale=scale, device="cpu").network
     picture = smooth_picture(96)[:83, :89].astype(np.float32) / 255
-    enlarger = Enlarger(network, network)
+    executor = Executor(network, network)
     whole, streamed = (
-        np.concatenate(list(enlarger.bands(picture, strategy)))
-        for strategy in (Strategy("whole"), Strategy("stream", 32, store_limit=0))
+        np.concatenate(list(executor.bands(picture, strategy)))
+        for strategy in (Strategy("whole"), Strategy("stream", 32, cache_limit=0))
     )
     difference = float(np.abs(whole - streamed).max())
     if difference > TOLERANCE:

@@ -36,7 +36,7 @@ from enlca.checkpoint.catalog import load
 from enlca.checkpoint.store import write_atomically
 from enlca.evaluation.evaluate import Method, evaluate
 from enlca.image.picture import read_image
-from enlca.inference.enlarge import enlarge
+from enlca.inference.adapters import upscale_rgb
 from enlca.network.sr import SRNetwork
 
 HERE = Path(__file__).parent
@@ -138,7 +138,7 @@ def scores(network: SRNetwork, data: Path, draws: int, scored: Sequence[int]) ->
     for name, m, networks in variants(network, draws, scored):
         found: dict[str, list[float]] = {dataset: [] for dataset in DATASETS}
         for one in networks:
-            result = evaluate(Method(name, lambda rgb, one=one: enlarge(one, rgb)), folders, scale=SCALE)
+            result = evaluate(Method(name, lambda rgb, one=one: upscale_rgb(one, rgb)), folders, scale=SCALE)
             if result.failures:
                 raise SystemExit("\n".join(result.failures))
             for dataset, mean in result.report.datasets().items():

@@ -15,8 +15,8 @@ import numpy as np
 
 from enlca import Upscaler
 from enlca.image.picture import read_image
-from enlca.inference.enlarge import Enlarger, Strategy
-from enlca.inference.streaming import OVERLAP
+from enlca.inference.execute import Executor
+from enlca.inference.strategy import Strategy
 
 DPI = 200
 
@@ -34,17 +34,18 @@ def main() -> None:
     arguments = parser.parse_args()
 
     network = Upscaler(arguments.model, scale=arguments.scale, device="cpu").network
-    enlarger, picture = Enlarger(network, network), read_image(arguments.source).rgb / 255
+    executor, picture = Executor(network, network), read_image(arguments.source).rgb / 255
     whole, tiled, streamed = (
-        255 * np.concatenate(list(enlarger.bands(picture, strategy)))
+        255 * np.concatenate(list(executor.bands(picture, strategy)))
         for strategy in (
             Strategy("whole"),
             Strategy("tiled", arguments.tile),
-            Strategy("stream", arguments.tile, store_limit=0),
+            Strategy("stream", arguments.tile, cache_limit=0),
         )
     )
+    tiles = f"ordinary tiles of {arguments.tile}, overlap {network.tile_overlap}"
     off = {
-        f"ordinary tiles of {arguments.tile}, overlap {OVERLAP}": np.abs(tiled - whole).max(axis=2),
+        tiles: np.abs(tiled - whole).max(axis=2),
         f"streamed in tiles of {arguments.tile}": np.abs(streamed - whole).max(axis=2),
     }
     figure, axes = plt.subplots(1, 3, figsize=(9.4, 3.3), layout="constrained")

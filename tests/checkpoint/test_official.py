@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from enlca.checkpoint.official import RELEASED, from_official, official_names, to_official
 from enlca.errors import CheckpointError
-from enlca.inference.chop import chopped
+from enlca.inference.transforms import chopped
 from enlca.network.sr import SRConfig, SRNetwork
 
 # Relative to the largest output; both sides in fp32, where exp(F u) spans nine decades.

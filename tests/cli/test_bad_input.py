@@ -9,7 +9,7 @@ from PIL import Image
 
 from enlca.cli import pictures
 from enlca.image import files
-from enlca.inference import demand
+from enlca.inference import strategy
 from enlca.runtime import device
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (23, 19, 3), dtype=np.uint8)
@@ -110,7 +110,7 @@ USAGE = {
 
 
 def test_the_words_that_options_know_are_those_of_the_rooms_behind_them():
-    assert pictures.MODES == demand.MODES
+    assert pictures.MODES == strategy.MODES
     assert ("auto", *device.PRECISIONS) == pictures.PRECISIONS
     assert ("auto", *files.FRAMES) == pictures.FRAMES
 

@@ -207,7 +207,7 @@ def test_ctrl_c_in_the_middle_of_a_large_picture(folder, tiny_model):
     assert read_image(folder / "out" / "1_x4.png").pixels.shape == (28, 28, 3)
 
 
-@pytest.mark.parametrize("name", ["typer", "torch", "enlca.inference.jobs"])
+@pytest.mark.parametrize("name", ["typer", "torch", "enlca.inference.batch"])
 def test_ctrl_c_while_things_are_loaded(folder, tiny_model, name):
     process = start(
         SIGNAL_AT_IMPORT.format(name=name), "upscale", folder, "--model", tiny_model, "-o", folder / "out"

@@ -14,9 +14,8 @@ from enlca import Upscaler
 from enlca.errors import EvaluationError
 from enlca.evaluation.evaluate import evaluate, method_called
 from enlca.image.resize import imresize
-from enlca.inference.chop import chopped
-from enlca.inference.enlarge import enlarge
-from enlca.inference.ensemble import self_ensemble
+from enlca.inference.adapters import upscale_rgb
+from enlca.inference.transforms import chopped, self_ensemble
 from enlca.metrics import psnr
 
 S = 4
@@ -55,7 +54,7 @@ def test_each_protocol_is_scored_and_named(folder, tiny_model, command, tmp_path
     assert (done.code, done.err) == (0, "")
     up = Upscaler(tiny_model)
     lr = imresize(texture(188, 164), Fraction(1, S))
-    expected = psnr(enlarge(make(up.network), lr), texture(188, 164), shave=S)
+    expected = psnr(upscale_rgb(make(up.network), lr), texture(188, 164), shave=S)
     body = json.loads((tmp_path / "x.json").read_text())
     assert body["images"][0]["psnr_y"] == expected
     assert (body["protocol"]["name"], body["protocol"]["ensemble"]) == (
@@ -103,7 +102,7 @@ def test_upscale_can_average_eight_views(folder, tiny_model, command, tmp_path):
     done = command("upscale", folder / "a.png", "-o", tmp_path / "x.png", "--model", tiny_model, "--ensemble")
     assert done.code == 0
     up = Upscaler(tiny_model)
-    expected = enlarge(self_ensemble(up.network), texture(188, 164))
+    expected = upscale_rgb(self_ensemble(up.network), texture(188, 164))
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "x.png")), expected)
     assert torch.equal(
         Upscaler(tiny_model, ensemble=True)(torch.ones(3, 5, 7)),

@@ -204,7 +204,7 @@ def test_without_a_picture_everything_says_so(explorer, choice):
 
 def test_a_picture_that_does_not_fit_into_memory_is_refused(explorer, choice, picture, monkeypatch):
     explorer.open("a", picture)
-    monkeypatch.setattr(type(explorer.models.load(choice.model, 4).patient), "room", lambda self: (0, 1000))
+    monkeypatch.setattr(type(explorer.models.load(choice.model, 4)), "memory_budget", lambda self: (0, 1000))
     with pytest.raises(actions.TooMuch, match="crop it"):
         all_maps(explorer, "a", choice)
 

@@ -4,11 +4,10 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from enlca.cli import engine as cli_engine
-from enlca.cli.engine import MANY_PICTURES, engine_called
+from enlca.cli.engine import load_engine_of
 from enlca.export import engines
 from enlca.inference.upscaler import Upscaler
 
@@ -89,57 +88,13 @@ def test_an_engine_that_is_not_installed_is_one_line(command, model, photo, monk
     assert not photo.with_name("photo_x4.png").exists()
 
 
-def chosen(pictures=MANY_PICTURES, **changes):
-    return engine_called(
-        "auto", **{"device": "cpu", "precision": "auto", "compile": False, **changes}, pictures=pictures
-    )
-
-
-def test_auto_is_openvino_for_many_pictures_through_a_wide_network(small_network, quick, monkeypatch):
-    network = small_network("linear")
-    assert chosen()(network) is network
-    monkeypatch.setattr(cli_engine, "WIDE_NETWORK", network.config.channels)
-    assert chosen()(network).name == "openvino"
+def test_auto_is_pytorch_and_the_others_are_loaded_by_name(small_network, quick):
+    assert load_engine_of("auto", precision="auto") is None
+    assert load_engine_of("torch", precision="fp32") is None
+    make = load_engine_of("openvino", precision="auto")
+    assert make is not None
+    assert make(small_network("linear")).name == "openvino"
     assert quick == ["openvino"]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"pictures": MANY_PICTURES - 1}, {"device": "cuda"}, {"precision": "fp16"}, {"compile": True}],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_auto_is_pytorch_otherwise(changes, monkeypatch):
-    monkeypatch.setattr("enlca.export.extras.installed", lambda engine: True)
-    assert chosen(**changes) is None
-
-
-@pytest.mark.parametrize("has_amx", [True, False])
-def test_auto_takes_what_is_fastest_in_the_precision_that_is_asked_for(has_amx, small_network, monkeypatch):
-    monkeypatch.setattr("enlca.export.extras.installed", lambda engine: True)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx, raising=False)
-    monkeypatch.setattr(cli_engine, "WIDE_NETWORK", 1)
-    monkeypatch.setattr(engines, "load_engine", lambda kind, network, precision="fp32": (kind, precision))
-    found = {name: chosen(precision=name) for name in ("auto", "bf16", "fp32")}
-    network = small_network("linear")
-    assert {name: make and make(network) for name, make in found.items()} == {
-        "auto": None if has_amx else ("openvino", "fp32"),
-        "bf16": None,
-        "fp32": ("openvino", "fp32"),
-    }
-
-
-def test_auto_is_pytorch_where_openvino_is_not_installed(monkeypatch):
-    monkeypatch.setattr("enlca.export.extras.installed", lambda engine: False)
-    assert chosen() is None
-
-
-def test_auto_leaves_nlsn_to_pytorch(monkeypatch):
-    from enlca.network.sr import SRConfig, SRNetwork
-
-    monkeypatch.setattr("enlca.export.extras.installed", lambda engine: True)
-    sizes = {"channels": cli_engine.WIDE_NETWORK, "n_blocks": 1, "blocks_per_stage": 1, "embed_channels": 5}
-    network = SRNetwork(SRConfig(scale=2, attention="lsh", **sizes))
-    assert chosen()(network) is network
 
 
 def test_the_choices_are_those_of_the_engines():

@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from enlca.errors import StoreError, StreamingError
-from enlca.inference.bilinear import enlarge_axis, tap_weights
-from enlca.inference.enlarge import to_uint8
-from enlca.inference.stages import halo_of
-from enlca.inference.streaming import enlarge_streaming, enlarge_tiled
+from enlca.inference.bilinear import tap_weights, upscale_axis
+from enlca.inference.execute import Executor, tiled
+from enlca.inference.strategy import Strategy
+from enlca.inference.streaming import Features, halo_of, stream
+from enlca.inference.tiles import Region, cut
 from enlca.network.sr import SRConfig, SRNetwork
+from enlca.runtime.concurrency import Passes
 
 FLOAT32 = {"rtol": 0, "atol": 1e-5}
 FLOAT64 = {"rtol": 0, "atol": 1e-12}
@@ -40,8 +42,17 @@ def whole(net: SRNetwork, pixels: np.ndarray) -> Tensor:
     return net(lr.to(net.mean) / (255 if lr.dtype == torch.uint8 else 1))[0]
 
 
+def assembled(piece: Features, pixels: np.ndarray, tile: int) -> Tensor:
+    """The SR picture, made of its pieces."""
+    rows = []
+    for band in cut(Region(0, 0, *pixels.shape[:2]), tile, pixels.shape[1]):
+        rows.append(torch.cat([piece(region)[0] for region in cut(band, tile, tile)], dim=2))
+    return torch.cat(rows, dim=1)
+
+
 def streamed(net: SRNetwork, pixels: np.ndarray, tile: int, **settings) -> Tensor:
-    return torch.cat(list(enlarge_streaming(net, pixels, tile=tile, **settings)), dim=1)
+    with stream(net, pixels, tile=tile, **settings) as piece:
+        return assembled(piece, pixels, tile)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -84,10 +95,10 @@ def test_the_bilinear_part_rounds_as_the_whole_does_far_from_the_corner(scale, s
     )
 
 
-def test_an_enlarged_axis_is_that_of_interpolate():
+def test_an_upscaled_axis_is_that_of_interpolate():
     line = torch.rand(1, 1, 1, 11)
     weights = tap_weights(11, 3, like=line)
-    part = enlarge_axis(line[..., 3:9].mT, weights, scale=3, owned=(4, 8), held=(3, 9)).mT
+    part = upscale_axis(line[..., 3:9].mT, weights, scale=3, owned=(4, 8), held=(3, 9)).mT
     expected = interpolate(line, scale_factor=(1.0, 3.0), mode="bilinear", align_corners=False)
     torch.testing.assert_close(part, expected[..., 12:24])
 
@@ -100,24 +111,25 @@ def test_a_halo_is_the_reach_of_the_convolutions():
     assert halo_of(network(upsampler="direct").upsampler) == 1
 
 
-def test_bands_come_from_top_to_bottom_in_the_picture_s_width_and_can_be_changed():
+@pytest.mark.parametrize("strategy", [Strategy("stream", 16), Strategy("tiled", 8)], ids=["stream", "tiled"])
+def test_bands_come_from_top_to_bottom_in_the_picture_s_width_outside_of_inference_mode(strategy):
     net, pixels = network(scale=4), picture(37, 20, np.float32)
-    tiled = enlarge_tiled(net, pixels, scale=4, tile=8, overlap=2)
-    for bands in (enlarge_streaming(net, pixels, tile=16), tiled):
-        shapes = []
-        for band in bands:
-            shapes.append(band.shape)
-            assert not band.requires_grad
-            assert not torch.is_inference_mode_enabled()
-            band.clamp_(0, 1)
-        assert shapes == [(3, 32, 80)] * 4 + [(3, 20, 80)]
+    shapes = []
+    for band in Executor(net, net).bands(pixels, strategy):
+        shapes.append(band.shape)
+        assert not torch.is_inference_mode_enabled()
+        band.clip(0, 1, out=band)
+    assert shapes == [(32, 80, 3)] * 4 + [(20, 80, 3)]
 
 
-def test_a_finish_rounds_each_band_to_the_pixels_of_the_whole():
-    net, pixels = network(), picture(21, 18, np.float32)
-    rounded = streamed(net, pixels, 16, finish=to_uint8)
-    assert rounded.dtype == torch.uint8
-    assert int((rounded.int() - to_uint8(whole(net, pixels)).int()).abs().max()) <= 1
+def test_rounded_bands_are_the_rounded_pixels_of_the_whole():
+    net, pixels = network(), (255 * picture(21, 18)).astype(np.uint8)
+    streamed, whole = (
+        np.concatenate(list(Executor(net, net).bands(pixels, strategy)))
+        for strategy in (Strategy("stream", 16), Strategy("whole"))
+    )
+    assert streamed.dtype == np.uint8
+    assert np.abs(streamed.astype(int) - whole).max() <= 1
 
 
 def test_a_mapped_picture_is_read_as_it_is(tmp_path):
@@ -128,15 +140,27 @@ def test_a_mapped_picture_is_read_as_it_is(tmp_path):
     assert torch.equal(streamed(net, mapped, 16), streamed(net, pixels, 16))
 
 
-def test_the_watcher_sees_every_pass_in_order():
-    names = []
-    streamed(
-        network(), picture(20, 17, np.float32), 16, watch=lambda tiles, name: names.append(name) or tiles
+def test_progress_hears_of_every_pass_in_order_and_ends_at_its_total():
+    calls, net = [], network()
+    executor, strategy = Executor(net, net), Strategy("stream", 16)
+    passes = executor.passes(
+        strategy,
+        has_alpha=False,
+        pages=1,
+        progress=lambda what, done, total: calls.append((what, done, total)),
     )
-    first, *between, last = names
-    assert first == "stage 1 of 5, summary"
-    assert between == ["stage 2 of 5", "stage 3 of 5, summary", "stage 4 of 5", "stage 5 of 5, summary"]
-    assert last == "enlarging"
+    list(executor.bands(picture(20, 17, np.float32), strategy, passes=passes))
+    assert list(dict.fromkeys(what for what, _, _ in calls)) == [
+        "stage 1 of 5, summary",
+        "stage 2 of 5",
+        "stage 3 of 5, summary",
+        "stage 4 of 5",
+        "stage 5 of 5, summary",
+        "upscaling",
+    ]
+    shares = [done / total for _, done, total in calls]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] == 1
 
 
 def traces(folder: Path) -> list[str]:
@@ -157,32 +181,35 @@ def test_features_past_the_limit_live_in_files_that_are_gone_afterwards(tmp_path
     expected = streamed(net, pixels, 16)
     one_map = 7 * 37 * 20 * 4
     for limit, in_files in ((0, 2), (one_map, 1), (2 * one_map, 0)):
-        bands = enlarge_streaming(net, pixels, tile=16, store_limit=limit, folder=tmp_path)
-        parts = [next(bands)]
-        if sys.platform == "linux":
-            assert len(traces(tmp_path)) == in_files
-        assert torch.equal(torch.cat([*parts, *bands], dim=1), expected)
+        with stream(net, pixels, tile=16, cache_limit=limit, folder=tmp_path) as piece:
+            if sys.platform == "linux":
+                assert len(traces(tmp_path)) == in_files
+            assert torch.equal(assembled(piece, pixels, 16), expected)
         assert traces(tmp_path) == []
 
 
 @pytest.mark.parametrize(
     ("error", "when"),
-    [(KeyboardInterrupt, "stage 2 of 5"), (MemoryError, "stage 4 of 5"), (KeyboardInterrupt, "enlarging")],
+    [(KeyboardInterrupt, "stage 2 of 5"), (MemoryError, "stage 4 of 5"), (KeyboardInterrupt, "upscaling")],
 )
 def test_nothing_is_left_when_it_is_stopped(tmp_path, error, when):
-    def stop(tiles, name):
-        for number, tile in enumerate(tiles):
-            if name == when and number == 1:
-                raise error
-            yield tile
+    def stop(what, done, total):
+        if what == when:
+            raise error
 
+    net, strategy = network(), Strategy("stream", 16, cache_limit=0)
+    bands = Executor(net, net, folder=tmp_path).bands(
+        picture(37, 20, np.float32), strategy, passes=Passes(stop), note=lambda remark: None
+    )
+    # After a MemoryError smaller tiles are tried, and stopped in the same way.
     with pytest.raises(error):
-        streamed(network(), picture(37, 20, np.float32), 16, store_limit=0, folder=tmp_path, watch=stop)
+        list(bands)
     assert traces(tmp_path) == []
 
 
-def test_nothing_is_left_when_nobody_wants_the_rest(tmp_path):
-    bands = enlarge_streaming(network(), picture(37, 20, np.float32), tile=16, store_limit=0, folder=tmp_path)
+def test_nothing_is_left_when_the_rest_is_not_read(tmp_path):
+    net, strategy = network(), Strategy("stream", 16, cache_limit=0)
+    bands = Executor(net, net, folder=tmp_path).bands(picture(37, 20, np.float32), strategy)
     next(bands)
     bands.close()  # pyright: ignore[reportAttributeAccessIssue]
     assert traces(tmp_path) == []
@@ -194,13 +221,13 @@ def test_a_full_disk_is_an_error_that_says_where_and_how_much(tmp_path, monkeypa
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(StoreError, match=r"no room for 0\.00 GiB of features \(No space left"):
-        streamed(network(), picture(20, 17, np.float32), 16, store_limit=0, folder=tmp_path)
+        streamed(network(), picture(20, 17, np.float32), 16, cache_limit=0, folder=tmp_path)
     assert traces(tmp_path) == []
 
 
 def test_nlsa_cannot_be_streamed_and_says_what_can_be_done():
-    with pytest.raises(StreamingError, match=r"'lsh' sorts all positions .*; enlarge the picture whole, or"):
-        enlarge_streaming(network(attention="lsh"), picture(5, 5), tile=16)
+    with pytest.raises(StreamingError, match=r"'lsh' sorts all positions .*; upscale the picture whole, or"):
+        streamed(network(attention="lsh"), picture(5, 5), 16)
 
 
 @pytest.mark.parametrize(
@@ -213,17 +240,17 @@ def test_nlsa_cannot_be_streamed_and_says_what_can_be_done():
 )
 def test_what_is_no_picture_or_tile_is_refused_at_once(pixels, tile, message):
     with pytest.raises(ValueError, match=message):
-        enlarge_streaming(network(), pixels, tile=tile)
+        streamed(network(), pixels, tile)
 
 
 def test_ordinary_tiles_are_exact_where_the_overlap_holds_all_that_a_network_sees():
     net, pixels = network(attention="none"), picture(37, 53, np.float32)
 
-    def tiled(net, overlap):
-        return torch.cat(list(enlarge_tiled(net, pixels, scale=2, tile=16, overlap=overlap)), dim=1)
+    def in_tiles(net, overlap):
+        return assembled(tiled(net, pixels, scale=2, overlap=overlap, device=None), pixels, 16)
 
-    torch.testing.assert_close(tiled(net, 16), whole(net, pixels), **FLOAT32)
+    torch.testing.assert_close(in_tiles(net, 16), whole(net, pixels), **FLOAT32)
     for narrow, overlap in ((net, 3), (network(), 16)):
-        assert float((tiled(narrow, overlap) - whole(narrow, pixels)).abs().max()) > 1e-4
-    with pytest.raises(ValueError, match="overlap at least 0, got 16 and -1"):
-        enlarge_tiled(net, pixels, scale=2, tile=16, overlap=-1)
+        assert float((in_tiles(narrow, overlap) - whole(narrow, pixels)).abs().max()) > 1e-4
+    with pytest.raises(ValueError, match="overlap must be at least 0, got -1"):
+        in_tiles(net, -1)

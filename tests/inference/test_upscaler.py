@@ -5,7 +5,7 @@ from PIL import Image, ImageCms
 
 from enlca.errors import PictureError
 from enlca.image.picture import Picture, collect_pages, read_image, rows_of, write_image
-from enlca.inference.enlarge import enlarge, to_uint8
+from enlca.inference.adapters import to_uint8, upscale_rgb
 from enlca.inference.upscaler import Upscaler
 
 H, W, S = 11, 13, 4
@@ -52,7 +52,7 @@ def test_every_kind_of_picture_shows_the_same_pixels(up, tmp_path):
         up(Picture(pixels)).pixels,
         np.asarray(up(Image.fromarray(pixels))),
         to_uint8(up(tensor)).permute(1, 2, 0).numpy(),
-        enlarge(up.network, pixels),
+        upscale_rgb(up.network, pixels),
     ):
         np.testing.assert_array_equal(other, expected)
 
@@ -312,7 +312,7 @@ def test_arrays_and_tensors_that_are_no_picture_are_refused(up, picture, reason)
 
 
 def test_other_things_are_refused(up, tmp_path):
-    with pytest.raises(TypeError, match="cannot enlarge a list; give a path, PIL, numpy or torch picture"):
+    with pytest.raises(TypeError, match="cannot upscale a list; give a path, PIL, numpy or torch picture"):
         up([[0, 1], [1, 0]])
     with pytest.raises(PictureError, match=r"x\.png: no such file"):
         up(tmp_path / "x.png")

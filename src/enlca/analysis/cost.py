@@ -9,20 +9,18 @@ Letters:  N positions   c channels of q and k   c_out channels of values   m ran
 
 import statistics
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from enlca.attention.exact import ExactAttend
 from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend, bucket_count
+from enlca.network.interface import PeakMemory
 
 Shape = tuple[int, ...]
 
@@ -85,7 +83,7 @@ def count(build: Callable[[], nn.Module], *shapes: Shape) -> Cost:
     with FakeTensorMode(), torch.no_grad():
         module = build().eval()
         flops = FlopCounterMode(display=False, custom_mapping=_FUSED)
-        with flops, _PeakMemory() as memory:
+        with flops, PeakMemory() as memory:
             inputs = [torch.zeros(shape) for shape in shapes]
             module(*inputs)
         parameters = sum(parameter.numel() for parameter in module.parameters())
@@ -138,31 +136,3 @@ def _fused_attention(q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
 
 # Fused attention on the CPU, which PyTorch's counter lacks.
 _FUSED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _fused_attention}
-
-
-class _PeakMemory(TorchDispatchMode):
-    """Track the bytes of storages that operations allocate, and their peak."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self.seen = weakref.WeakSet()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                self._track(tensor.untyped_storage())
-        return out
-
-    def _track(self, storage: torch.UntypedStorage) -> None:
-        # Views share their storage, which is one object while any of them is alive.
-        if storage not in self.seen:
-            self.seen.add(storage)
-            size = storage.nbytes()
-            self.now += size
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._free, size)
-
-    def _free(self, size: int) -> None:
-        self.now -= size

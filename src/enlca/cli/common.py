@@ -4,30 +4,28 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-
-class OnProgress(Protocol):
-    """Called with what is being done, how much is done (parts count, too) and how much there is."""
-
-    def __call__(self, name: str, done: int | float, total: int) -> None: ...  # noqa: D102
+if TYPE_CHECKING:
+    from enlca.runtime.concurrency import Progress
 
 
 @contextmanager
-def progress(title: str) -> Iterator[OnProgress]:
+def progress(title: str) -> Iterator["Progress"]:
     """A progress bar on stderr; silent where stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield lambda name, done, total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
 
-        def show(name: str, done: int | float, total: int) -> None:
-            bar.update(task, description=f"{title} {name}".strip(), completed=done, total=total)
+        def show(what: str, done: int | float, total: int | float) -> None:
+            bar.update(task, description=f"{title} {what}".strip(), completed=done, total=total)
 
         yield show
 

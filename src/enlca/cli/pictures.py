@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enlca.cli.common import printable, progress, report_failures
-from enlca.cli.engine import ENGINES, OTHER_ENGINES, check_engine, engine_called
+from enlca.cli.engine import ENGINES, OTHER_ENGINES, check_engine, load_engine_of
 
 if TYPE_CHECKING:
-    from enlca.cli.common import OnProgress
-    from enlca.inference.jobs import Job, Outcome
+    from collections.abc import Callable
+
+    from enlca.image.rows import PictureRows
+    from enlca.inference.batch import Outcome
 
 FORMATS = ("png", "jpg", "webp", "tif", "avif")
 LARGEST = 4
@@ -63,9 +65,7 @@ def upscale(
         str, typer.Option(help="first, all, or auto: all pages of a TIFF that becomes a TIFF.")
     ] = "auto",
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Average 8 views; 8 times slower.")] = False,
-    engine: Annotated[
-        str, typer.Option(help="torch, onnx, openvino, or auto: openvino where it pays, if installed.")
-    ] = "auto",
+    engine: Annotated[str, typer.Option(help="torch, onnx or openvino; auto is torch.")] = "auto",
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the network first: worth it for many pictures.")
     ] = False,
@@ -83,7 +83,7 @@ def upscale(
     ] = 1 << 30,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> int:
-    """Enlarge pictures."""
+    """Upscale pictures."""
     check_choice("--format", format, FORMATS)
     if scale is not None and not 0 < scale <= LARGEST:
         raise typer.BadParameter(f"--scale must be above 0 and at most {LARGEST}; got {scale:g}")
@@ -96,8 +96,9 @@ def upscale(
     check_choice("--frames", frames, FRAMES)
     check_choice("--engine", engine, ENGINES)
     check_engine(engine, device=device, precision=precision, compile=compile)
-    from enlca.inference.jobs import Outcome, Settings, plan, run
-    from enlca.inference.target import Size, Sizer, network_scales, own_scale
+    from enlca.inference.batch import Outcome, Settings, run
+    from enlca.inference.outputs import plan
+    from enlca.inference.target_size import Size, default_scale, network_scales
     from enlca.inference.upscaler import Upscaler
     from enlca.runtime.device import choose_device, size_in_bytes
 
@@ -111,25 +112,22 @@ def upscale(
         size = Size(width=width, height=height)
     else:
         # The text of a number is what was meant: 1.1 is 11/10.
-        size = Size(scale=Fraction(str(scale)) if scale else own_scale(scales))
+        size = Size(scale=Fraction(str(scale)) if scale else default_scale(scales))
     way = {"device": where, "precision": precision, "mode": mode, "max_memory": limit}
     way |= {"ensemble": ensemble, "compile": compile}
     settings = Settings(quality=quality, max_pixels=max_pixels, frames=frames, max_memory=limit)
     existing = "skip" if skip_existing else "overwrite" if overwrite else "replace"
     jobs, unusable = plan(inputs, out, size=size, suffix=f".{format}", recursive=recursive, existing=existing)
     outcomes = [Outcome(failure.source, error=failure.error) for failure in unusable]
-    n_pictures = sum(not job.skip for job in jobs)
-    way["engine"] = engine_called(
-        engine, device=where, precision=precision, compile=compile, pictures=n_pictures
-    )
-    sizer = Sizer(size, scales, lambda own: Upscaler(model, scale=own, **way).rows)
-    with progress("enlarging") as show:
-        bar = _Bar(show, n_pictures)
-        results = run(jobs, sizer, settings=settings, on_start=bar.begin, on_share=bar.share)
-        # Closed here and now: what is unfinished when Ctrl-C comes has to go.
+
+    def load(own: int) -> "Callable[..., PictureRows]":
+        return Upscaler(model, scale=own, engine=load_engine_of(engine, precision=precision), **way).rows
+
+    with progress("upscaling") as show:
+        results = run(jobs, load, size=size, scales=scales, settings=settings, progress=show)
+        # Closed here and now, so that Ctrl-C removes unfinished files.
         with closing(results):
             outcomes += results
-        bar.end()
     if as_json:
         factor = size.scale and (int(size.scale) if size.scale.denominator == 1 else float(size.scale))
         body = {"model": model, "scale": factor, "pictures": [outcome.to_dict() for outcome in outcomes]}
@@ -139,26 +137,6 @@ def upscale(
             if outcome.error is None:
                 print(_line(outcome))
     return report_failures([outcome.error for outcome in outcomes if outcome.error])
-
-
-class _Bar:
-    """Pictures that are done, and how much of the one that is at work."""
-
-    def __init__(self, show: "OnProgress", total: int):
-        self.show, self.total = show, total
-        self.done, self.name = -1, ""
-
-    def begin(self, job: "Job") -> None:
-        self.done += 1
-        self.name = job.source.name
-        self.share(0.0)
-
-    def share(self, share: float) -> None:
-        self.show(self.name, self.done + share, self.total)
-
-    def end(self) -> None:
-        if self.total:
-            self.show(self.name, self.total, self.total)
 
 
 def degrade(

@@ -18,11 +18,11 @@ from enlca.evaluation.scores import ImageScore, Report
 from enlca.image.files import find_pictures
 from enlca.image.picture import Picture, write_image
 from enlca.image.resize import imresize
-from enlca.inference.chop import chopped
-from enlca.inference.enlarge import enlarge
-from enlca.inference.ensemble import Forward, self_ensemble
+from enlca.inference.adapters import upscale_rgb
+from enlca.inference.transforms import chopped, padded, self_ensemble
 from enlca.inference.upscaler import Upscaler
 from enlca.metrics import luma, psnr_plane, ssim_plane
+from enlca.network.interface import SRModel
 
 BICUBIC = "bicubic"
 PROTOCOLS = ("whole", "chop")
@@ -43,9 +43,14 @@ class Method:
 
 
 def method_called(
-    model: str, *, scale: int, device: str = "auto", protocol: str = "whole", ensemble: bool = False
+    model: str | SRModel,
+    *,
+    scale: int,
+    device: str = "auto",
+    protocol: str = "whole",
+    ensemble: bool = False,
 ) -> Method:
-    """A network by name or file, or "bicubic" (MATLAB's).
+    """Return the method of a network (a bundled name, a file or any `SRModel`), or "bicubic" (MATLAB's).
 
     Raises:
         CheckpointError: unknown model, or not for this scale.
@@ -59,14 +64,19 @@ def method_called(
             raise EvaluationError("bicubic sees whole pictures and has no ensemble; leave these options out")
         return Method(BICUBIC, lambda rgb: imresize(rgb, Fraction(scale)), {"name": BICUBIC})
     upscaler = Upscaler(model, scale=scale, device=device)
-    forward: Forward = upscaler.network
+    forward = padded(upscaler.network)
     if protocol == "chop":
         forward = chopped(forward, scale=scale)
     if ensemble:
         forward = self_ensemble(forward)
-    about = {"name": model, "variant": upscaler.card.variant, "network": upscaler.card.network.to_dict()}
-    name = Path(model).stem if Path(model).suffix else model
-    return Method(name, lambda rgb: enlarge(forward, rgb, device=upscaler.device), about, protocol, ensemble)
+    about: dict[str, Any] = {"name": model.name if isinstance(model, SRModel) else model}
+    if upscaler.card is not None:
+        about |= {"variant": upscaler.card.variant, "network": upscaler.card.network.to_dict()}
+    name = about["name"]
+    name = Path(name).stem if Path(name).suffix else name
+    return Method(
+        name, lambda rgb: upscale_rgb(forward, rgb, device=upscaler.device), about, protocol, ensemble
+    )
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,15 @@ from enlca.errors import TooMuch
 from enlca.explorer import cards
 from enlca.explorer.enlarging import Enlarged, enlarge
 from enlca.explorer.looking import QUICK, Settings, look
-from enlca.explorer.models import Models, count_blocks
+from enlca.explorer.models import Models, count_blocks, sr_network
 from enlca.explorer.session import Opened, Visitor, Visitors, Work
 from enlca.explorer.uploads import read_upload
 from enlca.inference.upscaler import Upscaler
 from enlca.runtime.device import as_text, used_memory
 
 ENLARGING, ATTRIBUTING = "enlarging", "attributing"
-# Tensors of the network's width that are alive at once: while q and k are made, and of each residual block
-# while a gradient waits to be computed. Measured with tiny, rounded up.
-ALIVE, ALIVE_PER_BLOCK = 6, 5
+# Tensors of the network's width that are alive while q and k are computed. Measured with tiny, rounded up.
+ALIVE = 6
 
 # A page is not a paper: fewer steps, and it says how complete the map is.
 PATIENCE = {"steps": 32, "most_steps": 64, "tolerance": 0.02}
@@ -111,7 +110,7 @@ class Explorer:
             if n_blocks := count_blocks(upscaler):
                 block = min(choice.block, n_blocks - 1)
                 view = self._view(visitor, opened, upscaler, (name, scale, block))
-                found = look(view, upscaler.network.config, row, column, settings)
+                found = look(view, sr_network(upscaler).config, row, column, settings)
                 title = f"{name} ×{scale}, block {block + 1} of {n_blocks}"
                 panels.append(cards.panel(title, islice(found, most), row, column))
         if not panels:
@@ -122,8 +121,8 @@ class Explorer:
         """Of the block that is last in `key`."""
 
         def make() -> View:
-            self._check_room(upscaler, opened, ALIVE * upscaler.network.config.channels)
-            return view_of(upscaler.network, opened.lr(upscaler.device), block=key[-1])
+            self._check_room(upscaler, opened, ALIVE * sr_network(upscaler).config.channels)
+            return view_of(sr_network(upscaler), opened.lr(upscaler.device), block=key[-1])
 
         return self.visitors.views.get(visitor, key, make)
 
@@ -137,18 +136,18 @@ class Explorer:
         visitor = self.visitors.of(identity)
         opened, work = visitor.picture(), visitor.work.setdefault(ENLARGING, Work())
 
-        def on_share(share: float) -> None:
+        def on_progress(what: str, done: int | float, total: int | float) -> None:
             work.check()
-            report(share, f"{share:.0%} enlarged")
+            report(done / total, f"{done / total:.0%} upscaled")
 
-        on_share(0.0)
+        on_progress("", 0, 1)
         upscaler = self.models.load(model, scale)
         # Another folder each time, so that browsers take no old picture for the new one.
         for folder in visitor.folder.iterdir():
             shutil.rmtree(folder, ignore_errors=True)
         folder = visitor.folder / secrets.token_hex(4)
         folder.mkdir()
-        return enlarge(upscaler, opened.picture, folder, Path(opened.name).stem, report=on_share)
+        return enlarge(upscaler, opened.picture, folder, Path(opened.name).stem, progress=on_progress)
 
     @_tidied()
     def attribute(self, identity: str, choice: Choice, side: int, report: Report) -> str:
@@ -180,8 +179,8 @@ class Explorer:
         side: int,
         on_step: Callable[[int, int], None],
     ) -> Attribution:
-        config, scale = upscaler.network.config, upscaler.scale
-        self._check_room(upscaler, opened, ALIVE_PER_BLOCK * (config.n_blocks + 2) * config.channels)
+        scale = upscaler.scale
+        self._check_room(upscaler, opened, upscaler.network.measure_elements(gradient=True))
         lr = opened.lr(upscaler.device)
         side = min(side, *lr.shape[2:])
         # The same as `place` in page.js, so that the square is where the page draws it.
@@ -194,7 +193,7 @@ class Explorer:
     def _check_room(self, upscaler: Upscaler, opened: Opened, numbers: int) -> None:
         """Refuse a picture that takes too much memory at so many numbers for each pixel."""
         width, height = opened.picture.size
-        used, limit = upscaler.patient.room()
+        used, limit = upscaler.memory_budget()
         needed = numbers * torch.float32.itemsize * width * height
         if needed > limit - used:
             room = f"needs {as_text(needed)}, and {as_text(max(0, limit - used))} may be used"

@@ -3,7 +3,6 @@
 Letters:  H, W height and width   L layers: channels, then alpha
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +14,7 @@ from enlca.image.picture import Picture, collect, rows_of, write_image
 from enlca.image.resize import imresize
 from enlca.image.rows import to_8_bits
 from enlca.inference.upscaler import Upscaler
+from enlca.runtime.concurrency import Progress
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,10 @@ class Enlarged:
     remarks: tuple[str, ...]
 
 
-def enlarge(
-    upscaler: Upscaler, picture: Picture, folder: Path, stem: str, *, report: Callable[[float], None]
-) -> Enlarged:
-    """Enlarge a picture into files of a folder; `report` hears how far it is, and may raise to end it."""
+def enlarge(upscaler: Upscaler, picture: Picture, folder: Path, stem: str, *, progress: Progress) -> Enlarged:
+    """Enlarge a picture into files of a folder; `progress` may raise to end it."""
     notes: list[str] = []
-    large = collect(upscaler.rows(rows_of(picture), report=report, note=notes.append))
+    large = collect(upscaler.rows(rows_of(picture), progress=progress, note=notes.append))
     file = folder / f"{stem}_x{upscaler.scale}.png"
     notes += write_image(file, large)
     before, after = folder / "before.png", file

@@ -8,8 +8,8 @@ from pathlib import Path
 from enlca.checkpoint.catalog import bundled
 from enlca.checkpoint.store import read_card
 from enlca.errors import CheckpointError
-from enlca.inference.streaming import streamable
 from enlca.inference.upscaler import Upscaler
+from enlca.network.sr import SRNetwork
 
 # Networks that stay loaded.
 LOADED = 4
@@ -62,9 +62,11 @@ class Models:
         with self._guard:
             if (name, scale) not in self._loaded:
                 path = self._paths[name][scale]
-                mode = "stream" if streamable(read_card(path).network) else "auto"
-                self._loaded[name, scale] = Upscaler(path, mode=mode)
-                self._loaded[name, scale].network.requires_grad_(False)
+                upscaler = Upscaler(path)
+                if upscaler.network.streamable:
+                    upscaler.mode = "stream"
+                upscaler.network.requires_grad_(False)
+                self._loaded[name, scale] = upscaler
             self._loaded.move_to_end((name, scale))
             if len(self._loaded) > LOADED:
                 self._loaded.popitem(last=False)
@@ -73,4 +75,12 @@ class Models:
 
 def count_blocks(upscaler: Upscaler) -> int:
     """How many non-local blocks a network has."""
-    return len(upscaler.network.non_local_blocks)
+    network = upscaler.network
+    return len(network.non_local_blocks) if isinstance(network, SRNetwork) else 0
+
+
+def sr_network(upscaler: Upscaler) -> SRNetwork:
+    """Return the network of an upscaler whose attention is shown."""
+    network = upscaler.network
+    assert isinstance(network, SRNetwork)
+    return network

@@ -7,7 +7,7 @@ import gradio as gr
 
 from enlca.explorer import cards
 from enlca.explorer.looking import has_amplification
-from enlca.explorer.models import Models, count_blocks
+from enlca.explorer.models import Models, count_blocks, sr_network
 
 HERE = Path(__file__).parent
 # Seconds after which files are deleted although their page is open, and how often that is looked after.
@@ -104,7 +104,7 @@ class Page:
         scales = self.models.scales(name)
         scale = scale if scale in scales else scales[-1]
         upscaler = self.models.load(name, scale)
-        config, n_blocks = upscaler.network.config, count_blocks(upscaler)
+        config, n_blocks = sr_network(upscaler).config, count_blocks(upscaler)
         k, m = config.amplification, config.n_features
         return [
             {"choices": [(f"×{one}", one) for one in scales], "value": scale},

@@ -21,7 +21,7 @@ from enlca.analysis.correlation import View
 from enlca.errors import NothingOpen, Stopped
 from enlca.explorer.uploads import OwnFolder
 from enlca.image.picture import Picture
-from enlca.inference import views
+from enlca.inference.pixel_source import RGBView
 
 VISITORS = 40
 BYTES_OF_ONE = 256 << 20
@@ -38,7 +38,7 @@ class Opened:
     def lr(self, device: torch.device) -> Float[Tensor, "1 3 H W"]:
         """What a network sees of it, in [0, 1]; over white where it is transparent."""
         background = None if self.picture.alpha is None else 1.0
-        rgb = views.View(self.picture.layers, background)[slice(None), slice(None)]
+        rgb = RGBView(self.picture.layers, background)[slice(None), slice(None)]
         return torch.tensor(rgb, device=device).permute(2, 0, 1)[None].contiguous()
 
 

@@ -8,6 +8,7 @@ import gradio as gr
 from enlca.errors import EnlcaError, Stopped
 from enlca.explorer import cards
 from enlca.explorer.actions import ATTRIBUTING, ENLARGING, Choice, Explorer, Report
+from enlca.explorer.models import sr_network
 from enlca.explorer.page import Page
 from enlca.explorer.uploads import Uploads
 
@@ -125,7 +126,7 @@ class Answers:
         self, model: str, scale: int, block: int | None, k: int | float, m: int | float, second: str
     ) -> Choice:
         """What is chosen; k and m only where they are not the network's own."""
-        own = self.explorer.models.load(model, scale).network.config
+        own = sr_network(self.explorer.models.load(model, scale)).config
         other_scale, _, other = second.partition(" ")
         return Choice(
             model,

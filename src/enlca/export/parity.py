@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 
 from enlca.errors import ParityError
-from enlca.inference.ensemble import Forward
+from enlca.inference.transforms import Forward
 from enlca.network.sr import SRNetwork
 
 # Primes, so that no block of positions comes out even; a single pixel; more than one block of positions.

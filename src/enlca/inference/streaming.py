@@ -1,182 +1,275 @@
-"""A picture of any size through a network in bounded memory, as bands of finished rows.
+"""Exact streaming: a network's stages over one picture, tile by tile, with the result of the whole picture.
 
-`enlarge_streaming` gives the result of the whole picture (`stages` says how); `enlarge_tiled` is what others
-do: tiles that do not see each other.
+A network is a chain of local stages, which need a halo of neighbours, and global stages, which need one
+small summary of everything. `Features`, a function that returns the features of any rectangle, is passed
+along the chain:
 
-Letters:  S scale   H, W height and width of the small picture   h height of a band of the large one
+    local stage     features of a wider rectangle, convolutions, crop                  kept in the cache
+    global stage    one pass over the tiles: embed, summarise, combine (Eq. 5-6)
+                    then, at any rectangle: embed, read, add                           computed on demand
+
+The head is computed from the picture on demand: that is cheaper than caching it. Exact attention has no
+summary; there each query meets the keys of one tile after the other (`StreamingForward.all_pairs`).
+
+Letters:  C channels   D embedding channels   E value channels   N positions   S scale
+         H, W height and width of the picture   h, w those of a part of it
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
+from functools import partial, reduce
+from math import ceil
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from enlca.attention.block import Embed, NonLocalBlock
+from enlca.attention.linear import KeyValueSummary, LinearAttend, combine, summarise
+from enlca.attention.workspace import CHUNK
 from enlca.errors import StreamingError
-from enlca.inference.ensemble import Forward
-from enlca.inference.raster import Pixels
-from enlca.inference.stages import GLOBAL_STAGES, Features, Walk, Watch, pixels
-from enlca.inference.store import Store
+from enlca.inference.bilinear import tap_weights, upscale_axis
+from enlca.inference.feature_cache import FeatureCache, FeatureMap
+from enlca.inference.pixel_source import Pixels, as_tensor
 from enlca.inference.tiles import Region, crop, cut
-from enlca.network.sr import SRConfig, SRNetwork
+from enlca.network.sr import QUERIES, SRNetwork
+from enlca.runtime.concurrency import Passes
 from enlca.runtime.device import inference
 
-Finish = Callable[[Tensor], Tensor]
-
-# Pixels around an ordinary tile that are computed and thrown away.
-OVERLAP = 16
+Features = Callable[[Region], Float[Tensor, "1 C h w"]]
+Read = Callable[[Float[Tensor, "1 D N"]], Float[Tensor, "1 E N"]]
 
 
-def unwatched(regions: Sequence[Region], what: str) -> Sequence[Region]:
-    """No report of progress."""
-    return regions
-
-
-def unchanged(part: Tensor) -> Tensor:
-    """No finish."""
-    return part
-
-
-def enlarge_streaming(
+@contextmanager
+def stream(
     network: SRNetwork,
     picture: Pixels,
     *,
     tile: int,
-    store_limit: int | None = None,
+    cache_limit: int | None = None,
     folder: Path | None = None,
-    finish: Finish = unchanged,
-    watch: Watch = unwatched,
-) -> Iterator[Shaped[Tensor, "3 h SW"]]:
-    """The enlarged picture as bands of rows, from top to bottom; equal to `network(picture)`.
+    half: torch.dtype | None = None,
+    passes: Passes | None = None,
+) -> Iterator[Features]:
+    """Run all stages but the upsampler; yield the function that returns the SR picture at a region of the LR.
 
-    Attention "linear" and "none" take time linear in the number of pixels; "exact" takes quadratic time.
+    The result is `network(picture)`. Attention "linear" and "none" take time linear in the number of pixels,
+    "exact" takes quadratic time.
 
     Args:
-        network: on the device where it is to run, in evaluation.
-        picture: RGB (H W 3), uint8 or floating point in [0, 1]. Small parts are read, each several times: an
-            array, a `numpy.memmap`, or a `Raster`, which `held` makes of rows that come only once.
-        tile: side of a tile in small pixels. The larger, the more memory and the less work is done twice.
-        store_limit: bytes of features that may stay in memory between stages; see `Store`.
-        folder: for the features beyond; see `Store`.
-        finish: applied to each piece of the result, for instance to round it; values may leave [0, 1].
-        watch: gets the regions of each pass and its name, and gives them back: a place for a progress bar.
-
-    Returns:
-        An iterator over bands on the host, of the whole width. The work is done while it is asked.
+        network: on its device, in evaluation.
+        picture: RGB (H W 3), uint8 or floating point in [0, 1]. Small parts are read, each several times.
+        tile: side of a tile in LR pixels. A larger one takes more memory and computes fewer halos.
+        cache_limit: bytes of features that may stay in memory between stages; see `FeatureCache`.
+        folder: for features beyond that; see `FeatureCache`.
+        half: type for convolutions; None is the network's own.
+        passes: progress of the passes over the tiles.
 
     Raises:
         StreamingError: attention "lsh", which sorts all positions of a picture.
-        StoreError: no room for the features; while iterating.
+        StoreError: the disk has no space for the features.
         ValueError: a picture or tile of a size or type that is not listed above.
     """
-    if not streamable(network.config):
+    if not network.streamable:
         raise StreamingError(
             f"attention {network.config.attention!r} sorts all positions of a picture and cannot be streamed "
-            "exactly; enlarge the picture whole, or in tiles that do not see each other (mode 'tiled')"
+            "exactly; upscale the picture whole, or in tiles that do not see each other (mode 'tiled')"
         )
     kind = np.dtype(picture.dtype)
     if 0 in picture.shape or not (kind == np.uint8 or kind.kind == "f"):
         raise ValueError(f"pictures must be uint8 or floating point, got {kind} {picture.shape}")
-    walk = Walk(network, picture, tile=tile, watch=watch)
-
-    def rows() -> Iterator[Tensor]:
-        with streamed(walk, store_limit=store_limit, folder=folder) as piece:
-            yield from in_bands(
-                piece,
-                walk.whole,
-                tile=last_tile(tile, network.config),
-                scale=scale,
-                finish=finish,
-                watch=watch,
-            )
-
-    scale = network.config.scale
-    return rows()
-
-
-def streamable(config: SRConfig) -> bool:
-    """Whether a network can be streamed exactly."""
-    return config.attention in (*GLOBAL_STAGES, "none")
-
-
-@contextmanager
-def streamed(walk: Walk, *, store_limit: int | None = None, folder: Path | None = None) -> Iterator[Features]:
-    """Any piece of the large picture, asked for by its place in the small one; `Walk.half` counts."""
-    size = (walk.network.config.channels, walk.whole.height, walk.whole.width)
-    with Store(*size, dtype=walk.dtype, limit=store_limit, folder=folder) as store:
-        with inference(walk.device, walk.half):
-            piece = walk.enlarged(store)
+    forward = StreamingForward(network, picture, tile=tile, half=half, passes=passes or Passes())
+    size = (network.config.channels, forward.whole.height, forward.whole.width)
+    with FeatureCache(*size, dtype=forward.dtype, limit=cache_limit, folder=folder) as cache:
+        with inference(forward.device, half):
+            piece = forward.upscaled(cache)
 
         def at(region: Region) -> Tensor:
-            with inference(walk.device, walk.half):
+            with inference(forward.device, half):
                 return piece(region)
 
         yield at
 
 
-def last_tile(tile: int, config: SRConfig) -> int:
-    """Side of the tiles that the upsampler gets: what the memory of a stage's tile allows, up to a limit.
+def last_tile(tile: int, network: SRNetwork) -> int:
+    """Return the side of the tiles of the upsampler that take the memory of a stage's tile.
 
-    Beyond some 1024 large pixels a larger tile only leaves the processor's cache.
+    Beyond some 1024 SR pixels a larger tile only leaves the processor's cache.
     """
-    if config.upsampler == "direct":
-        return min(tile, max(1, 1024 // config.scale))
-    # All channels at the large size.
-    return max(1, 2 * tile // config.scale)
+    if network.config.upsampler == "direct":
+        return min(tile, max(1, 1024 // network.scale))
+    # All channels at the SR size.
+    return max(1, 2 * tile // network.scale)
 
 
-def in_bands(
-    piece: Features, whole: Region, *, tile: int, scale: int, finish: Finish, watch: Watch = unwatched
-) -> Iterator[Tensor]:
-    """Bands of `scale * tile` rows of the large picture, made of the large pieces of tiles."""
-    for band in watch(cut(whole, tile, whole.width), "enlarging"):
-        rows = torch.empty(0)
-        for region in cut(band, tile, tile):
-            part = finish(piece(region))[0]
-            if region.left == band.left:
-                rows = torch.empty(3, scale * band.height, scale * band.width, dtype=part.dtype)
-            crop(rows, region.times(scale), band.times(scale)).copy_(part)
-        yield rows
+def halo_of(layers: nn.Module) -> int:
+    """Return the reach of a chain of convolutions and pixel shuffles, in pixels of its input."""
+    halo, size = Fraction(0), 1
+    for layer in layers.modules():
+        if isinstance(layer, nn.Conv2d):
+            halo += Fraction(layer.kernel_size[0] // 2, size)
+        elif isinstance(layer, nn.PixelShuffle):
+            size *= layer.upscale_factor
+    return ceil(halo)
 
 
-def tiled(
-    forward: Forward, picture: Pixels, *, scale: int, overlap: int, device: torch.device | None
-) -> Features:
-    """Pieces of ordinary tiles: each region is a picture of its own, `overlap` pixels wider on each side."""
-    whole = Region(0, 0, *picture.shape[:2])
+def convolved(features: Features, layers: nn.Module, whole: Region, *, scale: int = 1) -> Features:
+    """Apply a chain of layers that upscales by `scale`."""
+    halo = halo_of(layers)
 
     def at(region: Region) -> Tensor:
-        wide = region.grown(overlap, whole)
-        with torch.inference_mode():
-            lr = pixels(picture, wide, device, torch.float32)
-            return crop(forward(lr), region.times(scale), wide.times(scale))
+        wide = region.grown(halo, whole)
+        return crop(layers(features(wide)), region.times(scale), wide.times(scale))
 
     return at
 
 
-def enlarge_tiled(
-    forward: Forward,
-    picture: Pixels,
-    *,
-    scale: int,
-    tile: int,
-    overlap: int = OVERLAP,
-    device: torch.device | None = None,
-    finish: Finish = unchanged,
-) -> Iterator[Shaped[Tensor, "3 h SW"]]:
-    """Ordinary tiles: each is a picture of its own, `overlap` pixels wider on each side than what is kept.
+def positions(u: Float[Tensor, "1 C wide"], region: Region, wide: Region) -> Float[Tensor, "1 C N"]:
+    """Crop features at the positions of `wide` to those of `region`."""
+    return crop(u.unflatten(-1, (wide.height, wide.width)), region, wide).flatten(2)
 
-    Attention does not see beyond the tile, so the result is another one than that of the whole picture.
-    It needs no store, and any `forward` will do. Arguments and bands as in `enlarge_streaming`.
 
-    Raises:
-        ValueError: `tile` below 1 or `overlap` below 0.
+def dense(features: Float[Tensor, "1 C h w"]) -> Float[Tensor, "1 C h w"]:
+    """Copy cropped features without gaps, once: each convolution would make a copy of its own."""
+    return features.contiguous(memory_format=torch.channels_last)
+
+
+class StreamingForward:
+    """The features of one picture, stage after stage; arguments as in `stream`.
+
+    Attributes:
+        dtype: of the features between stages.
     """
-    if tile < 1 or overlap < 0:
-        raise ValueError(f"tile must be at least 1 and overlap at least 0, got {tile} and {overlap}")
-    whole = Region(0, 0, *picture.shape[:2])
-    piece = tiled(forward, picture, scale=scale, overlap=overlap, device=device)
-    return in_bands(piece, whole, tile=tile, scale=scale, finish=finish)
+
+    def __init__(
+        self,
+        network: SRNetwork,
+        picture: Pixels,
+        *,
+        tile: int,
+        passes: Passes,
+        half: torch.dtype | None = None,
+    ):
+        self.network = network
+        self.picture = picture
+        self.passes = passes
+        self.whole = Region(0, 0, *picture.shape[:2])
+        self.tiles = cut(self.whole, tile, tile)
+        self.device = network.mean.device
+        self.dtype = half or network.mean.dtype
+
+    def upscaled(self, cache: FeatureCache) -> Features:
+        """Compute all stages but the upsampler; return the SR picture at regions of the LR picture."""
+        network, whole, scale = self.network, self.whole, self.network.scale
+        head = convolved(lambda region: self.lr(region) - network.mean, network.head, whole)
+        fused = convolved(self.body(head, cache), network.fuse, whole)
+        detail = convolved(lambda region: head(region) + fused(region), network.upsampler, whole, scale=scale)
+        baseline = self.bilinear() if network.config.skip == "bilinear" else lambda region: network.mean
+        return lambda region: detail(region) + baseline(region)
+
+    def lr(self, region: Region) -> Float[Tensor, "1 3 h w"]:
+        """Return the picture itself."""
+        return as_tensor(self.picture, region, self.device, self.network.mean.dtype)
+
+    def bilinear(self) -> Features:
+        """Return the bilinear upscaling of the picture."""
+        scale, whole, mean = self.network.scale, self.whole, self.network.mean
+        of_columns = tap_weights(whole.width, scale, like=mean)
+        of_rows = tap_weights(whole.height, scale, like=mean)
+
+        def at(region: Region) -> Tensor:
+            wide = region.grown(1, whole)
+            columns = {"owned": (region.left, region.right), "held": (wide.left, wide.right)}
+            rows = {"owned": (region.top, region.bottom), "held": (wide.top, wide.bottom)}
+            # Columns first, while there are few rows: then the SR part is written in order.
+            broad = upscale_axis(self.lr(wide).mT, of_columns, scale=scale, **columns).mT
+            return upscale_axis(broad, of_rows, scale=scale, **rows)
+
+        return at
+
+    def body(self, x: Features, cache: FeatureCache) -> Features:
+        """Apply the stages of the network's body."""
+        kind = self.network.config.attention
+        for number, stage in enumerate(self.network.body, start=1):
+            name = f"stage {number} of {len(self.network.body)}"
+            if isinstance(stage, NonLocalBlock):
+                x = self.attended(x, stage, GLOBAL_STAGES[kind](self, x, stage, name))
+            else:
+                x = convolved(x, stage, self.whole)
+            # Reading a summary is cheap: the next stage may repeat it in its halos.
+            if kind != "linear" or not isinstance(stage, NonLocalBlock):
+                x = self.cache_features(x, cache.next_buffer(), name)
+        return x
+
+    def cache_features(self, x: Features, buffer: FeatureMap, name: str) -> Features:
+        """Compute features now and return them from the buffer."""
+        for region in self.passes.over(self.tiles, name):
+            buffer.write(region, x(region))
+        return lambda region: buffer.read(region).to(self.device)
+
+    def attended(self, x: Features, block: NonLocalBlock, read: Read) -> Features:
+        """Add the output of attention to the features."""
+        embed = block.embed
+        assert isinstance(embed, Embed)
+
+        def at(region: Region) -> Tensor:
+            wide = self.embedding_input(region)
+            features = dense(x(wide))
+            y = read(positions(embed.queries(features), region, wide)).to(features.dtype)
+            here = crop(features, region, wide)
+            return torch.add(here, y.unflatten(-1, here.shape[-2:]), alpha=block.res_scale)
+
+        return at
+
+    def embedded(
+        self, x: Features, block: NonLocalBlock, region: Region
+    ) -> tuple[Float[Tensor, "1 D N"], Float[Tensor, "1 E N"]]:
+        """Return k and v at the positions of `region`."""
+        embed, wide = block.embed, self.embedding_input(region)
+        assert isinstance(embed, Embed)
+        k, v = embed.keys_and_values(dense(x(wide)))
+        return positions(k, region, wide), positions(v, region, wide)
+
+    def embedding_input(self, region: Region) -> Region:
+        """Return `region` with the halo of the embedding convolutions."""
+        return region.grown(self.network.config.embed_kernel // 2, self.whole)
+
+    def summarised(self, x: Features, block: NonLocalBlock, name: str) -> Read:
+        """Sum over all positions, tile by tile (ENLA).
+
+        An estimator that needs statistics of the picture first takes one more such pass before it.
+        """
+        attend = block.attend
+        assert isinstance(attend, LinearAttend)
+
+        def part(region: Region) -> KeyValueSummary:
+            k, v = self.embedded(x, block, region)
+            # Sums of many tiles lose no digits in float64, which not every device has.
+            return KeyValueSummary(*(sums.to("cpu").double() for sums in attend.summarise(k, v)))
+
+        image = reduce(combine, map(part, self.passes.over(self.tiles, f"{name}, summary")))
+        dtype = torch.promote_types(self.dtype, torch.float32)
+        return partial(attend.read, image=KeyValueSummary(*(sums.to(self.device, dtype) for sums in image)))
+
+    def all_pairs(self, x: Features, block: NonLocalBlock, name: str) -> Read:
+        """Combine what each query reads in all tiles (exact attention): sums over keys add up."""
+
+        def read(q: Float[Tensor, "1 D N"]) -> Float[Tensor, "1 E N"]:
+            found: dict[int, KeyValueSummary] = {}
+            for region in self.tiles:
+                k, v = self.embedded(x, block, region)
+                # Scores and sums stay in float32 whatever the convolutions compute in.
+                with torch.autocast(q.device.type, enabled=False):
+                    for keys, values in zip(k.split(CHUNK, dim=-1), v.split(CHUNK, dim=-1), strict=True):
+                        for number, queries in enumerate(q.split(QUERIES, dim=-1)):
+                            part = summarise(queries.mT @ keys, values)
+                            found[number] = combine(found[number], part) if number in found else part
+            return torch.cat([sums.mean.mT for sums in found.values()], dim=-1)
+
+        return read
+
+
+GLOBAL_STAGES = {"linear": StreamingForward.summarised, "exact": StreamingForward.all_pairs}

@@ -1,8 +1,8 @@
-"""Rectangles of a picture, in whole pixels: which tile owns what, and what it must see around itself.
+"""Rectangles of a picture, in whole pixels: which tile owns which pixels, and its halo.
 
-Tiles cover a picture exactly once. A convolution over a tile needs a *halo* of neighbours, which is thrown
-away afterwards. The halo ends where the picture ends: there the tile's border is the picture's border, and
-the zeros that a convolution puts beyond it are the very zeros that it puts around the whole picture.
+Tiles cover a picture exactly once. A convolution over a tile needs a *halo* of neighbours, which is cropped
+afterwards. The halo ends where the picture ends: there the tile's border is the picture's border, and the
+zero padding of a convolution is that of the whole picture.
 
 Letters:  X the leading axes of an array   H, W its height and width   h, w those of a part of it
 """
@@ -32,7 +32,7 @@ class Region(NamedTuple):
         return self.right - self.left
 
     def grown(self, halo: int, whole: "Region") -> "Region":
-        """`halo` more pixels on each side, as far as there are any in `whole`."""
+        """Return the region with `halo` more pixels on each side, within `whole`."""
         return Region(
             max(self.top - halo, whole.top),
             max(self.left - halo, whole.left),
@@ -41,11 +41,11 @@ class Region(NamedTuple):
         )
 
     def times(self, scale: int) -> "Region":
-        """The same part of the picture that is `scale` times larger."""
+        """Return the same part of the picture upscaled by `scale`."""
         return Region(*(scale * side for side in self))
 
     def inside(self, outer: "Region") -> tuple[slice, slice]:
-        """Where this lies in an array that holds `outer`."""
+        """Return where this lies in an array of the pixels of `outer`."""
         return (
             slice(self.top - outer.top, self.bottom - outer.top),
             slice(self.left - outer.left, self.right - outer.left),
@@ -53,7 +53,7 @@ class Region(NamedTuple):
 
 
 def cut(region: Region, height: int, width: int) -> list[Region]:
-    """Tiles of `height` x `width` that cover `region` once, row by row; the last ones may be smaller.
+    """Return tiles of `height` x `width` that cover `region` once, row by row; the last ones may be smaller.
 
     Raises:
         ValueError: if `height` or `width` is below 1.
@@ -68,5 +68,5 @@ def cut(region: Region, height: int, width: int) -> list[Region]:
 
 
 def crop(held: Shaped[Tensor, "*X H W"], region: Region, outer: Region) -> Shaped[Tensor, "*X h w"]:
-    """The part at `region` of a tensor that holds `outer`; no copy."""
+    """Return the part at `region` of a tensor of the pixels of `outer`; no copy."""
     return held[(..., *region.inside(outer))]

@@ -1,6 +1,6 @@
-"""The user's object: a network, a device, a limit of memory, and pictures of any kind in and out.
+"""The public object: a network, a device, a memory budget, and pictures of any kind in and out.
 
-Letters:  B batch   H, W height and width   C channels   L layers: channels, then alpha   S scale   h rows
+Letters:  B batch   H, W height and width   C channels   L layers: channels, then alpha   S scale
 """
 
 import os
@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -17,28 +17,40 @@ from torch import Tensor
 
 from enlca.attention.block import NonLocalBlock
 from enlca.checkpoint.catalog import load_with_card
-from enlca.errors import DeviceError
+from enlca.checkpoint.store import Card
+from enlca.errors import CheckpointError, DeviceError
 from enlca.image.files import open_image
 from enlca.image.picture import Picture, collect, rows_of
 from enlca.image.rows import PictureRows, stack_bands
-from enlca.inference import kinds
-from enlca.inference.demand import check_mode
-from enlca.inference.enlarge import Enlarger, all_finite
-from enlca.inference.ensemble import Forward, self_ensemble
-from enlca.inference.patient import Note, PatientEnlarger, Report, ignore, warn
-from enlca.inference.raster import Raster, gathered, held, waiting_share
+from enlca.inference.adapters import as_layers, upscale_numpy, upscale_pil, upscale_torch
+from enlca.inference.execute import Executor, Note, all_finite, warn
+from enlca.inference.pixel_source import Pixels, Raster, materialize, queue_share, spool_to_disk
+from enlca.inference.strategy import MemoryFootprint, Strategy, check_mode, choose_strategy
+from enlca.inference.transforms import Forward, padded, self_ensemble
+from enlca.network.interface import SRModel
 from enlca.network.sr import SRNetwork
-from enlca.runtime.device import choose_device, choose_precision, in_half, survive_forks
+from enlca.runtime.concurrency import Progress, no_progress
+from enlca.runtime.device import (
+    SHARE,
+    choose_device,
+    choose_precision,
+    free_memory,
+    in_half,
+    memory_budget,
+    survive_forks,
+)
+
+Model = TypeVar("Model", bound=SRModel)
 
 
 class Upscaler:
-    """Enlarges pictures: `Upscaler("enlcn-tiny", scale=4)("photo.jpg").save("photo_x4.png")`.
+    """Upscale pictures: `Upscaler("enlcn-tiny", scale=4)("photo.jpg").save("photo_x4.png")`.
 
-    A process that is forked after one was built computes by one thread, as PyTorch's do not live on in it.
+    A process forked after one was built computes with one thread: PyTorch's do not survive a fork.
 
     Args:
-        model: a bundled name or a checkpoint file.
-        scale: 2, 3 or 4; None is the checkpoint's own (x4 for a name, where there is one).
+        model: a bundled name, a checkpoint file, or any `SRModel`.
+        scale: 2, 3 or 4; None is the model's own (x4 for a name, if there is one).
         device: "auto", "cpu", "cuda" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16"; "auto" is bfloat16 for pictures of 8 bits without
             alpha on GPUs that have it and on processors with AMX, else float32.
@@ -47,13 +59,15 @@ class Upscaler:
         max_memory: bytes that this process may use on the device; None: what it uses, and half of the rest.
         ensemble: average over the 8 symmetries of a square: a little better, 8 times slower.
         compile: let `torch.compile` make convolutions faster: worth it for many pictures.
-        engine: makes what stands for the network where pictures or ordinary tiles go through it whole, for
-            instance `partial(enlca.export.engines.load_engine, "openvino")`. Streams take the network itself.
+        engine: makes another implementation of the forward pass from the network, for whole pictures and
+            ordinary tiles, for instance `partial(enlca.export.engines.load_engine, "openvino")`. Streams use
+            the network itself.
 
     Attributes:
         network: the network, on the device.
-        forward: the network or what stands for it, or its self-ensemble, for a batch of tensors.
-        scale: how many times larger pictures get.
+        card: what its checkpoint says about it; None without a checkpoint.
+        forward: the network or the engine, or its self-ensemble, for a batch of tensors of any size.
+        scale: the upscaling factor.
 
     Raises:
         CheckpointError: unknown model, or no weights for that scale.
@@ -64,7 +78,7 @@ class Upscaler:
 
     def __init__(
         self,
-        model: str | os.PathLike = "enlcn-tiny",
+        model: str | os.PathLike | SRModel = "enlcn-tiny",
         *,
         scale: int | None = None,
         device: str = "auto",
@@ -73,27 +87,25 @@ class Upscaler:
         max_memory: int | None = None,
         ensemble: bool = False,
         compile: bool = False,
-        engine: Callable[[SRNetwork], Forward] | None = None,
+        engine: Callable[[Any], Forward] | None = None,
     ):
         survive_forks()
         self.device = choose_device(device)
-        half = choose_precision(precision, self.device)
+        self.half = choose_precision(precision, self.device)
         check_mode(mode)
-        network, self.card = load_with_card(model, scale)
+        self.mode, self.max_memory, self.ensemble = mode, max_memory, ensemble
+        network, self.card = _load(model, scale)
+        if precision == "auto" and not network.half_safe:
+            self.half = None
+        self.half_for_all = precision != "auto"
         self.network = with_fast_convolutions(network, self.device)
         if compile:
-            compile_local_stages(self.network)
-        forward: Forward = engine(self.network) if engine else self.network
+            compile_local_stages(self.network, self.device)
+        forward = engine(self.network) if engine else padded(self.network)
+        self.has_engine = engine is not None and forward is not self.network
+        self.executor = Executor(self.network, forward, self.device, ensemble=ensemble)
         self.forward: Forward = self_ensemble(forward) if ensemble else forward
-        self.patient = PatientEnlarger(
-            Enlarger(self.network, forward, ensemble=ensemble),
-            self.device,
-            half=half,
-            half_for_all=precision != "auto",
-            mode=mode,
-            max_memory=max_memory,
-        )
-        self.scale = network.config.scale
+        self.scale = network.scale
 
     @overload
     def __call__(self, picture: str | os.PathLike | Picture) -> Picture: ...
@@ -104,7 +116,7 @@ class Upscaler:
     @overload
     def __call__(self, picture: Any) -> Any: ...
     def __call__(self, picture: Any) -> Any:
-        """The enlarged picture, of the kind that came in; a path gives a `Picture`, which has `save`.
+        """Return the upscaled picture, of the kind that came in; a path gives a `Picture`, which has `save`.
 
         Args:
             picture: a path, a `Picture`, a PIL image, a numpy array (uint8, uint16, or floating point in
@@ -113,94 +125,140 @@ class Upscaler:
 
         Raises:
             PictureError: the file cannot be read.
-            TooLarge: it does not fit into the memory that may be used.
-            TypeError, ValueError: another kind of thing, or a shape or type that is not listed above.
+            TooLarge: the picture does not fit into the memory budget.
+            TypeError, ValueError: another kind of object, or a shape or type that is not listed above.
         """
         if isinstance(picture, (str, os.PathLike)):
             return collect(self.rows(open_image(Path(picture), max_bits=16)))
         if isinstance(picture, Picture):
             return collect(self.rows(rows_of(picture)))
         if isinstance(picture, np.ndarray):
-            return kinds.of_array(self._array, picture)
+            return upscale_numpy(self._array, picture)
         if isinstance(picture, Tensor):
-            return kinds.of_tensor(self._batch, picture)
+            return upscale_torch(self._batch, picture)
         if hasattr(picture, "getbands"):
-            return kinds.of_pil(self._array, picture)
+            return upscale_pil(self._array, picture)
         raise TypeError(
-            f"cannot enlarge a {type(picture).__name__}; give a path, PIL, numpy or torch picture"
+            f"cannot upscale a {type(picture).__name__}; give a path, PIL, numpy or torch picture"
         )
 
     def rows(
-        self, picture: PictureRows, *, reserve: int = 0, report: Report = ignore, note: Note = warn
+        self,
+        picture: PictureRows,
+        *,
+        reserve: int = 0,
+        progress: Progress = no_progress,
+        note: Note = warn,
     ) -> PictureRows:
-        """The enlarged picture, or all its pages, as rows that are computed when they are asked for.
+        """Return the upscaled picture, or all its pages, as rows that are computed on demand.
 
         The picture itself is read now. Colours and transparency keep their depth; grey stays grey.
 
         Args:
             picture: opened by `open_image`, or `rows_of` a `Picture`.
-            reserve: bytes of the limit that somebody else will need: whoever takes the rows.
-            report: is told how much of the work is done, from 0 to 1.
-            note: gets a phrase where something was done otherwise than asked: out of memory, not finite.
+            reserve: bytes of the memory budget that the consumer of the rows needs.
+            progress: called after each step of the work.
+            note: called with a phrase about what was done otherwise than asked: out of memory, not finite.
 
         Raises:
             PictureError: the rows cannot be read.
-            TooLarge: it does not fit into the memory that may be used.
-            StoreError: the disk has no room; also while iterating.
-            NotFinite: the network's numbers leave the range of float32; while iterating.
+            TooLarge: the picture does not fit into the memory budget.
+            StoreError: the disk has no space; also while iterating.
+            NotFinite: the network's output leaves the range of float32; while iterating.
         """
         if not isinstance(picture.bands, Raster):
-            _, limit = self.patient.room()
-            picture = held(picture, limit=waiting_share(limit))
-        whole = picture.bands
-        assert isinstance(whole, Raster)
-        pages = [whole.page(number, picture.height) for number in range(picture.pages)]
-        # Now, so that what does not fit is refused before a file is begun.
-        strategy = self.patient.strategy(pages[0], note=note, reserve=reserve)
-        watch = self.patient.passes(picture, strategy, report)
+            _, limit = self.memory_budget()
+            picture = materialize(picture, limit=queue_share(limit))
+        raster = picture.bands
+        assert isinstance(raster, Raster)
+        pages = [raster.page(number, picture.height) for number in range(picture.pages)]
+        # Chosen now, so that a picture that does not fit is refused before its file is begun.
+        strategy = self.strategy(pages[0], note=note, reserve=reserve)
+        passes = self.executor.passes(
+            strategy, has_alpha=picture.has_alpha, pages=picture.pages, progress=progress
+        )
 
         def bands() -> Iterator[np.ndarray]:
             for page in pages:
-                yield from self.patient.bands(page, strategy, watch=watch, note=note)
+                yield from self.executor.bands(page, strategy, passes=passes, note=note)
 
         width, height = (self.scale * side for side in picture.size)
         return replace(picture, width=width, height=height, bands=bands())
 
     def stream(self, rows: Iterable[Shaped[np.ndarray, "_ W L"]]) -> Iterator[Shaped[np.ndarray, "_ SW L"]]:
-        """Bands of rows in, bands of rows out, from top to bottom, in the type that came in.
+        """Upscale bands of rows, from top to bottom; yield bands of the type that came in.
 
-        The picture waits in a file without a name, since every pixel is needed several times; its height
-        need not be known. Neither it nor the result is ever held.
+        The picture is spooled to an unnamed file, since every pixel is needed several times; its height need
+        not be known. Neither it nor the result is ever in memory as a whole.
 
         Args:
             rows: uint8, uint16, or floating point in [0, 1]; 1 to 4 layers: grey or RGB, then alpha.
 
         Raises:
-            ValueError: bands that are not alike or of another type, or none.
+            ValueError: bands that differ in width, layers or type, or none.
             TooLarge, StoreError, NotFinite: as `rows`; all while iterating.
         """
-        picture = gathered(map(kinds.as_layers, rows))
-        yield from self.patient.bands(picture, self.patient.strategy(picture))
+        picture = spool_to_disk(map(as_layers, rows))
+        yield from self.executor.bands(picture, self.strategy(picture))
+
+    def memory_budget(self) -> tuple[int, int]:
+        """Return how many bytes this process uses on the device, and how many it may use."""
+        return memory_budget(self.device, self.max_memory)
+
+    def strategy(self, picture: Pixels, *, note: Note = warn, reserve: int = 0) -> Strategy:
+        """Choose how to upscale a picture while `reserve` bytes are needed elsewhere. Raises TooLarge."""
+        height, width, layers = picture.shape
+        itemsize, has_alpha = np.dtype(picture.dtype).itemsize, layers in (2, 4)
+        footprint = MemoryFootprint(self.network, height, width, layers, itemsize, has_alpha, self.ensemble)
+        used, limit = self.memory_budget()
+        used += reserve if self.device.type == "cpu" else 0
+        # More than 8 bits do not fit into the 8 of bfloat16's fraction; and dividing by alpha makes several
+        # levels of its rounding.
+        half = self.half if self.half_for_all or (itemsize == 1 and not has_alpha) else None
+        strategy, remark = choose_strategy(footprint, limit, used=used, mode=self.mode, half=half)
+        if remark:
+            note(remark)
+        if strategy.mode == "stream" and self.has_engine:
+            note("streamed by PyTorch: other engines take whole pictures")
+        if strategy.mode == "stream" and self.device.type != "cpu":
+            # Features between the stages are cached on the host.
+            strategy = replace(strategy, cache_limit=int(SHARE * free_memory(torch.device("cpu"))))
+        return strategy
 
     def _array(self, picture: Shaped[np.ndarray, "H W L"]) -> Shaped[np.ndarray, "SH SW L"]:
         height, width, layers = picture.shape
         raster = Raster.of(picture)
-        bands = self.patient.bands(raster, self.patient.strategy(raster))
+        bands = self.executor.bands(raster, self.strategy(raster))
         return stack_bands(bands, (self.scale * height, self.scale * width, layers), picture.dtype)
 
     def _batch(self, pictures: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
-        if self.patient.takes_whole(pictures.shape):
-            lr = pictures.to(self.network.mean)
-            for half in dict.fromkeys((self.patient.half, None)):
-                large = in_half(self.forward, half)(lr)
-                if all_finite(large):
-                    return large.clamp(0, 1)
-        # One by one, within the limit of memory; what is not finite has its error there.
+        if self._fits_whole(*pictures.shape):
+            lr = pictures.to(self.device, torch.float32)
+            for half in dict.fromkeys((self.half, None)):
+                sr = in_half(self.forward, half)(lr)
+                if all_finite(sr):
+                    return sr.clamp(0, 1)
+        # One by one, within the memory budget; output that is not finite raises its error there.
         arrays = pictures.permute(0, 2, 3, 1).float().cpu().numpy()
         return torch.stack([torch.from_numpy(self._array(array)).permute(2, 0, 1) for array in arrays])
 
+    def _fits_whole(self, n: int, layers: int, height: int, width: int) -> bool:
+        """Whether a batch goes through the network in one piece."""
+        footprint = MemoryFootprint(self.network, n * height, width, layers, 4, ensemble=self.ensemble)
+        used, limit = self.memory_budget()
+        fits = footprint.peak_bytes(Strategy()) <= limit - used
+        return self.mode == "whole" or (self.mode == "auto" and fits)
 
-def with_fast_convolutions(network: SRNetwork, device: torch.device) -> SRNetwork:
+
+def _load(model: str | os.PathLike | SRModel, scale: int | None) -> tuple[SRModel, Card | None]:
+    if not isinstance(model, SRModel):
+        return load_with_card(model, scale)
+    if scale not in (None, model.scale):
+        raise CheckpointError(f"{model.name}: upscales by {model.scale}, not by {scale}")
+    return model.eval(), None
+
+
+def with_fast_convolutions(network: Model, device: torch.device) -> Model:
     """Return the network on the device, with the channels of its weights, and so of its features, last.
 
     Convolutions reorder their input and output otherwise, each by itself: on a processor with AVX-512 a
@@ -209,17 +267,20 @@ def with_fast_convolutions(network: SRNetwork, device: torch.device) -> SRNetwor
     return network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def compile_local_stages(network: SRNetwork) -> None:
+def compile_local_stages(network: SRModel, device: torch.device) -> None:
     """Compile the convolutions, part by part, so that tiles of a stream gain from it, too.
 
-    The work is done by the first picture, once for all sizes. Attention is not compiled.
+    The work is done by the first picture, once for all sizes. Attention is not compiled. Of other models than
+    `SRNetwork` the whole forward pass is compiled.
 
     Raises:
         DeviceError: there is no C++ compiler, which `torch.compile` needs for a processor.
     """
-    if network.mean.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+    if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
         raise DeviceError("compiling needs a C++ compiler, and none was found; install one, or leave it out")
-    parts = [network.head, network.fuse, network.upsampler]
-    parts += [stage.embed if isinstance(stage, NonLocalBlock) else stage for stage in network.body]
+    parts: list[Any] = [network]
+    if isinstance(network, SRNetwork):
+        parts = [network.head, network.fuse, network.upsampler]
+        parts += [stage.embed if isinstance(stage, NonLocalBlock) else stage for stage in network.body]
     for part in parts:
         part.compile(dynamic=True)

@@ -52,3 +52,17 @@ def direct_upsampler(scale: int, channels: int) -> nn.Sequential:
 
 
 UPSAMPLERS = {"stepwise": stepwise_upsampler, "direct": direct_upsampler}
+
+
+def widest_elements(upsampler: nn.Sequential) -> int:
+    """Return the tensor elements alive in the widest layer of an upsampler for each LR pixel.
+
+    Input and output of a layer are counted, both twice in a convolution.
+    """
+    widest, area = 0, 1
+    for layer in upsampler:
+        if isinstance(layer, nn.Conv2d):
+            widest = max(widest, 2 * area * (layer.in_channels + layer.out_channels))
+        elif isinstance(layer, nn.PixelShuffle):
+            area *= layer.upscale_factor**2
+    return widest

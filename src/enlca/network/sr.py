@@ -19,11 +19,16 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from enlca.attention.block import ATTENDS, Embeddings, NonLocalBlock
-from enlca.network.layers import UPSAMPLERS, ResBlock, conv3x3
+from enlca.attention.workspace import CHUNK
+from enlca.network.interface import SRModel
+from enlca.network.layers import UPSAMPLERS, ResBlock, conv3x3, widest_elements
 
 SCALES = (2, 3, 4)
 SKIPS = ("none", "bilinear")
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+METHODS = {"linear": "ENLCN", "exact": "NLAN", "lsh": "NLSN", "none": "EDSR"}
+# Queries that meet CHUNK keys at a time where exact attention is computed in parts: 16 MiB of scores.
+QUERIES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +131,7 @@ class SRConfig:
         return cls(**{**values, "mean": tuple(values.get("mean", DIV2K_MEAN))})
 
 
-class SRNetwork(nn.Module):
+class SRNetwork(SRModel):
     """Upscale RGB images in [0, 1] by `config.scale`.
 
     Attributes:
@@ -141,6 +146,7 @@ class SRNetwork(nn.Module):
     def __init__(self, config: SRConfig):
         super().__init__()
         self.config = config
+        self.scale = config.scale
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.head = conv3x3(3, config.channels)
         self.body = nn.ModuleList()
@@ -172,6 +178,39 @@ class SRNetwork(nn.Module):
                     chunk=config.chunk,
                 )
             )
+
+    @property
+    def name(self) -> str:
+        """The method's name in the literature."""
+        return METHODS[self.config.attention]
+
+    @property
+    def streamable(self) -> bool:
+        """Whether each global stage reads only sums over positions, which tiles can contribute to."""
+        return self.config.attention != "lsh"
+
+    @property
+    def elements_per_pixel(self) -> int:
+        """Tensor elements alive for each LR pixel at the widest point of a forward pass."""
+        channels = self.config.channels
+        return channels + max(self.stage_elements, channels + widest_elements(self.upsampler))
+
+    @property
+    def stage_elements(self) -> int:
+        """Tensor elements alive for each position of a stage.
+
+        A residual block: input, two copies of it inside the branch, the sum, and copies for one convolution.
+        Attention: the features, the values as maps and as positions, the output in parts and put together.
+        """
+        embedding = 0 if self.config.attention == "none" else 8 * self.config.embed_channels
+        return 8 * self.config.channels + embedding
+
+    @property
+    def workspace_elements(self) -> int:
+        """Tensor elements that attention needs whatever the size of the image."""
+        return {"linear": 4 * self.config.n_features * CHUNK, "exact": 4 * QUERIES * CHUNK}.get(
+            self.config.attention, 0
+        )
 
     @property
     def non_local_blocks(self) -> list[NonLocalBlock]:

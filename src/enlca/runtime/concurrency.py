@@ -19,10 +19,10 @@ Arguments = ParamSpec("Arguments")
 
 
 # Called with what is being done, how much of it is done (parts count) and how much there is.
-Progress = Callable[[str, float, float], object]
+Progress = Callable[[str, int | float, int | float], None]
 
 
-def no_progress(what: str, done: float, total: float) -> None:
+def no_progress(what: str, done: int | float, total: int | float) -> None:
     """Ignore progress."""
 
 

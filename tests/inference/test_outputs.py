@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from enlca.errors import JobError
-from enlca.inference.plan import Job, plan
-from enlca.inference.target import Size
+from enlca.inference.outputs import Job, plan
+from enlca.inference.target_size import Size
 
 H, W, S = 7, 5, 4
 X4 = Size(scale=Fraction(S))

@@ -1,4 +1,4 @@
-"""Pictures as other libraries know them, to arrays H W L and back: the same kind of thing comes out.
+"""Pictures of other libraries to arrays H W L and back: the kind that came in goes out.
 
 Letters:  B batch   H, W height and width   L layers: 1 or 3 channels, then alpha if there is any   S scale
 """
@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from enlca.image.metadata import update_exif
+from enlca.inference.transforms import Forward
 
-EnlargeArray = Callable[[Shaped[np.ndarray, "H W L"]], Shaped[np.ndarray, "SH SW L"]]
-EnlargeBatch = Callable[[Float[Tensor, "B 3 H W"]], Float[Tensor, "B 3 SH SW"]]
+UpscaleArray = Callable[[Shaped[np.ndarray, "H W L"]], Shaped[np.ndarray, "SH SW L"]]
 
 
 def as_layers(array: np.ndarray) -> Shaped[np.ndarray, "H W L"]:
-    """An array that is a picture, with its layers last.
+    """Return an array that is a picture with its layers as the last axis.
 
     Raises:
         ValueError: not uint8, uint16 or floating point in [0, 1]; not H W, nor H W with 1 to 4 layers.
@@ -36,26 +36,26 @@ def as_layers(array: np.ndarray) -> Shaped[np.ndarray, "H W L"]:
     return layers
 
 
-def of_array(enlarge: EnlargeArray, array: np.ndarray) -> np.ndarray:
-    """An array for an array, with as many axes. Raises ValueError."""
-    large = enlarge(as_layers(array))
-    return large[..., 0] if array.ndim == 2 else large
+def upscale_numpy(upscale: UpscaleArray, array: np.ndarray) -> np.ndarray:
+    """Upscale an array; the result has as many axes. Raises ValueError, see `as_layers`."""
+    sr = upscale(as_layers(array))
+    return sr[..., 0] if array.ndim == 2 else sr
 
 
-def of_pil(enlarge: EnlargeArray, image: Any) -> Any:
-    """A PIL image, upright, for a PIL image. Raises ValueError: 32 bits per channel, of unknown range."""
+def upscale_pil(upscale: UpscaleArray, image: Any) -> Any:
+    """Upscale a PIL image, turned upright. Raises ValueError: 32 bits per channel, of unknown range."""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
-        # In the byte order of this machine, of which Pillow makes I;16 again.
-        result = Image.fromarray(of_array(enlarge, np.asarray(image).astype(np.uint16)))
+        # In this machine's byte order, of which Pillow makes I;16 again.
+        result = Image.fromarray(upscale_numpy(upscale, np.asarray(image).astype(np.uint16)))
     elif image.mode[0] in "IF":
         raise ValueError(f"PIL pictures must have 8 bits per channel, or I;16; got mode {image.mode}")
     else:
         has_alpha = image.mode.endswith(("A", "a")) or "transparency" in image.info
         mode = ("L" if image.mode in ("1", "L", "LA", "La") else "RGB") + ("A" if has_alpha else "")
-        result = Image.fromarray(of_array(enlarge, np.asarray(image.convert(mode))))
+        result = Image.fromarray(upscale_numpy(upscale, np.asarray(image.convert(mode))))
     profile = image.info.get("icc_profile")
     # Bytes 16 to 20 name the profile's colour space: that of CMYK does not fit the RGB made of it.
     if profile and profile[16:20] == (b"RGB " if result.mode.startswith("RGB") else b"GRAY"):
@@ -67,13 +67,27 @@ def of_pil(enlarge: EnlargeArray, image: Any) -> Any:
 
 
 @torch.no_grad()
-def of_tensor(enlarge: EnlargeBatch, pictures: Tensor) -> Tensor:
-    """A tensor 3 H W or B 3 H W for a tensor of its type, on its device. Raises ValueError."""
+def upscale_torch(upscale: Forward, pictures: Tensor) -> Tensor:
+    """Upscale a tensor 3 H W or B 3 H W; the result has its type and device. Raises ValueError."""
     if not pictures.is_floating_point():
         raise ValueError(f"torch pictures must be floating point in [0, 1], got {pictures.dtype}")
     batch = pictures if pictures.ndim == 4 else pictures[None]
     if batch.ndim != 4 or batch.shape[1] != 3 or batch.numel() == 0:
         raise ValueError(f"torch pictures must be 3 H W or B 3 H W, got {tuple(pictures.shape)}")
-    # A copy: the result of inference mode could not be trained on.
-    result = enlarge(batch).clone().to(pictures)
+    # A copy: a tensor of inference mode cannot be trained on.
+    result = upscale(batch).clone().to(pictures)
     return result if pictures.ndim == 4 else result[0]
+
+
+def upscale_rgb(
+    forward: Forward, rgb: UInt8[np.ndarray, "H W 3"], *, device: torch.device | None = None
+) -> UInt8[np.ndarray, "SH SW 3"]:
+    """Upscale one picture of 8 bits as a whole: scaled to [0, 1], the output clipped and rounded."""
+    with torch.inference_mode():
+        lr = torch.from_numpy(rgb.copy()).to(device).float() / 255
+        return to_uint8(forward(lr.permute(2, 0, 1)[None])[0]).permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def to_uint8(picture: Float[Tensor, "*B 3 H W"]) -> UInt8[Tensor, "*B 3 H W"]:
+    """Scale [0, 1] to 0..255: clip, then round."""
+    return picture.clamp(0, 1).mul(255).round().to(torch.uint8)

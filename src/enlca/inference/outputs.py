@@ -1,4 +1,4 @@
-"""What goes where: files, folders and patterns in, one job per picture out, all checked before any work."""
+"""Which input becomes which output: one job per picture of files, folders and patterns, checked first."""
 
 import glob
 import os
@@ -12,9 +12,9 @@ from typing import Literal
 from enlca.errors import JobError, PictureError
 from enlca.image.encoding import WRITABLE
 from enlca.image.files import SUFFIXES, find_pictures
-from enlca.inference.target import Size
+from enlca.inference.target_size import Size
 
-# What becomes of an output that exists: "replace" spares inputs, "overwrite" does not.
+# What happens to an output that exists: "replace" never replaces an input, "overwrite" does.
 Existing = Literal["replace", "skip", "overwrite"]
 
 FIELDS = ("folder", "stem", "scale", "size", "suffix")
@@ -24,7 +24,7 @@ _MAGIC = re.compile(r"[*?[]")
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to enlarge; `skip` if it is there already and shall stay."""
+    """One picture to upscale; `skip` if its output exists and is kept."""
 
     source: Path
     target: Path
@@ -41,7 +41,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Found:
-    """A picture, and its folder as seen from the input that led to it."""
+    """A picture, and its folder relative to the input that led to it."""
 
     source: Path
     below: Path = Path()
@@ -56,15 +56,15 @@ def plan(
     recursive: bool = False,
     existing: Existing = "replace",
 ) -> tuple[list[Job], list[Failure]]:
-    """Which file becomes which; inputs that cannot be used come back as failures.
+    """Return a job for each picture; inputs that cannot be used are returned as failures.
 
-    A folder stands for the pictures in it (and below it if `recursive`), a name with wildcards that is no
-    file for those that it matches; `out` then gets the same tree. `out` is a file (one input), a folder, or a
+    A folder means the pictures in it (and below it if `recursive`), a name with wildcards that is not a file
+    means the pictures that match; `out` then gets the same tree. `out` is a file (one input), a folder, or a
     name with `{stem}`, `{size}` (x4, w1920), `{scale}` (4), `{suffix}` or `{folder}` in it; None puts
     `NAME_SIZE.png` beside each input.
 
-    An input that is another one's output is the work of an earlier run: where existing outputs are skipped or
-    overwritten it is no input; else it is refused.
+    An input that is the output of another input was made by an earlier run: it is ignored where existing
+    outputs are skipped or overwritten, else refused.
 
     Raises:
         JobError: if several inputs would go into one file, an input would be overwritten, or `out` is
@@ -113,7 +113,7 @@ def plan(
 
 @dataclass(frozen=True)
 class Naming:
-    """How outputs are called: `pattern` is one name with fields, `base` the folder that holds them all."""
+    """The names of outputs: `pattern` is a name with fields, `base` the folder that contains all of them."""
 
     pattern: str
     size: Size
@@ -122,7 +122,7 @@ class Naming:
 
     @classmethod
     def of(cls, out: Path | None, *, size: Size, suffix: str, several: bool) -> "Naming":
-        """What `out` means. Raises JobError."""
+        """Interpret `out`. Raises JobError."""
         if out is None:
             return cls("{folder}/{stem}_{size}{suffix}", size, suffix)
         fields = _FIELD.findall(str(out))
@@ -131,7 +131,7 @@ class Naming:
                 raise JobError(
                     f"-o {out} is a file, not a folder; give it a suffix from {' '.join(WRITABLE)}"
                 )
-            # Braces in the name of a folder that exists are no fields.
+            # Braces in the name of an existing folder are not fields.
             return cls("{stem}_{size}{suffix}", size, suffix, base=out)
         for field in fields:
             if field not in FIELDS:
@@ -151,7 +151,7 @@ class Naming:
         return cls(str(out), size, suffix, base=None if _FIELD.search(str(out.parent)) else out.parent)
 
     def target(self, one: Found) -> Path:
-        """The output of one input: with the tree below the input kept, unless the pattern has its folder."""
+        """Return the output of one input; its tree is kept unless the pattern contains its folder."""
         scale = f"{float(self.size.scale):g}" if self.size.scale is not None else ""
         values = (str(one.source.parent), one.source.stem, scale, self.size.name, self.suffix)
         fields: dict[str, str] = dict(zip(FIELDS, values, strict=True))
@@ -170,9 +170,9 @@ def _is_pattern(path: Path) -> bool:
 
 
 def _expanded(path: Path, recursive: bool, base: Path | None) -> tuple[list[Found], list[Failure]]:
-    """The pictures that an input stands for, and what of it cannot be used."""
+    """Return the pictures that an input means, and its unusable parts."""
     if os.path.isdir(path):
-        root, unusable = path, list(_closed(path, recursive))
+        root, unusable = path, list(_unreadable(path, recursive))
         try:
             files = find_pictures(path, recursive)
         except PictureError as error:
@@ -187,15 +187,15 @@ def _expanded(path: Path, recursive: bool, base: Path | None) -> tuple[list[Foun
     else:
         return [Found(path)], []
     if base is not None and os.path.realpath(base) != os.path.realpath(root):
-        # What lies in a folder of outputs within the inputs was made by an earlier run.
+        # Files in an output folder inside the inputs were made by an earlier run.
         place = Path(os.path.realpath(base))
         if place.is_relative_to(os.path.realpath(root)):
             files = [f for f in files if not Path(os.path.realpath(f.parent)).is_relative_to(place)]
     return [Found(file, file.parent.relative_to(root)) for file in files], unusable
 
 
-def _closed(folder: Path, recursive: bool) -> Iterator[Failure]:
-    """Folders that may not be looked into: `find_pictures` passes them by."""
+def _unreadable(folder: Path, recursive: bool) -> Iterator[Failure]:
+    """Yield folders that cannot be listed, which `find_pictures` skips."""
     errors: list[OSError] = []
     for _, below, _ in os.walk(folder, onerror=errors.append):
         below[:] = [name for name in below if recursive and not name.startswith(".")]
@@ -204,7 +204,7 @@ def _closed(folder: Path, recursive: bool) -> Iterator[Failure]:
 
 
 def _unnameable(target: Path) -> str | None:
-    """Why no file can have this name, if none can."""
+    """Return why no file can have this name, or None."""
     try:
         os.lstat(target)
     except (FileNotFoundError, NotADirectoryError, PermissionError):

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from enlca.inference.chop import chopped, quadrant
-from enlca.inference.ensemble import self_ensemble, turned, turned_back
+from enlca.inference.transforms import chopped, dihedral, quadrant, self_ensemble, undo_dihedral
 
 SCALE = 2
 
@@ -70,10 +69,10 @@ def test_chop_hides_the_whole_picture_from_the_network():
 
 def test_the_eight_views_are_different_and_each_is_undone():
     x = picture(13, 11)
-    views = [turned(x, move) for move in range(8)]
-    for move, view in enumerate(views):
-        assert torch.equal(turned_back(view, move), x)
-    square = [turned(picture(11, 11), move) for move in range(8)]
+    views = [dihedral(x, index) for index in range(8)]
+    for index, view in enumerate(views):
+        assert torch.equal(undo_dihedral(view, index), x)
+    square = [dihedral(picture(11, 11), index) for index in range(8)]
     assert len({view.numpy().tobytes() for view in square}) == 8
 
 
@@ -88,9 +87,9 @@ def test_self_ensemble_makes_any_network_equivariant():
 
     x = picture(13, 11)
     together = self_ensemble(lopsided)
-    for move in range(8):
-        torch.testing.assert_close(together(turned(x, move)), turned(together(x), move))
-    assert not torch.allclose(lopsided(turned(x, 2)), turned(lopsided(x), 2))
+    for index in range(8):
+        torch.testing.assert_close(together(dihedral(x, index)), dihedral(together(x), index))
+    assert not torch.allclose(lopsided(dihedral(x, 2)), dihedral(lopsided(x), 2))
 
 
 def test_self_ensemble_is_the_mean_of_the_views():
@@ -98,5 +97,5 @@ def test_self_ensemble_is_the_mean_of_the_views():
         return nearest(lr * torch.linspace(0, 1, lr.shape[-1]))
 
     x = picture(5, 7)
-    views = torch.stack([turned_back(lopsided(turned(x, move)), move) for move in range(8)])
+    views = torch.stack([undo_dihedral(lopsided(dihedral(x, index)), index) for index in range(8)])
     torch.testing.assert_close(self_ensemble(lopsided)(x), views.mean(dim=0))

@@ -1,17 +1,17 @@
 import pytest
 import torch
 
-from enlca.inference.store import Store
+from enlca.inference.feature_cache import FeatureCache
 from enlca.inference.tiles import Region
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("limit", [None, 0])
-def test_a_store_has_two_maps_in_turn_that_keep_what_was_written(dtype, limit, tmp_path):
-    with Store(5, 7, 11, dtype=dtype, limit=limit, folder=tmp_path) as store:
-        first, second = store.turn(), store.turn()
-        assert store.turn() is first
-        assert store.turn() is second
+def test_a_cache_has_two_buffers_in_turn_that_keep_what_was_written(dtype, limit, tmp_path):
+    with FeatureCache(5, 7, 11, dtype=dtype, limit=limit, folder=tmp_path) as cache:
+        first, second = cache.next_buffer(), cache.next_buffer()
+        assert cache.next_buffer() is first
+        assert cache.next_buffer() is second
         ones, region = torch.ones(1, 5, 7, 11, dtype=dtype), Region(2, 3, 6, 10)
         first.write(Region(0, 0, 7, 11), ones)
         first.write(region, 2 * ones[..., :4, :7])

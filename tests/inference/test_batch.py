@@ -8,9 +8,10 @@ from PIL import Image
 
 from enlca.errors import CheckpointError
 from enlca.image.picture import Picture, collect, read_image, rows_of
-from enlca.inference import jobs as jobs_module
-from enlca.inference.jobs import Job, Outcome, plan, run
-from enlca.inference.target import Size, Sizer
+from enlca.inference import batch
+from enlca.inference.batch import Outcome
+from enlca.inference.outputs import Job, plan
+from enlca.inference.target_size import Size
 from enlca.inference.upscaler import Upscaler
 
 H, W, S = 7, 5, 4
@@ -19,6 +20,11 @@ X4 = Size(scale=Fraction(S))
 
 def noise(*shape):
     return np.random.default_rng(sum(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+def run(jobs, up, **settings):
+    """All jobs by one upscaler."""
+    return batch.run(jobs, lambda scale: up.rows, size=X4, scales=[S], **settings)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +45,12 @@ def photos(tmp_path):
 
 def test_pictures_are_written_and_reported_in_order(photos, tmp_path, up):
     jobs, _ = plan([photos], tmp_path / "new" / "out", size=X4)
-    started = []
-    outcomes = list(run(jobs, up, on_start=started.append))
-    assert started == jobs
+    calls = []
+    outcomes = list(run(jobs, up, progress=lambda what, done, total: calls.append((what, done, total))))
+    assert calls[0] == ("a.png", 0, 2)
+    assert ("b.jpg", 1, 2) in calls
+    assert calls[-1] == ("", 2, 2)
+    assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
     assert [outcome.source for outcome in outcomes] == [str(job.source) for job in jobs]
     for job, outcome in zip(jobs, outcomes, strict=True):
         made = read_image(job.target)
@@ -118,11 +127,12 @@ def test_mistakes_of_our_own_are_not_hidden(photos, tmp_path, tiny_model, monkey
 def test_what_exists_is_skipped_and_stays_in_its_place_in_the_list(photos, tmp_path, up):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a_x4.png").write_bytes(b"whole")
-    started = []
+    started = set()
     jobs, _ = plan([photos], tmp_path / "out", size=X4, existing="skip")
-    first, second = run(jobs, up, on_start=started.append)
+    first, second = run(jobs, up, progress=lambda what, done, total: started.add((what, total)))
     assert first == Outcome(str(jobs[0].source), str(jobs[0].target), skipped=True)
-    assert (second.target, second.skipped, started) == (str(jobs[1].target), False, jobs[1:])
+    assert (second.target, second.skipped) == (str(jobs[1].target), False)
+    assert started == {("b.jpg", 1), ("", 1)}
     assert jobs[0].target.read_bytes() == b"whole"
 
 
@@ -130,7 +140,7 @@ def test_pictures_are_read_ahead_and_written_behind_while_one_is_enlarged(photos
     for name in "cdefg":
         Image.fromarray(noise(H, W, 3)).save(photos / f"{name}.png")
     n_read, n_written = threading.Semaphore(0), threading.Semaphore(0)
-    read, write = jobs_module.open_image, jobs_module.write_rows
+    read, write = batch.open_image, batch.write_rows
 
     def counted_read(path, **settings):
         n_read.release()
@@ -141,8 +151,8 @@ def test_pictures_are_read_ahead_and_written_behind_while_one_is_enlarged(photos
         n_written.release()
         return remarks
 
-    monkeypatch.setattr(jobs_module, "open_image", counted_read)
-    monkeypatch.setattr(jobs_module, "write_rows", counted_write)
+    monkeypatch.setattr(batch, "open_image", counted_read)
+    monkeypatch.setattr(batch, "write_rows", counted_write)
     number = 0
 
     def slowly(rows, **settings):
@@ -155,7 +165,9 @@ def test_pictures_are_read_ahead_and_written_behind_while_one_is_enlarged(photos
             assert n_written.acquire(timeout=60)
         return rows_of(Picture(collect(rows).pixels.repeat(S, axis=0).repeat(S, axis=1)))
 
-    outcomes = list(run(plan([photos], tmp_path, size=X4)[0], Sizer(X4, [S], lambda scale: slowly)))
+    outcomes = list(
+        batch.run(plan([photos], tmp_path, size=X4)[0], lambda scale: slowly, size=X4, scales=[S])
+    )
     assert [outcome.error for outcome in outcomes] == [None] * 7
 
 
@@ -165,7 +177,9 @@ def test_a_side_too_long_for_the_format_is_known_before_the_work(photos, tmp_pat
         raise AssertionError
 
     size = Size(width=limit + 1, height=9)
-    first, _ = run(plan([photos], tmp_path / "out", size=size, suffix=suffix)[0], Sizer(size, [S], never))
+    first, _ = batch.run(
+        plan([photos], tmp_path / "out", size=size, suffix=suffix)[0], never, size=size, scales=[S]
+    )
     assert f"at most {limit} pixels a side, this picture would be {limit + 1}x9" in str(first.error)
     assert not (tmp_path / "out").exists()
 
@@ -199,7 +213,9 @@ def test_a_full_disk_is_one_line_for_each_picture_and_nothing_is_lost(photos, tm
 
 def test_a_folder_without_permission_is_known_before_the_work(photos, tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    first, _ = run(plan([photos], tmp_path, size=X4)[0], Sizer(X4, [S], lambda scale: lambda rows, **_: rows))
+    first, _ = batch.run(
+        plan([photos], tmp_path, size=X4)[0], lambda scale: lambda rows, **_: rows, size=X4, scales=[S]
+    )
     assert first.error == f"{tmp_path / 'a_x4.png'}: Permission denied"
 
 
@@ -208,7 +224,7 @@ def test_a_missing_network_is_not_the_fault_of_a_picture(photos, tmp_path):
         raise CheckpointError("damaged.safetensors: does not fit")
 
     with pytest.raises(CheckpointError, match="damaged"):
-        list(run(plan([photos], tmp_path, size=X4)[0], Sizer(X4, [S], load)))
+        list(batch.run(plan([photos], tmp_path, size=X4)[0], load, size=X4, scales=[S]))
 
 
 def test_who_stops_listening_leaves_nothing_unfinished(photos, tmp_path, up):

@@ -10,8 +10,7 @@ from enlca.checkpoint import catalog
 from enlca.errors import CheckpointError
 from enlca.image.picture import Picture, collect, collect_pages, rows_of
 from enlca.image.resize import imresize
-from enlca.inference.resizing import resized
-from enlca.inference.target import Size, Sizer, network_scales
+from enlca.inference.target_size import Size, network_scales, plan_resize, resized, upscale_to
 
 H, W = 13, 29
 SIDES = st.integers(1, 300)
@@ -70,34 +69,32 @@ class Repeats:
     ],
 )
 def test_the_smallest_network_that_reaches_the_size_is_taken(size, scale):
-    networks = Repeats()
-    sizer = Sizer(size, [4, 2, 3], networks)
-    for _ in range(2):
-        made = collect(sizer(rows_of(Picture(noise(H, W, 3)))))
-        assert made.pixels.shape == (*size.of(W, H)[::-1], 3)
-    assert (networks.loaded, networks.used) == ([scale], [scale, scale])
-    assert sizer.way(W, H).remark is None
+    networks, plan = Repeats(), plan_resize(size, [4, 2, 3], W, H)
+    made = collect(upscale_to(rows_of(Picture(noise(H, W, 3))), plan, networks))
+    assert made.pixels.shape == (*size.of(W, H)[::-1], 3)
+    assert (networks.loaded, networks.used) == ([scale], [scale])
+    assert plan.remark is None
 
 
 def test_beyond_the_largest_network_a_resize_goes_on_and_says_so():
     networks = Repeats()
     picture = Picture(noise(H, W, 1), noise(H, W))
-    sizer = Sizer(Size(width=9 * W), [2, 3], networks)
-    made = collect(sizer(rows_of(picture)))
+    plan = plan_resize(Size(width=9 * W), [2, 3], W, H)
+    made = collect(upscale_to(rows_of(picture), plan, networks))
     assert networks.used == [3]
     assert made.pixels.shape == (9 * H, 9 * W, 1)
     assert made.alpha is not None
     assert made.alpha.shape == (9 * H, 9 * W)
-    assert "beyond x3" in str(sizer.way(W, H).remark)
+    assert "beyond x3" in str(plan.remark)
 
 
 def test_a_smaller_picture_needs_no_network():
     networks = Repeats()
-    sizer = Sizer(Size(width=11), [2], networks)
+    plan = plan_resize(Size(width=11), [2], W, H)
     picture = Picture(noise(H, W, 3))
-    assert collect(sizer(rows_of(picture))).pixels.shape == (5, 11, 3)
+    assert collect(upscale_to(rows_of(picture), plan, networks)).pixels.shape == (5, 11, 3)
     assert networks.loaded == []
-    assert "without a network" in str(sizer.way(W, H).remark)
+    assert "without a network" in str(plan.remark)
 
 
 @settings(max_examples=30, deadline=None)
@@ -159,5 +156,5 @@ def test_a_name_has_the_scales_of_its_weights_and_a_file_its_own(tiny_model, tmp
         (tmp_path / f"{name}.safetensors").touch()
     assert network_scales("some") == [2, 4]
     assert network_scales(tiny_model, at_least=4.0) == [4]
-    with pytest.raises(CheckpointError, match=r"other: enlarges up to x3, not x3\.5"):
+    with pytest.raises(CheckpointError, match=r"other: upscales up to x3, not x3\.5"):
         network_scales("other", at_least=3.5)

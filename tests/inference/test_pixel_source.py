@@ -1,4 +1,4 @@
-"""Rows that come once can be read anywhere, from memory and from a file that nobody sees."""
+"""Rows that come once can be read anywhere, from memory and from an unnamed file."""
 
 import errno
 
@@ -7,8 +7,8 @@ import pytest
 
 from enlca.errors import StoreError
 from enlca.image.picture import Picture, rows_of
-from enlca.inference import raster as raster_module
-from enlca.inference.raster import Raster, constant, gathered, held
+from enlca.inference import pixel_source
+from enlca.inference.pixel_source import Raster, materialize, single_colour, spool_to_disk
 
 H, W = 131, 17
 
@@ -19,7 +19,7 @@ def noise(*shape, dtype="uint8"):
 
 @pytest.fixture
 def nothing_is_small(monkeypatch):
-    monkeypatch.setattr(raster_module, "SMALL", 0)
+    monkeypatch.setattr(pixel_source, "ALWAYS_IN_MEMORY", 0)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -28,7 +28,7 @@ def nothing_is_small(monkeypatch):
 def test_any_rectangle_is_that_of_the_picture(tmp_path, nothing_is_small, dtype, layers, limit):
     pixels = noise(H, W, layers, dtype=dtype)
     colours, alpha = (pixels[..., :-1], pixels[..., -1]) if layers in (2, 4) else (pixels, None)
-    picture = held(rows_of(Picture(colours, alpha)), limit=limit, folder=tmp_path)
+    picture = materialize(rows_of(Picture(colours, alpha)), limit=limit, folder=tmp_path)
     raster = picture.bands
     assert isinstance(raster, Raster)
     assert list(tmp_path.iterdir()) == []
@@ -36,12 +36,12 @@ def test_any_rectangle_is_that_of_the_picture(tmp_path, nothing_is_small, dtype,
     for where in ((slice(0, H), slice(0, W)), (slice(5, 67), slice(3, 4)), (slice(130, 131), slice(0, 2))):
         np.testing.assert_array_equal(raster[where], pixels[where])
     np.testing.assert_array_equal(np.concatenate(list(raster)), pixels)
-    assert held(picture) is picture
+    assert materialize(picture) is picture
 
 
 def test_a_page_is_the_picture_that_was_put_there(nothing_is_small):
     pages = [Picture(noise(H, W + 0, 3)), Picture(noise(H, W, 3) // 2)]
-    raster = held(rows_of(*pages), limit=0).bands
+    raster = materialize(rows_of(*pages), limit=0).bands
     assert isinstance(raster, Raster)
     for number, page in enumerate(pages):
         np.testing.assert_array_equal(raster.page(number, H)[7:99, 2:11], page.pixels[7:99, 2:11])
@@ -49,23 +49,23 @@ def test_a_page_is_the_picture_that_was_put_there(nothing_is_small):
 
 @pytest.mark.parametrize("limit", [None, 0])
 @pytest.mark.parametrize(("lowest", "hides"), [(255, False), (254, True)])
-def test_what_is_held_knows_whether_alpha_hides_anything(nothing_is_small, limit, lowest, hides):
+def test_a_picture_that_was_read_knows_whether_alpha_hides_anything(nothing_is_small, limit, lowest, hides):
     alpha = np.full((H, W), 255, np.uint8)
     alpha[-1, -1] = lowest
-    assert held(rows_of(Picture(noise(H, W, 1), alpha)), limit=limit).alpha_is_visible == hides
+    assert materialize(rows_of(Picture(noise(H, W, 1), alpha)), limit=limit).alpha_is_visible == hides
 
 
 def test_rows_of_unknown_number_become_a_picture(tmp_path):
     pixels = noise(H, W, 3)
-    raster = gathered((pixels[top : top + 3] for top in range(0, H, 3)), folder=tmp_path)
+    raster = spool_to_disk((pixels[top : top + 3] for top in range(0, H, 3)), folder=tmp_path)
     assert raster.shape == pixels.shape
     np.testing.assert_array_equal(raster[0:H, 0:W], pixels)
     with pytest.raises(ValueError, match=r"alike: first 17 x 3 uint8, then \(16, 3\) uint8"):
-        gathered([pixels, pixels[:, 1:]])
+        spool_to_disk([pixels, pixels[:, 1:]])
     with pytest.raises(ValueError, match=r"alike: first 17 x 3 uint8, then .* uint16"):
-        gathered([pixels, pixels.astype(np.uint16)])
+        spool_to_disk([pixels, pixels.astype(np.uint16)])
     with pytest.raises(ValueError, match="at least one row"):
-        gathered([])
+        spool_to_disk([])
 
 
 def test_a_full_disk_is_an_error_that_says_what_to_do(tmp_path, nothing_is_small):
@@ -74,12 +74,12 @@ def test_a_full_disk_is_an_error_that_says_what_to_do(tmp_path, nothing_is_small
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(StoreError, match=r"no room for the picture \(No space left on device\); set TMPDIR"):
-        gathered(rows(), folder=tmp_path)
+        spool_to_disk(rows(), folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_picture_of_one_colour_is_seen_as_one():
     pixels = np.full((H, W, 4), 7, np.uint8)
     pixels[-1, -1, 3] = 8
-    assert constant(pixels) is None
-    np.testing.assert_array_equal(constant(pixels, slice(0, 3)), [7, 7, 7])
+    assert single_colour(pixels) is None
+    np.testing.assert_array_equal(single_colour(pixels, slice(0, 3)), [7, 7, 7])

@@ -6,16 +6,14 @@ import torch
 from torch import nn
 
 from enlca.errors import NotFinite
-from enlca.inference import patient as patient_module
-from enlca.inference.demand import TILES
-from enlca.inference.enlarge import Enlarger, Strategy
-from enlca.inference.ensemble import turned
-from enlca.inference.patient import PatientEnlarger
+from enlca.inference.execute import Executor
+from enlca.inference.pixel_source import DihedralView, RGBView
+from enlca.inference.strategy import TILES, Strategy
+from enlca.inference.transforms import dihedral
 from enlca.inference.upscaler import Upscaler
-from enlca.inference.views import Turned, View
 
 H, W, S = 37, 53, 4
-WHOLE, STREAM = Strategy("whole"), Strategy("stream", 16, store_limit=0)
+WHOLE, STREAM = Strategy("whole"), Strategy("stream", 16, cache_limit=0)
 
 
 def noise(*shape, dtype="float64"):
@@ -26,12 +24,12 @@ def noise(*shape, dtype="float64"):
 
 
 @pytest.fixture
-def enlarger(tiny_network):
-    return Enlarger(tiny_network, tiny_network)
+def executor(tiny_network):
+    return Executor(tiny_network, tiny_network)
 
 
-def made(enlarger, picture, strategy):
-    bands = list(enlarger.bands(picture, strategy))
+def made(executor, picture, strategy):
+    bands = list(executor.bands(picture, strategy))
     assert {band.shape[1:] for band in bands} == {(S * picture.shape[1], picture.shape[2])}
     return np.concatenate(bands)
 
@@ -50,11 +48,11 @@ def kinds():
 )
 @pytest.mark.parametrize("kind", range(5))
 def test_streamed_is_whole_for_every_kind_of_picture(tiny_network, kind, dtype, ensemble):
-    enlarger = Enlarger(tiny_network, tiny_network, ensemble=ensemble)
+    executor = Executor(tiny_network, tiny_network, ensemble=ensemble)
     picture = list(kinds())[kind]
     peak = 1 if dtype == "float64" else np.iinfo(dtype).max
     picture = (picture * peak).astype(dtype)
-    whole, streamed = (made(enlarger, picture, strategy).astype(float) for strategy in (WHOLE, STREAM))
+    whole, streamed = (made(executor, picture, strategy).astype(float) for strategy in (WHOLE, STREAM))
     # Straight colours under little alpha are divided by it: what one sees of them is what must agree.
     if picture.shape[2] in (2, 4):
         whole[..., :-1] *= whole[..., -1:] / peak
@@ -71,20 +69,20 @@ def test_tiles_that_see_all_that_convolutions_need_are_exact_without_attention(t
 
     torch.manual_seed(0)
     network = enlcn_tiny(2, channels=8, n_blocks=2, blocks_per_stage=1, attention="none").eval()
-    enlarger = Enlarger(network, network)
+    executor = Executor(network, network)
     picture = noise(H, W, 3)
     tiled, whole = (
-        np.concatenate(list(enlarger.bands(picture, strategy)))
+        np.concatenate(list(executor.bands(picture, strategy)))
         for strategy in (Strategy("tiled", tile), WHOLE)
     )
     np.testing.assert_allclose(tiled, whole, atol=1e-6)
 
 
-@pytest.mark.parametrize("move", range(8))
-def test_a_turned_picture_is_the_picture_turned(move):
+@pytest.mark.parametrize("index", range(8))
+def test_a_dihedral_view_is_the_transformed_picture(index):
     picture = noise(7, 5, 3)
-    seen = Turned(picture, move)
-    expected = turned(torch.from_numpy(picture).permute(2, 0, 1)[None], move)[0].permute(1, 2, 0).numpy()
+    seen = DihedralView(picture, index)
+    expected = dihedral(torch.from_numpy(picture).permute(2, 0, 1)[None], index)[0].permute(1, 2, 0).numpy()
     assert seen.shape == expected.shape
     for rows, columns in ((slice(0, 9), slice(0, 9)), (slice(1, 4), slice(2, 3)), (slice(4, 5), slice(0, 5))):
         np.testing.assert_array_equal(seen[rows, columns], expected[rows, columns])
@@ -95,7 +93,7 @@ def test_a_view_over_a_ground_is_the_composite():
     grey, alpha = picture[..., :1], picture[..., 1:]
     for ground in (0.0, 1.0):
         expected = np.repeat(alpha * grey + ground * (1 - alpha), 3, axis=2)
-        np.testing.assert_allclose(View(picture, ground)[0:7, 0:5], expected, atol=1e-6)
+        np.testing.assert_allclose(RGBView(picture, ground)[0:7, 0:5], expected, atol=1e-6)
 
 
 class Fails(nn.Module):
@@ -110,10 +108,6 @@ class Fails(nn.Module):
         if self.left == 0:
             raise self.error
         return self.stage(x)
-
-
-def patient(network, *, mode="auto", half=None):
-    return PatientEnlarger(Enlarger(network, network), torch.device("cpu"), half=half, mode=mode)
 
 
 def broken(tiny_network, stage, n, error):
@@ -141,23 +135,23 @@ def test_out_of_memory_goes_on_in_smaller_tiles_with_no_row_wrong_or_twice(
 ):
     notes, picture = [], noise(H, W, 3)
     network = broken(tiny_network, stage, n, error)
-    bands = list(patient(network).bands(picture, strategy, note=notes.append))
-    expected = made(Enlarger(tiny_network, tiny_network), picture, WHOLE)
+    bands = list(Executor(network, network).bands(picture, strategy, note=notes.append))
+    expected = made(Executor(tiny_network, tiny_network), picture, WHOLE)
     np.testing.assert_allclose(np.concatenate(bands), expected, atol=1e-5)
     smaller = max(tile for tile in TILES if strategy.mode == "whole" or tile < strategy.tile)
     assert notes == [f"out of memory: tried again in tiles of {smaller}"]
 
 
 def test_where_even_the_smallest_tiles_do_not_fit_there_is_a_clear_end(tiny_network, monkeypatch):
-    def full(self, picture, strategy, *, watch):
+    def full(self, picture, strategy, passes):
         tried.append(strategy.tile)
         raise MemoryError
         yield
 
     tried, notes = [], []
-    monkeypatch.setattr(Enlarger, "bands", full)
+    monkeypatch.setattr(Executor, "_attempt", full)
     with pytest.raises(MemoryError):
-        list(patient(tiny_network).bands(noise(H, W, 3), WHOLE, note=notes.append))
+        list(Executor(tiny_network, tiny_network).bands(noise(H, W, 3), WHOLE, note=notes.append))
     assert tried == [0, *TILES]
     assert len(notes) == len(TILES)
 
@@ -165,7 +159,7 @@ def test_where_even_the_smallest_tiles_do_not_fit_there_is_a_clear_end(tiny_netw
 def test_errors_of_another_kind_are_not_tried_again(tiny_network):
     network = broken(tiny_network, "head", 1, RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        list(patient(network).bands(noise(H, W, 3), WHOLE))
+        list(Executor(network, network).bands(noise(H, W, 3), WHOLE))
 
 
 class Overflows(nn.Module):
@@ -188,8 +182,10 @@ def test_what_is_not_finite_in_half_precision_is_computed_again_in_fp32(tiny_net
 
     network, notes, picture = deepcopy(tiny_network), [], noise(H, W, 3)
     network.upsampler = Overflows(network.upsampler, n)  # pyright: ignore[reportAttributeAccessIssue]
-    bands = patient(network).bands(picture, replace(strategy, half=torch.bfloat16), note=notes.append)
-    expected = made(Enlarger(tiny_network, tiny_network), picture, WHOLE)
+    bands = Executor(network, network).bands(
+        picture, replace(strategy, half=torch.bfloat16), note=notes.append
+    )
+    expected = made(Executor(tiny_network, tiny_network), picture, WHOLE)
     # Rows that were out already stay as they are, in half precision.
     np.testing.assert_allclose(np.concatenate(list(bands)), expected, atol=1e-5 if n == 1 else 0.1)
     assert notes == ["its numbers were not finite in half precision: computed again in fp32"]
@@ -201,7 +197,7 @@ def test_what_is_not_finite_in_fp32_is_refused(tiny_network):
     network = deepcopy(tiny_network)
     network.upsampler[0].bias.data[0] = float("nan")
     with pytest.raises(NotFinite, match="not finite"):
-        list(patient(network).bands(noise(H, W, 3), STREAM))
+        list(Executor(network, network).bands(noise(H, W, 3), STREAM))
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
@@ -210,26 +206,26 @@ def test_half_precision_is_near_the_picture(strategy, half):
     from dataclasses import replace
 
     bundled = Upscaler("enlcn-tiny", scale=S, device="cpu").network
-    enlarger, picture = Enlarger(bundled, bundled), noise(H, W, 3)
-    exact, near = made(enlarger, picture, strategy), made(enlarger, picture, replace(strategy, half=half))
+    executor, picture = Executor(bundled, bundled), noise(H, W, 3)
+    exact, near = made(executor, picture, strategy), made(executor, picture, replace(strategy, half=half))
     off = np.abs(exact - near)
     assert 0 < off.max() < 0.05
     assert off.mean() < 0.003
 
 
-def test_auto_keeps_the_levels_of_deep_and_of_transparent_pictures(tiny_network):
-    for half_for_all, layers, dtype, expected in (
-        (False, 3, np.uint8, torch.bfloat16),
-        (False, 1, np.uint8, torch.bfloat16),
-        (False, 4, np.uint8, None),
-        (False, 2, np.uint8, None),
-        (False, 3, np.uint16, None),
-        (True, 3, np.uint16, torch.bfloat16),
-        (True, 4, np.uint8, torch.bfloat16),
+def test_auto_keeps_the_levels_of_deep_and_of_transparent_pictures(tiny_model, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    for precision, layers, dtype, expected in (
+        ("auto", 3, np.uint8, torch.bfloat16),
+        ("auto", 1, np.uint8, torch.bfloat16),
+        ("auto", 4, np.uint8, None),
+        ("auto", 2, np.uint8, None),
+        ("auto", 3, np.uint16, None),
+        ("bf16", 3, np.uint16, torch.bfloat16),
+        ("bf16", 4, np.uint8, torch.bfloat16),
     ):
-        enlarger = Enlarger(tiny_network, tiny_network)
-        patient = PatientEnlarger(enlarger, torch.device("cpu"), torch.bfloat16, half_for_all)
-        assert patient.strategy(np.zeros((H, W, layers), dtype)).half == expected
+        up = Upscaler(tiny_model, device="cpu", precision=precision)
+        assert up.strategy(np.zeros((H, W, layers), dtype)).half == expected
 
 
 def test_rows_in_rows_out(tiny_model):
@@ -244,9 +240,9 @@ def test_rows_in_rows_out(tiny_model):
 @pytest.mark.parametrize("mode", ["stream", "tiled"])
 def test_a_mode_that_is_asked_for_is_taken(tiny_model, mode, monkeypatch):
     seen = []
-    bands = Enlarger.bands
+    bands = Executor.bands
     monkeypatch.setattr(
-        Enlarger, "bands", lambda self, picture, strategy, **rest: seen.append(strategy.mode)
+        Executor, "bands", lambda self, picture, strategy, **rest: seen.append(strategy.mode)
         or bands(self, picture, strategy, **rest)
     )  # fmt: skip
     Upscaler(tiny_model, device="cpu", mode=mode)(noise(H, W, 3, dtype="uint8"))
@@ -259,7 +255,7 @@ def test_batches_that_do_not_fit_go_one_by_one(tiny_model, monkeypatch):
     up = Upscaler(tiny_model, device="cpu")
     batch = torch.rand(2, 3, H, W)
     expected = up(batch)
-    monkeypatch.setattr(patient_module, "used_memory", lambda device: 0)
-    up.patient = PatientEnlarger(up.patient.enlarger, up.device, max_memory=3 << 20)
-    assert up.patient.strategy(noise(H, W, 3)).mode == "stream"
+    monkeypatch.setattr("enlca.runtime.device.used_memory", lambda device: 0)
+    up.max_memory = 3 << 20
+    assert up.strategy(noise(H, W, 3)).mode == "stream"
     torch.testing.assert_close(up(batch), expected, atol=1e-5, rtol=0)

@@ -1,0 +1,219 @@
+"""Pictures of exactly the size that was asked for: the smallest network that reaches it, then a plain resize.
+
+The resize is MATLAB's antialiased bicubic (`image.resize.contributions`), row by row, with a factor of its
+own for each axis and rounded once: here no exact agreement with MATLAB is needed. Colours are weighted by
+alpha, so that transparent ones do not bleed into visible ones.
+
+Letters:  w width of the result   L layers: channels, then alpha
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Shaped, UInt8, UInt16
+
+from enlca.checkpoint.catalog import bundled, locate
+from enlca.checkpoint.store import read_card
+from enlca.errors import CheckpointError
+from enlca.image.resize import contributions
+from enlca.image.rows import PictureRows
+from enlca.inference.pixel_source import materialize
+
+NOT_LARGER = "not larger than the picture was: resized without a network"
+# Rows and columns of the result per product: the tables stay small and dense.
+BLOCK = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """The size of the results: a factor, or one or both sides in pixels.
+
+    With one side the other follows from the aspect ratio; with both the aspect ratio is as given.
+
+    Raises:
+        ValueError: no size, two kinds of size, or one that is not positive.
+    """
+
+    scale: Fraction | None = None
+    width: int | None = None
+    height: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that exactly one kind of size is given."""
+        if (self.scale is None) == (self.width is None and self.height is None):
+            raise ValueError("a size is a scale, or else a width, a height or both")
+        if min(value for value in (self.scale, self.width, self.height) if value is not None) <= 0:
+            raise ValueError(f"sizes must be positive, got {self}")
+
+    def of(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height of the result; halves are rounded to even, as `round` does."""
+        if self.scale is not None:
+            wide, high = round(self.scale * width), round(self.scale * height)
+        else:
+            wide = self.width or round(Fraction((self.height or 0) * width, height))
+            high = self.height or round(Fraction((self.width or 0) * height, width))
+        return max(wide, 1), max(high, 1)
+
+    @property
+    def name(self) -> str:
+        """The size as part of a file name: x4, x3.5, w1920, h1080 or 1920x1080."""
+        if self.scale is not None:
+            return f"x{float(self.scale):g}"
+        if self.width and self.height:
+            return f"{self.width}x{self.height}"
+        return f"w{self.width}" if self.width else f"h{self.height}"
+
+
+def network_scales(model: str | os.PathLike, *, at_least: float | None = None) -> list[int]:
+    """Return the scales of a model: a bundled name has one or more, a file has one.
+
+    Raises:
+        CheckpointError: unknown model, or `at_least` is beyond all its scales.
+    """
+    scales = [item.scale for item in bundled() if item.name == os.fspath(model)]
+    scales = sorted(scales) or [read_card(locate(model)).network.scale]
+    if at_least is not None and at_least > scales[-1]:
+        hint = "--width and --height go further, by a plain resize"
+        raise CheckpointError(f"{model}: upscales up to x{scales[-1]}, not x{at_least:g}; {hint}")
+    return scales
+
+
+def default_scale(scales: Sequence[int]) -> Fraction:
+    """Return the scale to use by default: x4 if there is one."""
+    return Fraction(4 if 4 in scales else scales[0])
+
+
+@dataclass(frozen=True)
+class ResizePlan:
+    """The size of a result, the scale of its network (None: none) and a remark; a resize does the rest."""
+
+    width: int
+    height: int
+    scale: int | None
+    remark: str | None = None
+
+
+def plan_resize(size: Size, scales: Sequence[int], width: int, height: int) -> ResizePlan:
+    """Choose the network for a picture of `width` x `height`: the smallest scale that reaches `size`."""
+    wide, high = size.of(width, height)
+    if wide <= width and high <= height:
+        return ResizePlan(wide, high, None, NOT_LARGER)
+    for scale in sorted(scales):
+        if scale * width >= wide and scale * height >= high:
+            return ResizePlan(wide, high, scale)
+    largest = max(scales)
+    return ResizePlan(wide, high, largest, f"beyond x{largest}: the rest of the way is a plain resize")
+
+
+def upscale_to(
+    picture: PictureRows, plan: ResizePlan, load: Callable[[int], Callable[..., PictureRows]], **settings: Any
+) -> PictureRows:
+    """Return a picture, or all its pages, in the size of its plan, as rows that are computed on demand.
+
+    Args:
+        picture: what to upscale.
+        plan: of `plan_resize`.
+        load: returns `Upscaler.rows` for a scale; it is called only if a network is needed.
+        settings: further arguments of `Upscaler.rows`, whose errors are raised here, too.
+    """
+    made = materialize(picture) if plan.scale is None else load(plan.scale)(picture, **settings)
+    if made.size == (plan.width, plan.height):
+        return made
+    return resized(made, width=plan.width, height=plan.height)
+
+
+def resized(picture: PictureRows, *, width: int, height: int) -> PictureRows:
+    """Return a picture, or all its pages, resized to exactly `width` x `height`."""
+
+    def bands() -> Iterator[np.ndarray]:
+        rows = RowReader(picture.bands)
+        for _ in range(picture.pages):
+            yield from resize(rows, picture.size, (width, height), layers=picture.layers, kind=picture.dtype)
+
+    return replace(picture, width=width, height=height, bands=bands())
+
+
+class RowReader:
+    """Read rows from bands of any height."""
+
+    def __init__(self, bands: Iterable[np.ndarray]):
+        self.bands = iter(bands)
+        self.rest = np.empty((0, 0, 0))
+
+    def take(self, n_rows: int) -> Shaped[np.ndarray, "_ _ L"]:
+        """Return the next `n_rows` rows, which must exist."""
+        taken = [self.rest] if len(self.rest) else []
+        while sum(map(len, taken)) < n_rows:
+            taken.append(next(self.bands))
+        together = taken[0] if len(taken) == 1 else np.concatenate(taken)
+        self.rest = together[n_rows:]
+        return together[:n_rows]
+
+
+def resize(
+    rows: RowReader, size: tuple[int, int], target: tuple[int, int], *, layers: int, kind: np.dtype
+) -> Iterator[UInt8[np.ndarray, "_ w L"] | UInt16[np.ndarray, "_ w L"]]:
+    """Resize one picture; yield some rows at a time, clipped and rounded. Sizes are width and height.
+
+    Only the rows that the next ones are made of are in memory.
+    """
+    (columns, n_rows), (width, height) = size, target
+    peak = np.iinfo(kind).max
+    across, down = list(_tables(columns, width)), list(_tables(n_rows, height))
+    # The first row that is still needed from each block on.
+    needed_from = list(accumulate((int(used.min()) for _, used, _ in reversed(down)), min))[::-1]
+    window, first = np.empty((0, columns, layers), kind), 0
+    for (made, used, table), start in zip(down, needed_from, strict=True):
+        window, first = window[start - first :], start
+        if missing := max(0, int(used.max()) + 1 - first - len(window)):
+            window = np.concatenate([window, rows.take(missing)])
+        strip = table @ _weighted(window[used - first], peak).reshape(len(used), -1)
+        strip = strip.reshape(-1, columns, layers).swapaxes(0, 1)
+        out = np.empty((made.stop - made.start, width, layers), dtype=kind)
+        for own, needed, weights in across:
+            part = np.tensordot(weights, strip[needed], axes=1).swapaxes(0, 1)
+            out[:, own] = _straight(part, peak).astype(kind)
+        yield out
+    # Skip to the first row of the next page.
+    if left := n_rows - first - len(window):
+        rows.take(left)
+
+
+def _weighted(rows: Shaped[np.ndarray, "_ _ L"], peak: int) -> Float64[np.ndarray, "_ _ L"]:
+    """Multiply colours by alpha, if there is any."""
+    values = rows.astype(np.float64)
+    if values.shape[2] in (2, 4):
+        values[:, :, :-1] *= values[:, :, -1:] / peak
+    return values
+
+
+def _straight(values: Float64[np.ndarray, "_ _ L"], peak: int) -> Float64[np.ndarray, "_ _ L"]:
+    """Divide colours by alpha where there is some; clip to levels, ready to be truncated to integers.
+
+    By alpha before rounding: where it overshoots, colours do so as much.
+    """
+    if values.shape[2] in (2, 4):
+        alpha = values[:, :, -1:]
+        colours = np.where(alpha >= 0.5, values[:, :, :-1] * (peak / np.maximum(alpha, 0.5)), 0)
+        values = np.concatenate([colours, alpha], axis=2)
+    return values.clip(0, peak) + 0.5
+
+
+def _tables(size: int, target: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Yield blocks of outputs along an axis, the inputs that they need, and the weights."""
+    index, weight = contributions(size, Fraction(target, size))
+    # Where one output needs many inputs, fewer outputs at a time.
+    step = max(1, min(BLOCK, BLOCK * target // size))
+    for start in range(0, target, step):
+        block = slice(start, min(start + step, target))
+        first, last = index[block].min(), index[block].max()
+        table = np.zeros((len(index[block]), last - first + 1))
+        np.put_along_axis(table, index[block] - first, weight[block], axis=1)
+        # Beyond the edges the picture is mirrored, the edge pixel repeated: c b a | a b c | c b a.
+        inputs = np.arange(first, last + 1) % (2 * size)
+        yield block, np.where(inputs < size, inputs, 2 * size - 1 - inputs), table
