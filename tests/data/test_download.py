@@ -46,9 +46,9 @@ def tarred(members):
     return out.getvalue()
 
 
-LARGE = {"Toy_HR/a.png": png(22, 26, 3), "Toy_HR/b.png": png(24, 28, 3), "README.txt": b"hello"}
-SMALL = {"X2/ax2.png": png(11, 13, 3), "X2/bx2.png": png(12, 14, 3), "__MACOSX/._x.txt": b"junk"}
-ZIP, TAR = zipped(LARGE), tarred(SMALL)
+HR = {"Toy_HR/a.png": png(22, 26, 3), "Toy_HR/b.png": png(24, 28, 3), "README.txt": b"hello"}
+LR = {"X2/ax2.png": png(11, 13, 3), "X2/bx2.png": png(12, 14, 3), "__MACOSX/._x.txt": b"junk"}
+ZIP, TAR = zipped(HR), tarred(LR)
 SHA = {"HR.zip": hashlib.sha256(ZIP).hexdigest(), "LR.tar.gz": hashlib.sha256(TAR).hexdigest()}
 TOY = Source(
     "Toy",
@@ -134,7 +134,7 @@ def test_what_is_fetched_is_a_data_set_and_nothing_else_is_left(get, tmp_path):
     lines = get()
     home = tmp_path / "Toy"
     assert files_in(tmp_path) == [f"Toy/{name}" for name in FETCHED]
-    assert (home / "HR" / "a.png").read_bytes() == LARGE["Toy_HR/a.png"]
+    assert (home / "HR" / "a.png").read_bytes() == HR["Toy_HR/a.png"]
     found = check_folder(home, scale=2)
     assert (found.problems, found.contents[0].pictures, found.contents[0].scale) == ([], 2, 2)
     assert "(as expected)" in lines[0]
@@ -150,7 +150,7 @@ def test_what_is_there_is_not_fetched_again(get, server):
     assert server.asked == []
 
 
-def test_small_pictures_of_other_scales_can_be_left_out(get, server):
+def test_lr_pictures_of_other_scales_can_be_left_out(get, server):
     get(scale=4)
     assert [name for name, _ in server.asked] == ["HR.zip"]
 
@@ -225,7 +225,7 @@ def test_once_trusted_a_file_must_stay_the_same(get, server, tmp_path):
     for path in (tmp_path / "Toy" / "LR_bicubic" / "X2").iterdir():
         path.unlink()
     (tmp_path / "Toy" / "LR_bicubic" / "X2").rmdir()
-    server.files["LR.tar.gz"] = tarred({**SMALL, "X2/cx2.png": png(9, 9, 3)})
+    server.files["LR.tar.gz"] = tarred({**LR, "X2/cx2.png": png(9, 9, 3)})
     with pytest.raises(FetchError, match=f"expected sha256:{SHA['LR.tar.gz']}"):
         get()
     server.files["LR.tar.gz"] = TAR
@@ -254,7 +254,7 @@ def with_link(target="/etc/hostname"):
 
 
 EVIL = {
-    "parent in a zip": ("HR.zip", zipped({"x/a.png": LARGE["Toy_HR/a.png"], "../evil.png": b"evil"})),
+    "parent in a zip": ("HR.zip", zipped({"x/a.png": HR["Toy_HR/a.png"], "../evil.png": b"evil"})),
     "root in a zip": ("HR.zip", zipped({"/tmp/evil.png": b"evil"})),
     "another disk": ("HR.zip", zipped({"C:/evil.png": b"evil"})),
     "parent in a tar": ("LR.tar.gz", tarred({"x/../../evil.png": b"evil"})),
@@ -277,9 +277,9 @@ def test_an_archive_that_would_write_elsewhere_is_refused(get, server, tmp_path,
 
 def bomb(kind):
     """An archive of a few hundred kilobytes that unpacks to 200 MiB, as a picture or beside one."""
-    members = {"a.png": LARGE["Toy_HR/a.png"], "b.png" if kind == "zip" else "b.txt": bytes(200 << 20)}
+    members = {"a.png": HR["Toy_HR/a.png"], "b.png" if kind == "zip" else "b.txt": bytes(200 << 20)}
     if kind == "tail":
-        return gzip.compress(gzip.decompress(tarred({"a.png": LARGE["Toy_HR/a.png"]})) + bytes(200 << 20))
+        return gzip.compress(gzip.decompress(tarred({"a.png": HR["Toy_HR/a.png"]})) + bytes(200 << 20))
     if kind == "tar":
         return tarred(members)
     out = io.BytesIO()

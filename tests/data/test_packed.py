@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.data.packed import NPY_HEADER, damaged_pictures, open_pack, open_training_set
+from enlca.data.packed import NPY_HEADER, MappedPictures, damaged_pictures, open_pack, open_training_set
 from enlca.data.packing import FORMAT, UnusablePictures, write_pack
 from enlca.data.pairs import training_pairs
 from enlca.errors import PackError, PictureError
@@ -53,7 +53,7 @@ def recorded():
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_a_pack_gives_back_each_picture_mod_cropped_and_its_small_one(folder, tmp_path, scale):
+def test_a_pack_gives_back_each_picture_mod_cropped_and_its_lr(folder, tmp_path, scale):
     files = find_pictures(folder, recursive=True)
     packed = packed_at_once(folder, tmp_path / "pack", scale)
     assert packed.names == [file.relative_to(folder).as_posix() for file in files]
@@ -64,11 +64,11 @@ def test_a_pack_gives_back_each_picture_mod_cropped_and_its_small_one(folder, tm
         np.testing.assert_array_equal(packed.lr[index], imresize(hr, Fraction(1, scale)))
 
 
-def test_small_pictures_on_disk_are_taken_as_they_are(tmp_path):
+def test_lr_pictures_on_disk_are_used_as_they_are(tmp_path):
     for name in ("0001", "0002"):
         put(noise(18, 26, 3), tmp_path / "DIV2K_train_HR" / f"{name}.png")
         put(noise(9, 13, 3), tmp_path / "DIV2K_train_LR_bicubic" / "X2" / f"{name}x2.png")
-        # The other half of DIV2K lies beside and must not be trained on.
+        # The validation half of DIV2K lies beside and must not be trained on.
         put(noise(8, 8, 3), tmp_path / "DIV2K_valid_HR" / f"08{name}.png")
         put(noise(4, 4, 3), tmp_path / "DIV2K_valid_LR_bicubic" / "X2" / f"08{name}x2.png")
     packed = open_training_set(tmp_path, scale=2, cache=tmp_path / "cache")
@@ -129,7 +129,7 @@ def test_a_pack_is_a_training_set_itself(folder, tmp_path):
         open_training_set(tmp_path / "pack", scale=4, min_side=5, on_progress=never)
 
 
-def test_pictures_of_another_scale_do_not_pass_for_large_ones(tmp_path):
+def test_pictures_of_another_scale_do_not_pass_for_hr(tmp_path):
     put(noise(18, 26, 3), tmp_path / "HR_x2" / "a.png")
     put(noise(9, 13, 3), tmp_path / "LR_x2" / "a.png")
     with pytest.raises(PictureError, match=r"holds pictures for x2, none for x4; name .*HR_x2"):
@@ -203,14 +203,13 @@ def test_mapped_pictures_keep_no_file_open(folder, tmp_path):
     assert len(kept) == 8
 
 
-def test_more_pictures_than_may_be_mapped_at_a_time_are_mapped_again(folder, tmp_path, monkeypatch):
-    packed = packed_at_once(folder, tmp_path / "pack", 2)
-    once = [pixels.copy() for pixels in packed.hr]
-    monkeypatch.setattr("enlca.data.packed.MAX_MAPPED", 2)
-    again = pickle.loads(pickle.dumps(open_pack(tmp_path / "pack")))
+def test_pictures_are_mapped_again_beyond_the_limit_and_in_another_process(folder, tmp_path):
+    hr = packed_at_once(folder, tmp_path / "pack", 2).hr
+    few = MappedPictures(hr.paths, hr.shapes, max_mapped=2)
     for _ in range(2):
-        for one, other in zip(once, again.hr, strict=True):
+        for one, other, third in zip(hr, few, pickle.loads(pickle.dumps(hr)), strict=True):
             np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(one, third)
 
 
 def test_all_pictures_that_cannot_be_used_are_counted_and_the_good_ones_stay_packed(folder, tmp_path):
@@ -232,7 +231,7 @@ def test_all_pictures_that_cannot_be_used_are_counted_and_the_good_ones_stay_pac
     put(noise(22, 20), folder / "grey.png")
     listen, heard = recorded()
     packed = open_training_set(folder, min_side=5, **settings, on_progress=listen)
-    # Only the mended one and the two that are large enough now.
+    # Only the repaired one and the two whose size suffices now.
     assert heard == [(2, 5), (3, 5), (4, 5), (5, 5)]
     whole = packed_at_once(folder, tmp_path / "whole", 4)
     assert packed.names == whole.names
@@ -243,7 +242,7 @@ def test_all_pictures_that_cannot_be_used_are_counted_and_the_good_ones_stay_pac
 
 
 def test_the_smallest_side_allowed_is_enough(folder, tmp_path):
-    # The narrowest picture is 17 wide: 4 small pixels at x4.
+    # The narrowest picture is 17 wide: 4 LR pixels at x4.
     packed = open_training_set(folder, scale=4, min_side=4, cache=tmp_path / "cache")
     assert min(map(min, packed.shapes)) == 4
 

@@ -20,7 +20,7 @@ def put(pixels, path):
     Image.fromarray(pixels).save(path)
 
 
-def test_both_sides_of_a_pair_come_from_disk_where_they_are_there(tmp_path):
+def test_both_sides_of_a_pair_come_from_disk_where_they_exist(tmp_path):
     for name in ("img_10", "img_2"):
         put(noise(18, 22, 3), tmp_path / "HR_x2" / f"{name}.png")
         put(noise(9, 11, 3), tmp_path / "LR_x2" / f"{name}.png")
@@ -40,7 +40,7 @@ def test_each_scale_has_its_own_folders(tmp_path):
 
 
 @pytest.mark.parametrize("folder", [".", "HR_x3"])
-def test_small_pictures_that_are_not_there_are_made_by_matlabs_bicubic(tmp_path, folder):
+def test_missing_lr_pictures_are_made_by_matlabs_bicubic(tmp_path, folder):
     put(noise(H, W, 3), tmp_path / folder / "x.png")
     [pair] = find_pairs(tmp_path, 3)
     lr, hr = load_pair(pair, 3)
@@ -66,7 +66,7 @@ def test_sizes_that_do_not_fit_are_named(tmp_path):
         load_pair(pair, 2)
 
 
-def test_less_than_one_small_pixel_is_refused(tmp_path):
+def test_less_than_one_lr_pixel_is_refused(tmp_path):
     put(noise(3, 40, 3), tmp_path / "thin.png")
     [pair] = find_pairs(tmp_path, 4)
     with pytest.raises(PictureError, match=r"thin\.png: 40x3 is less than one pixel after x4"):
@@ -103,7 +103,7 @@ def test_the_usual_layouts_are_found(tmp_path, hr_folder, lr_folder, lr_name):
     put(noise(19, 23, 3), tmp_path / hr_folder / "baby.png")
     put(noise(9, 11, 3), tmp_path / lr_folder / f"{lr_name}.png")
     if (other := lr_folder.replace("2", "3")) != lr_folder:
-        # Small pictures of another scale lie beside and must not be taken.
+        # LR pictures of another scale lie beside and must not be taken.
         put(noise(6, 7, 3), tmp_path / other / f"{lr_name.replace('x2', 'x3')}.png")
     [pair] = find_pairs(tmp_path, 2)
     lr, hr = load_pair(pair, 2)

@@ -97,8 +97,8 @@ def test_pictures_are_chosen_in_proportion_to_the_places_in_them():
 
 def test_every_place_of_a_picture_is_as_likely_as_any_other():
     source = packed((P + 1, P + 2))
-    small = source.lr[0]
-    places = [small[top : top + P, left : left + P] for top in range(2) for left in range(3)]
+    lr = source.lr[0]
+    places = [lr[top : top + P, left : left + P] for top in range(2) for left in range(3)]
     known = {dihedral(place, move).tobytes(): number for number, place in enumerate(places) for move in MOVES}
     counts = np.bincount([known[patch.tobytes()] for patch in patches(source, 60)], minlength=6)
     # 5 degrees of freedom: above 20.5 one time in a thousand.

@@ -10,6 +10,9 @@ from odd import exif, pillow, png, profile, profile_chunk, seen, smooth, turned,
 from odd_cases import H, W
 from PIL import Image
 
+from enlca.image import metadata
+from enlca.image.metadata import update_exif
+
 S = 4
 XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -69,6 +72,25 @@ def test_a_picture_on_its_side_stands_upright_and_its_tags_agree(enlarge, tmp_pa
             if name.split(".")[1] in ("png", "jpg", "webp"):
                 assert packet is not None, name
                 assert packet.rstrip(b"\0") == (XMP % 1).encode(), name
+
+
+def test_exif_is_updated_once_for_each_picture(enlarge, monkeypatch):
+    updated = []
+
+    def update(exif, **size):
+        updated.append(size)
+        return update_exif(exif, **size)
+
+    monkeypatch.setattr(metadata, "update_exif", update)
+    enlarge({"x.jpg": TURNED["jpg"](smooth(H, W, 3), exif(6, W, H), (XMP % 6).encode())})
+    assert updated == [{"width": S * H, "height": S * W}]
+
+
+def test_damaged_exif_is_left_out_and_a_remark_says_so(enlarge, tmp_path):
+    tags = exif(1, W, H)[:12] + b"\xff" * 20
+    [line] = enlarge({"x.png": png(smooth(H, W, 3), before=[(b"eXIf", tags)])})
+    assert "EXIF data are damaged and were left out" in line
+    assert tags_of(tmp_path / "out" / "x_x4.png")[:2] == (1, None)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])

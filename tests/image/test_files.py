@@ -168,7 +168,7 @@ def test_folders_are_listed_in_natural_order_without_hidden_files(tmp_path):
     assert find_pictures(tmp_path, recursive=True)[0] == tmp_path / "b" / "1.jpg"
 
 
-def test_reading_warns_nobody(tmp_path, recwarn):
+def test_reading_and_writing_emit_no_warnings(tmp_path, recwarn):
     warnings.simplefilter("always")
     for suffix in WRITABLE:
         write_image(tmp_path / f"x{suffix}", Picture(smooth(H, W, 3)))

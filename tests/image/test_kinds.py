@@ -146,15 +146,15 @@ def test_the_orientation_in_xmp_is_reset_too():
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tif", ".bmp", ".ppm"])
-def test_exif_and_xmp_are_kept_or_said_to_be_lost(tmp_path, suffix):
-    # As after a resize by somebody who knows nothing of EXIF: writing sets the size.
+def test_exif_and_xmp_are_kept_or_a_remark_says_that_they_are_lost(tmp_path, suffix):
+    # As after a resize that left EXIF alone: writing sets the size.
     exif = update_exif(exif_of("<", thumbnail=False), width=1, height=1)
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"></x:xmpmeta>'
     remarks = write_image(tmp_path / f"x{suffix}", Picture(noise(H, W, 3), exif=exif, xmp=xmp))
     again = read_image(tmp_path / f"x{suffix}")
-    said = " ".join(remarks)
-    assert (again.xmp == xmp) != ("XMP" in said)
-    assert (again.exif is not None) != ("EXIF" in said)
+    remark = " ".join(remarks)
+    assert (again.xmp == xmp) != ("XMP" in remark)
+    assert (again.exif is not None) != ("EXIF" in remark)
     if again.exif:
         with Image.open(tmp_path / f"x{suffix}") as stored:
             tags = stored.getexif()

@@ -1,4 +1,4 @@
-"""Pictures are read on several threads: libvips is made quiet once, whoever comes first."""
+"""Pictures are read on several threads: libvips is silenced once, by the first."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ import pyvips
 from enlca.image.decoding import libvips
 
 
-def test_the_handler_of_warnings_is_taken_away_once_however_many_threads_ask(monkeypatch):
+def test_the_handler_of_warnings_is_removed_once_however_many_threads_ask(monkeypatch):
     removed = []
 
     def slowly(domain, handler):

@@ -84,8 +84,10 @@ class MappedPictures(Sequence):
     `torch.from_file` keeps none. Pickled, only the paths travel.
     """
 
-    def __init__(self, paths: Sequence[Path], shapes: Sequence[tuple[int, int]]):
-        self.paths, self.shapes = paths, shapes
+    def __init__(
+        self, paths: Sequence[Path], shapes: Sequence[tuple[int, int]], *, max_mapped: int = MAX_MAPPED
+    ):
+        self.paths, self.shapes, self.max_mapped = paths, shapes, max_mapped
         self._mapped: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -93,7 +95,7 @@ class MappedPictures(Sequence):
 
     def __getitem__(self, index: Any) -> Any:
         if index not in self._mapped:
-            if len(self._mapped) >= MAX_MAPPED:
+            if len(self._mapped) >= self.max_mapped:
                 self._mapped.clear()
             self._mapped[index] = self._map(index)
         return self._mapped[index]

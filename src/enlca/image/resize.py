@@ -1,14 +1,13 @@
 """Bicubic resizing of uint8 pictures, equal to the bit to MATLAB's `imresize(picture, scale, 'bicubic')`.
 
-Every benchmark of super-resolution made its small pictures with that one function, so a network is measured
-against its exact arithmetic. Two things make it what it is: when shrinking, the cubic is stretched by 1/scale
-(antialiasing), and the result is rounded and clipped to uint8 after *each* axis, rows first. Float
-implementations miss the second one.
+All benchmarks of super-resolution made their LR pictures with that function, so a network is measured against
+its exact arithmetic. When downscaling, the cubic is stretched by 1/scale (antialiasing), and the result is
+rounded and clipped to uint8 after *each* axis, rows first. Float implementations miss the latter.
 
-How it is fast: outputs are taken in short blocks. The inputs a block needs are neighbours too, so its weights
-form a small dense table, and resizing is a product of that table with a strip of the picture.
-Doubles may be added in any order here: at the scales 1/2, 1/4, 2, 4 each weight is a dyadic fraction and the
-sums are exact, and at 1/3 and 3 the weights are multiples of 1/81 or 1/27, whose sums never end in one half.
+For speed, outputs are computed in short blocks. The inputs of a block are neighbours, too, so its weights
+form a small dense table, and resizing is a product of that table with a strip of the picture. The order of
+additions does not matter: at the scales 1/2, 1/4, 2, 4 each weight is a dyadic fraction and sums are exact,
+and at 1/3 and 3 the weights are multiples of 1/81 or 1/27, whose sums never end in one half.
 
 Letters:  H height   W width   C channels   N outputs along an axis   P inputs that touch one output
 """
@@ -19,13 +18,13 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 KERNEL_WIDTH = 4.0
-# Outputs per table, and bytes of picture per product: the strips stay in the processor's cache.
-BLOCK_OUTPUTS = 16
+# Outputs per table, and bytes of picture per product, so that strips stay in the processor's cache.
+BLOCK = 16
 STRIP_BYTES = 1 << 20
 
 
 def cubic(x: Float[np.ndarray, "*S"]) -> Float[np.ndarray, "*S"]:
-    """Keys' cubic with a = -0.5 at distance `x` (in pixels); zero from 2 on. (Keys 1981, Eq. 15)"""
+    """Return Keys' cubic with a = -0.5 at distance `x` in pixels; zero from 2 on. (Keys 1981, Eq. 15)"""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1.0
     far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
@@ -33,7 +32,7 @@ def cubic(x: Float[np.ndarray, "*S"]) -> Float[np.ndarray, "*S"]:
 
 
 def contributions(size: int, scale: Fraction) -> tuple[Int[np.ndarray, "N P"], Float[np.ndarray, "N P"]]:
-    """Which inputs make each output along an axis of `size` pixels, and with what weight.
+    """Return the inputs of each output along an axis of `size` pixels, and their weights.
 
     Indices count from 0 and may lie outside [0, size): the caller mirrors them. Weights of a row sum to 1.
     The arithmetic is that of `contributions` in MATLAB's imresize.m, with its 1-based positions.
@@ -50,10 +49,16 @@ def contributions(size: int, scale: Fraction) -> tuple[Int[np.ndarray, "N P"], F
     return index.astype(np.int64) - 1, weight
 
 
-def imresize(pixels: UInt8[np.ndarray, "H W *C"], scale: Fraction) -> UInt8[np.ndarray, "h w *C"]:
+def imresize(
+    pixels: UInt8[np.ndarray, "H W *C"],
+    scale: Fraction,
+    *,
+    block: int = BLOCK,
+    strip_bytes: int = STRIP_BYTES,
+) -> UInt8[np.ndarray, "h w *C"]:
     """Resize both axes by `scale`, as MATLAB's `imresize(pixels, scale, 'bicubic')` does.
 
-    A side of n pixels becomes ceil(n * scale) pixels.
+    A side of n pixels becomes ceil(n * scale) pixels. `block` (outputs) and `strip_bytes` affect speed only.
 
     Raises:
         ValueError: `scale` is not positive, or the picture has no pixels.
@@ -62,12 +67,13 @@ def imresize(pixels: UInt8[np.ndarray, "H W *C"], scale: Fraction) -> UInt8[np.n
         raise ValueError(f"scale must be positive, got {scale}")
     if pixels.size == 0:
         raise ValueError(f"cannot resize a picture without pixels, got shape {pixels.shape}")
-    rows_done = _resize_rows(pixels, scale)
-    return np.ascontiguousarray(_resize_rows(rows_done.swapaxes(0, 1), scale).swapaxes(0, 1))
+    rows_done = _resize_rows(pixels, scale, block, strip_bytes)
+    both = _resize_rows(rows_done.swapaxes(0, 1), scale, block, strip_bytes)
+    return np.ascontiguousarray(both.swapaxes(0, 1))
 
 
 def mod_crop(pixels: UInt8[np.ndarray, "H W *C"], scale: int) -> UInt8[np.ndarray, "h w *C"]:
-    """Drop the last rows and columns, so that both sides divide by `scale`: the benchmarks' HR pictures.
+    """Drop the last rows and columns so that both sides are multiples of `scale`, as benchmarks crop HR.
 
     Raises:
         ValueError: `scale` is below 1, or a side is shorter than `scale`, so that nothing would be left.
@@ -80,20 +86,20 @@ def mod_crop(pixels: UInt8[np.ndarray, "H W *C"], scale: int) -> UInt8[np.ndarra
     return pixels[: height - height % scale, : width - width % scale]
 
 
-def _resize_rows(pixels: np.ndarray, scale: Fraction) -> np.ndarray:
+def _resize_rows(pixels: np.ndarray, scale: Fraction, block: int, strip_bytes: int) -> np.ndarray:
     """Resize axis 0 and round to uint8."""
     size = pixels.shape[0]
     flat = np.ascontiguousarray(pixels).reshape(size, -1)
     index, weight = contributions(size, scale)
     out = np.empty((len(index), flat.shape[1]), dtype=np.uint8)
-    for start in range(0, len(index), BLOCK_OUTPUTS):
-        rows = slice(start, start + BLOCK_OUTPUTS)
+    for start in range(0, len(index), block):
+        rows = slice(start, start + block)
         first = index[rows].min()
         inputs = np.arange(first, index[rows].max() + 1)
         table = np.zeros((len(index[rows]), len(inputs)))
         np.put_along_axis(table, index[rows] - first, weight[rows], axis=1)
         mirrored = _mirror(inputs, size)
-        columns = max(1, STRIP_BYTES // (8 * len(inputs)))
+        columns = max(1, strip_bytes // (8 * len(inputs)))
         for column in range(0, flat.shape[1], columns):
             strip = flat[mirrored, column : column + columns]
             out[rows, column : column + columns] = _to_uint8(table @ strip.astype(np.float64))
