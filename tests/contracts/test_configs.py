@@ -10,8 +10,8 @@ from enlca.training.parse import read_config
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs").glob("*.yaml"))
 NAMES = [path.stem for path in FILES]
-# Of no table of their own: a first try, and what the ablations differ from.
-OTHERS = ["smoke", "ablation_small"]
+# Of no table of their own: a first try, and what the arms of ablations and of the ladder differ from.
+OTHERS = ["smoke", "ablation_small", "ladder"]
 CONTROLS = ["edsr_tiny_x4", "edsr_light_x4", "edsr_x4", "nlan_tiny_x4", "nlan_light_x4", "nlan_x4"]
 
 
@@ -21,7 +21,7 @@ def config(name):
 
 def test_all_recipes_are_there():
     families = [f"enlcn{size}_x{scale}" for size in ("", "_light", "_tiny") for scale in (2, 3, 4)]
-    assert sorted([*families, *CONTROLS, "released_x4", *OTHERS]) == sorted(NAMES)
+    assert sorted([*families, *CONTROLS, "released_x4", "light_trunk_x4", *OTHERS]) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -30,7 +30,7 @@ def test_a_configuration_is_read_and_is_what_its_name_says(name):
     if name not in OTHERS:
         assert settings.network.scale == int(name[-1])
         assert settings.run.dir == Path("runs") / name
-    kinds = {"edsr": "none", "nlan": "exact"}
+    kinds = {"edsr": "none", "light": "none", "ladder": "none", "nlan": "exact"}
     assert settings.network.attention == kinds.get(name.split("_")[0], "linear")
 
 
