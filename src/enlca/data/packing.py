@@ -14,7 +14,6 @@ of a picture that has changed. `pack.json` is written last, and then the folder 
 import hashlib
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from jaxtyping import UInt8
 from enlca.data.pairs import Pair, load_pair
 from enlca.errors import EnlcaError, PackError, PictureError
 from enlca.runtime.concurrency import prefetch
+from enlca.runtime.files import write_atomically
 
 FORMAT = 3
 INDEX = "pack.json"
@@ -132,7 +132,6 @@ def write_sides(
     Returns:
         A line for each picture that cannot be used. `out` is made only if there are none.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     with _locked(work, sides[-1], lambda done: on_progress(min(done, len(items)), len(items))):
         if is_pack(out):
             return []
@@ -140,10 +139,10 @@ def write_sides(
         shapes = {name: (entry["height"], entry["width"]) for name, entry in entries.items()}
         failed |= too_small(shapes, scale, min_side)
         if not failed:
-            _sync(work, sides)
             pictures = [entries[item.name] for item in items]
+            _clean(work, {work / side / entry[side] for side in sides for entry in pictures})
             index = {"format": FORMAT, "scale": scale, "sides": list(sides), "pictures": pictures}
-            (work / INDEX).write_text(json.dumps(index, indent=0) + "\n")
+            write_atomically(work / INDEX, (json.dumps(index, indent=0) + "\n").encode())
             os.replace(work, out)
     return [failed[item.name] for item in items if item.name in failed]
 
@@ -152,14 +151,12 @@ def _fill(
     items: Sequence[Item], work: Path, *, sides: Sequence[str], scale: int, on_progress: OnProgress
 ) -> tuple[dict[str, dict], dict[str, str]]:
     """Write the missing files of a work folder; return index entries and failures, both by name."""
-    keys = {item.name: item.key(scale) for item in items}
-    stored = _keep_intact(work, sides, set(keys.values()))
-    entries = {
-        item.name: _entry(item.name, sides, stored[keys[item.name]])
-        for item in items
-        if keys[item.name] in stored
-    }
+    entries: dict[str, dict] = {}
     failed: dict[str, str] = {}
+
+    def add(item: Item, files: Sequence[Path], lr: Pixels) -> None:
+        names = {side: path.name for side, path in zip(sides, files, strict=True)}
+        entries[item.name] = {"name": item.name, "height": lr.shape[0], "width": lr.shape[1], **names}
 
     def load(item: Item) -> tuple[Pixels, ...] | EnlcaError:
         try:
@@ -167,6 +164,15 @@ def _fill(
         except EnlcaError as error:
             return error
 
+    for side in sides:
+        (work / side).mkdir(parents=True, exist_ok=True)
+    stored = [{path.name[:16]: path for path in (work / side).iterdir()} for side in sides]
+    keys = {item.name: item.key(scale) for item in items}
+    for item in items:
+        files = [side[keys[item.name]] for side in stored if keys[item.name] in side]
+        intact = [pixels for pixels in map(read_intact, files) if pixels is not None]
+        if len(intact) == len(sides):
+            add(item, files, intact[0])
     missing = [item for item in items if item.name not in entries]
     already = len(entries)
     on_progress(already, len(items))
@@ -174,19 +180,10 @@ def _fill(
         if isinstance(result, EnlcaError):
             failed[item.name] = str(result)
         else:
-            files = [
-                _save(work / side, keys[item.name], pixels)
-                for side, pixels in zip(sides, result, strict=True)
-            ]
-            entries[item.name] = _entry(item.name, sides, [(path, result[0].shape) for path in files])
+            key = keys[item.name]
+            add(item, [_save(work / side, key, p) for side, p in zip(sides, result, strict=True)], result[0])
         on_progress(done, len(items))
     return entries, failed
-
-
-def _entry(name: str, sides: Sequence[str], files: Sequence[tuple[Path, tuple[int, ...]]]) -> dict:
-    height, width = files[0][1][:2]
-    names = {side: path.name for side, (path, _) in zip(sides, files, strict=True)}
-    return {"name": name, "height": height, "width": width, **names}
 
 
 def _save(folder: Path, key: str, pixels: Pixels) -> Path:
@@ -194,6 +191,16 @@ def _save(folder: Path, key: str, pixels: Pixels) -> Path:
     path = folder / f"{key}-{zlib.crc32(pixels.data):08x}.npy"
     np.save(path, pixels)
     return path
+
+
+def _clean(work: Path, keep: set[Path]) -> None:
+    """Delete all other files of a work folder; return when those to keep would survive a power cut."""
+    for path in [path for path in work.rglob("*") if path.is_file()]:
+        if path not in keep:
+            path.unlink()
+            continue
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
 
 
 def read_intact(path: Path) -> Pixels | None:
@@ -206,39 +213,10 @@ def read_intact(path: Path) -> Pixels | None:
     return pixels if intact else None
 
 
-def _keep_intact(
-    work: Path, sides: Sequence[str], keys: set[str]
-) -> dict[str, list[tuple[Path, tuple[int, ...]]]]:
-    """Return path and shape of the files of each complete picture by key; delete all else in `work`."""
-    found: dict[str, dict[str, tuple[Path, tuple[int, ...]]]] = {}
-    for side in sides:
-        (work / side).mkdir(parents=True, exist_ok=True)
-        for path in (work / side).iterdir():
-            key = path.stem.rpartition("-")[0]
-            pixels = read_intact(path) if key in keys else None
-            if pixels is None:
-                path.unlink()
-            else:
-                found.setdefault(key, {})[side] = path, pixels.shape
-    for path in work.iterdir():
-        if path.name not in sides:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return {
-        key: [files[side] for side in sides] for key, files in found.items() if files.keys() == set(sides)
-    }
-
-
-def _sync(work: Path, sides: Sequence[str]) -> None:
-    """Wait until the files would survive a power cut."""
-    for side in sides:
-        for path in (work / side).iterdir():
-            with path.open("r+b") as file:
-                os.fsync(file.fileno())
-
-
 @contextmanager
 def _locked(work: Path, side: str, wait: Callable[[int], None]) -> Iterator[None]:
     """Lock a work folder; while another process has it, call `wait` with the number of pictures done."""
+    work.parent.mkdir(parents=True, exist_ok=True)
     path = work.with_name(f"{work.name}.lock")
     lock = FileLock(path)
     while not lock.is_locked:
