@@ -16,7 +16,7 @@ import torch
 from benchmarks.engines import FORM
 from benchmarks.report import publish
 from benchmarks.scores import scores_of
-from enlca.checkpoint.catalog import bundled, load
+from enlca.checkpoint.store import bundled, load
 from enlca.export.engines import load_engine
 from enlca.inference.upscaler import with_fast_convolutions
 from enlca.runtime.device import in_half

@@ -31,7 +31,7 @@ from enlca.analysis.correlation import (
 from enlca.attention.features import positive_features
 from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend
-from enlca.checkpoint.catalog import load
+from enlca.checkpoint.store import load
 from enlca.network.sr import SRNetwork
 from enlca.runtime.allocator import keep_freed_memory
 

@@ -25,7 +25,7 @@ from enlca.errors import EngineError
 from enlca.export.engines import load_engine
 from enlca.export.parity import check_parity
 from enlca.inference.transforms import Forward
-from enlca.inference.upscaler import compile_local_stages, with_fast_convolutions
+from enlca.inference.upscaler import with_fast_convolutions
 from enlca.network.sr import SRNetwork
 from enlca.network.zoo import NETWORKS
 from enlca.runtime.device import choose_precision, in_half
@@ -38,7 +38,7 @@ def compiled(network: SRNetwork) -> Forward:
     """The network as `enlca upscale --compile` has it; a copy."""
     torch._dynamo.reset()
     network = copy.deepcopy(network)
-    compile_local_stages(network, torch.device("cpu"))
+    network.compile_convolutions()
     return torch.inference_mode()(network.forward)
 
 

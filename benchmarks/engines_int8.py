@@ -24,7 +24,7 @@ from benchmarks.engines import FORM, PRIME
 from benchmarks.report import publish
 from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, seconds_of
 from benchmarks.scores import scores_of
-from enlca.checkpoint.catalog import load
+from enlca.checkpoint.store import load
 from enlca.export.engines import OpenVinoEngine
 from enlca.export.extras import need
 from enlca.export.graph import ATTENTION, onnx_graph

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from enlca.checkpoint.catalog import bundled, load
+from enlca.checkpoint.store import bundled, load
 from enlca.network.sr import SRNetwork
 from enlca.network.zoo import NETWORKS
 

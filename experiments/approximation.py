@@ -32,8 +32,7 @@ from enlca.analysis.approximation import (
     with_estimator,
 )
 from enlca.attention.block import Embeddings, unit
-from enlca.checkpoint.catalog import load
-from enlca.checkpoint.store import write_atomically
+from enlca.checkpoint.store import load, write_atomically
 from enlca.evaluation.evaluate import Method, evaluate
 from enlca.image.picture import read_image
 from enlca.inference.adapters import upscale_rgb

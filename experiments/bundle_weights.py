@@ -16,8 +16,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from enlca.checkpoint.catalog import WEIGHTS
-from enlca.checkpoint.store import load_file, save
+from enlca.checkpoint.store import WEIGHTS, load_file, save
 from enlca.evaluation.evaluate import evaluate, method_called
 
 RESULTS = Path(__file__).parent / "results"

@@ -21,7 +21,7 @@ from experiments.variants import enla, other_attention
 from jaxtyping import UInt8
 
 from enlca.analysis.correlation import Sparsity, View, exact_weights, own_weights, sparsity, view_of
-from enlca.checkpoint.catalog import load
+from enlca.checkpoint.store import load
 from enlca.errors import EnlcaError
 from enlca.image.picture import read_image
 from enlca.network.sr import SRNetwork

@@ -18,7 +18,7 @@ from experiments.figure1_correlation import QUERIES, last_view
 from experiments.variants import enla
 
 from enlca.analysis.approximation import estimator_moments
-from enlca.checkpoint.catalog import load
+from enlca.checkpoint.store import load
 from enlca.image.picture import read_image
 
 AMPLIFICATIONS = (1, 2, 4, 6, 8, 10)

@@ -13,8 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-from enlca.checkpoint.catalog import bundled
-from enlca.checkpoint.store import write_atomically
+from enlca.checkpoint.store import bundled, write_atomically
 
 HERE = Path(__file__).parent
 # The data sets of Table 1, and how many pictures they have.

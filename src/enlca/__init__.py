@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from enlca.attention.block import NonLocalBlock
     from enlca.attention.exact import ExactAttend
     from enlca.attention.linear import LinearAttend
-    from enlca.checkpoint.catalog import load
-    from enlca.checkpoint.store import save
+    from enlca.checkpoint.store import load, save
     from enlca.inference.upscaler import Upscaler
     from enlca.network.sr import SRConfig, SRNetwork
 
@@ -28,7 +27,7 @@ _PLACES = {
     "SRConfig": "enlca.network.sr",
     "SRNetwork": "enlca.network.sr",
     "Upscaler": "enlca.inference.upscaler",
-    "load": "enlca.checkpoint.catalog",
+    "load": "enlca.checkpoint.store",
     "save": "enlca.checkpoint.store",
 }
 __all__ = [  # noqa: RUF022 - the order a reader meets them in

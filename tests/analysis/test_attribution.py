@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from enlca.analysis.attribution import Attribution, blurred, detail, gini, lam
-from enlca.checkpoint.catalog import load
+from enlca.checkpoint.store import load
 from enlca.network.zoo import enlcn_tiny
 
 H, W = 13, 11

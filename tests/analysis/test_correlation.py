@@ -164,7 +164,7 @@ def test_the_view_holds_the_embeddings_that_the_block_computes(attention):
 
 
 def test_the_rows_of_the_package_s_own_network_are_its_output():
-    from enlca.checkpoint.catalog import WEIGHTS, load
+    from enlca.checkpoint.store import WEIGHTS, load
 
     assert Path(WEIGHTS).is_dir()
     net, lr = load("enlcn-tiny", scale=4), picture(17, 13)

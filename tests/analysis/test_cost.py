@@ -209,4 +209,4 @@ def test_what_is_neither_a_network_nor_weights_is_wrong_usage_with_all_names(com
     assert "nlan, nlsn" in done.err
     done = command("cost", "--model", tiny_model, "--scale", "2")
     assert done.code == 2
-    assert "enlarges x4, not x2" in done.err
+    assert "upscales x4, not x2" in done.err

@@ -104,7 +104,7 @@ USAGE = {
     "degrade onto itself": ("degrade . . --scale 4", "need a folder of their own"),
     "degrade scale": ("degrade . small --scale 0", "--scale must be 2, 3 or 4; got 0"),
     "info": ("info waifu", "unknown model 'waifu'"),
-    "info scale": ("info {tiny} --scale 3", "enlarges x4, not x3"),
+    "info scale": ("info {tiny} --scale 3", "upscales x4, not x3"),
     "train nowhere": ("train gone.yaml", "gone.yaml: no such configuration file"),
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.cli.interrupt import interruptible
+from enlca.cli import interruptible
 from enlca.image import decoding, encoding, files
 from enlca.image.encoding import RowSource
 from enlca.image.picture import read_image

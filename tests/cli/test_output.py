@@ -9,7 +9,7 @@ import typer.main
 from PIL import Image
 
 import enlca
-from enlca.checkpoint import catalog
+from enlca.checkpoint import store
 from enlca.cli.commands import app
 from enlca.image.picture import read_image
 
@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch):
 def weights(tiny_network, tmp_path, monkeypatch):
     """A package whose only weights are those of the tiny network."""
     enlca.save(tiny_network, tmp_path / "enlcn-tiny_x4.safetensors", training=TRAINING, scores=SCORES)
-    monkeypatch.setattr(catalog, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(store, "WEIGHTS", tmp_path)
     return tmp_path / "enlcn-tiny_x4.safetensors"
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file as read_tensors
 
-from enlca.checkpoint.catalog import bundled
-from enlca.checkpoint.store import load_file
+from enlca.checkpoint.store import bundled, load_file
 from enlca.evaluation.evaluate import evaluate, method_called
 
 # The least that may be shipped: PSNR-Y on Set5 and Set14.

@@ -14,7 +14,7 @@ import pytest
 from odd import png, pnm, smooth
 from places import GOOD, H, W, check_made, everything, one_line, started
 
-from enlca.checkpoint import catalog
+from enlca.checkpoint import store
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def place(tiny_model, command, monkeypatch):
     (own / "in" / "good.png").write_bytes(GOOD)
     monkeypatch.chdir(own)
     # The checkout may be closed to others; what is bundled there is not needed.
-    monkeypatch.setattr(catalog, "WEIGHTS", own / "none")
+    monkeypatch.setattr(store, "WEIGHTS", own / "none")
     # All that is imported late, as long as it may be read.
     command("upscale", "in", "gone.png", "--model", "tiny.safetensors", "-o", "before")
     shutil.rmtree(own / "before")

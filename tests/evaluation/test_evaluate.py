@@ -157,7 +157,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 
 def test_a_network_of_another_scale_is_refused(tiny_model):
-    with pytest.raises(CheckpointError, match="enlarges x4, not x2"):
+    with pytest.raises(CheckpointError, match="upscales x4, not x2"):
         method_called(str(tiny_model), scale=2)
 
 

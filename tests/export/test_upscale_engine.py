@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.cli import engine as cli_engine
-from enlca.cli.engine import load_engine_of
+from enlca.cli import pictures
+from enlca.cli.pictures import load_engine_of
 from enlca.export import engines
 from enlca.inference.upscaler import Upscaler
 
@@ -98,4 +98,4 @@ def test_auto_is_pytorch_and_the_others_are_loaded_by_name(small_network, quick)
 
 
 def test_the_choices_are_those_of_the_engines():
-    assert cli_engine.OTHER_ENGINES == engines.ENGINES
+    assert pictures.OTHER_ENGINES == engines.ENGINES

@@ -11,11 +11,10 @@ from enlca.errors import CheckpointError
 from enlca.evaluation.evaluate import evaluate, method_called
 from enlca.image.picture import Picture, read_image, write_image
 from enlca.inference import batch
-from enlca.inference.execute import Executor
+from enlca.inference.execute import Executor, padded
 from enlca.inference.outputs import plan
 from enlca.inference.strategy import TILES, MemoryFootprint, Strategy, choose_strategy
 from enlca.inference.target_size import Size
-from enlca.inference.transforms import padded
 from enlca.inference.upscaler import Upscaler
 from enlca.network.interface import SRModel
 from enlca.network.sr import SRConfig, SRNetwork

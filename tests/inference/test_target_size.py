@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enlca.checkpoint import catalog
+from enlca.checkpoint import store
 from enlca.errors import CheckpointError
 from enlca.image.picture import Picture, collect, collect_pages, rows_of
 from enlca.image.resize import imresize
@@ -151,7 +151,7 @@ def test_a_resize_sees_no_colour_under_full_transparency_and_none_bleeds_in(dtyp
 
 
 def test_a_name_has_the_scales_of_its_weights_and_a_file_its_own(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(catalog, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(store, "WEIGHTS", tmp_path)
     for name in ("some_x4", "some_x2", "other_x3"):
         (tmp_path / f"{name}.safetensors").touch()
     assert network_scales("some") == [2, 4]

@@ -1,4 +1,6 @@
-"""A checkpoint is one `.safetensors` file; its metadata key `enlca` holds JSON that rebuilds the network.
+"""Checkpoints: their format, their card, and the ones that the package contains, by name.
+
+A checkpoint is one `.safetensors` file; its metadata key `enlca` holds JSON that rebuilds the network.
 
 Loading is strict: an unknown version, a missing, unexpected or mis-shaped tensor, or settings that do
 not fit are errors that say which.
@@ -20,15 +22,17 @@ from enlca.runtime.files import write_atomically
 
 FORMAT = 1
 KEY = "enlca"
+WEIGHTS = Path(__file__).parent / "weights"
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a checkpoint says of itself.
+    """The description of a checkpoint.
 
     Attributes:
         network: settings that rebuild the network.
-        variant: "paper" or "released": whose reading of the method the network follows.
+        variant: "paper" or "released": which description of the method the network follows.
         training: how it was trained (data, steps, loss, seed); empty if unknown.
         scores: measured scores: {data set: {"psnr_y": .., "ssim_y": .., "n": ..}}.
     """
@@ -94,7 +98,7 @@ def save(
 
 
 def read_card(path: str | os.PathLike) -> Card:
-    """The card alone, without reading the weights.
+    """Read the card alone, without the weights.
 
     Raises:
         CheckpointError: if the file is missing, damaged or not one of ours.
@@ -103,7 +107,7 @@ def read_card(path: str | os.PathLike) -> Card:
 
 
 def load_file(path: str | os.PathLike) -> tuple[SRNetwork, Card]:
-    """The network of a checkpoint, in float32 and evaluation mode, and its card.
+    """Return the network of a checkpoint, in float32 and evaluation mode, and its card.
 
     Raises:
         CheckpointError: if the file is missing, damaged, not one of ours, or its tensors do not fit.
@@ -145,3 +149,71 @@ def _read(path: Path, *, with_tensors: bool) -> tuple[Card, dict[str, torch.Tens
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """Weights that the package contains."""
+
+    name: str
+    scale: int
+    path: Path
+
+    @property
+    def card(self) -> Card:
+        """Their description."""
+        return read_card(self.path)
+
+
+def bundled() -> list[Bundled]:
+    """Return all weights in the package: files called `NAME_xSCALE.safetensors`."""
+    found = []
+    for path in sorted(WEIGHTS.glob(f"*{SUFFIX}")):
+        name, _, scale = path.stem.rpartition("_x")
+        found.append(Bundled(name, int(scale), path))
+    return found
+
+
+def locate(model: str | os.PathLike, scale: int | None = None) -> Path:
+    """Return the checkpoint file of a bundled name (with its scale) or of a path.
+
+    A name without a scale means x4, or the only scale there is.
+
+    Raises:
+        CheckpointError: for an unknown name, or a scale that there are no weights for.
+    """
+    text = os.fspath(model)
+    if text.endswith(SUFFIX) or os.sep in text:
+        return Path(text)
+    known = bundled()
+    scales = {item.scale: item.path for item in known if item.name == text}
+    if not scales:
+        names = ", ".join(sorted({item.name for item in known})) or "none"
+        raise CheckpointError(f"unknown model {text!r}; known: {names}; or give a {SUFFIX} file")
+    wanted = scale or (4 if 4 in scales else next(iter(scales)))
+    if wanted not in scales:
+        available = ", ".join(f"x{s}" for s in sorted(scales))
+        raise CheckpointError(f"{text} has no weights for x{wanted}; available: {available}")
+    return scales[wanted]
+
+
+def load_with_card(model: str | os.PathLike, scale: int | None = None) -> tuple[SRNetwork, Card]:
+    """Return the network of a bundled name or checkpoint file, and its card.
+
+    Raises:
+        CheckpointError: if there is none, or its scale is not `scale`.
+    """
+    path = locate(model, scale)
+    network, card = load_file(path)
+    if scale is not None and card.network.scale != scale:
+        raise CheckpointError(f"{path}: upscales x{card.network.scale}, not x{scale}")
+    return network, card
+
+
+def load(model: str | os.PathLike, *, scale: int | None = None) -> SRNetwork:
+    """Return a network by bundled name or checkpoint file, in float32 and evaluation mode.
+
+    Raises:
+        CheckpointError: see `load_with_card`.
+    """
+    return load_with_card(model, scale)[0]

@@ -5,9 +5,13 @@ Exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 wrong usag
 
 import gc
 import os
+import signal
 import sys
-
-from enlca.cli.interrupt import interruptible
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Never
 
 INTERRUPTED = 130
 # What PyTorch makes while it loads stays, but Python's own settings (700, 10) look for garbage in it 380
@@ -48,3 +52,47 @@ def open_missing_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for the whole process
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Make Ctrl-C inside the block always end in KeyboardInterrupt, with nothing else raised or printed.
+
+    Python alone loses it in callbacks, and libraries lose it while they are imported.
+    """
+    received: list[int] = []
+    again: list[threading.Timer] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> Never:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    def report(lost: Any) -> None:
+        # In a callback or a destructor nothing can be raised; but a moment later it can.
+        if isinstance(lost.exc_value, KeyboardInterrupt):
+            again.append(threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]))
+            again[-1].start()
+        else:
+            hook(lost)
+
+    handler, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    # A shell that starts a command in the background has Ctrl-C ignored: that stays.
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    sys.unraisablehook = report
+    try:
+        yield
+    except Exception as error:
+        # numpy, interrupted while it loads, raises an ImportError later on.
+        if received:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        try:
+            # A timer that is firing already is answered here, not by the caller.
+            for timer in again:
+                timer.cancel()
+                timer.join()
+        finally:
+            signal.signal(signal.SIGINT, handler)
+            sys.unraisablehook = hook

@@ -65,12 +65,11 @@ def settings_of(name: str, scale: int | None) -> "SRConfig":
     """The settings of bundled weights, of a checkpoint, or of a network that has no weights here.
 
     Raises:
-        CheckpointError: there is nothing of this name, or it enlarges by another factor than `scale`.
+        CheckpointError: there is nothing of this name, or its scale is not `scale`.
     """
     import torch
 
-    from enlca.checkpoint.catalog import bundled, locate
-    from enlca.checkpoint.store import read_card
+    from enlca.checkpoint.store import bundled, locate, read_card
     from enlca.errors import CheckpointError
     from enlca.network.zoo import NETWORKS
 
@@ -84,7 +83,7 @@ def settings_of(name: str, scale: int | None) -> "SRConfig":
         raise CheckpointError(f"{error}; or a network: {', '.join(sorted(NETWORKS))}") from error
     config = read_card(path).network
     if scale is not None and config.scale != scale:
-        raise CheckpointError(f"{path}: enlarges x{config.scale}, not x{scale}")
+        raise CheckpointError(f"{path}: upscales x{config.scale}, not x{scale}")
     return config
 
 

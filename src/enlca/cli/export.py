@@ -28,7 +28,7 @@ def export(
 
     for package in PACKAGES[SUFFIXES[out.suffix.lower()]]:
         need(package)
-    from enlca.checkpoint.catalog import load_with_card
+    from enlca.checkpoint.store import load_with_card
     from enlca.export.files import export_file
 
     network, card = load_with_card(model, scale)

@@ -17,7 +17,7 @@ def info(
     check_scale(scale)
     import json
 
-    from enlca.checkpoint.catalog import load_with_card, locate
+    from enlca.checkpoint.store import load_with_card, locate
 
     network, card = load_with_card(model, scale)
     path = locate(model, scale)
@@ -51,7 +51,7 @@ def info(
 
 def models() -> None:
     """The weights that come with the package, with their measured scores."""
-    from enlca.checkpoint.catalog import bundled
+    from enlca.checkpoint.store import bundled
     from enlca.network.sr import SRNetwork
 
     print(f"{'name':16} {'scale':5} {'parameters':>10} {'size':>8}  PSNR-Y / SSIM-Y")

@@ -5,19 +5,21 @@ import json
 import sys
 from contextlib import closing
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from enlca.cli.common import printable, progress, report_failures
-from enlca.cli.engine import ENGINES, OTHER_ENGINES, check_engine, load_engine_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from enlca.image.rows import PictureRows
     from enlca.inference.batch import Outcome
+    from enlca.inference.transforms import Forward
+    from enlca.network.sr import SRNetwork
 
 FORMATS = ("png", "jpg", "webp", "tif", "avif")
 LARGEST = 4
@@ -25,6 +27,8 @@ LARGEST = 4
 MODES = ("auto", "whole", "stream", "tiled")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FRAMES = ("auto", "first", "all")
+OTHER_ENGINES = ("onnx", "openvino")
+ENGINES = ("auto", "torch", *OTHER_ENGINES)
 
 
 def upscale(
@@ -137,6 +141,31 @@ def upscale(
             if outcome.error is None:
                 print(_line(outcome))
     return report_failures([outcome.error for outcome in outcomes if outcome.error])
+
+
+def check_engine(engine: str, *, device: str, precision: str, compile: bool) -> None:
+    """Check that the options go together; nothing heavy is loaded.
+
+    Raises:
+        BadParameter: another engine on a GPU, in half precision, or compiled by PyTorch.
+    """
+    if engine not in OTHER_ENGINES:
+        return
+    if device not in ("auto", "cpu"):
+        raise typer.BadParameter(f"--engine {engine} computes on the processor: --device cpu, not {device}")
+    if precision == "fp16" or (precision == "bf16" and engine == "onnx"):
+        raise typer.BadParameter(f"--engine {engine} does not compute in {precision}; use --precision fp32")
+    if compile:
+        raise typer.BadParameter("--compile is PyTorch's; --engine torch goes with it")
+
+
+def load_engine_of(engine: str, *, precision: str) -> "Callable[[SRNetwork], Forward] | None":
+    """Return what makes the engine of a network; None for PyTorch, which "auto" is, too."""
+    if engine not in OTHER_ENGINES:
+        return None
+    from enlca.export.engines import load_engine
+
+    return partial(load_engine, engine, precision="bf16" if precision == "bf16" else "fp32")
 
 
 def degrade(

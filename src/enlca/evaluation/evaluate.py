@@ -19,7 +19,8 @@ from enlca.image.files import find_pictures
 from enlca.image.picture import Picture, write_image
 from enlca.image.resize import imresize
 from enlca.inference.adapters import upscale_rgb
-from enlca.inference.transforms import chopped, padded, self_ensemble
+from enlca.inference.execute import padded
+from enlca.inference.transforms import chopped, self_ensemble
 from enlca.inference.upscaler import Upscaler
 from enlca.metrics import luma, psnr_plane, ssim_plane
 from enlca.network.interface import SRModel

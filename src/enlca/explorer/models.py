@@ -5,8 +5,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from enlca.checkpoint.catalog import bundled
-from enlca.checkpoint.store import read_card
+from enlca.checkpoint.store import bundled, read_card
 from enlca.errors import CheckpointError
 from enlca.inference.upscaler import Upscaler
 from enlca.network.sr import SRNetwork

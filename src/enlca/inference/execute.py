@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
+from torch.nn.functional import pad
 
 from enlca.errors import NotFinite
 from enlca.image.rows import count_colours
@@ -183,6 +184,21 @@ class Executor:
                         place = turned.upright(region).times(scale)
                         total.write(place, part if index == 0 else total.read(place) + part)
             yield lambda region: total.read(region.times(scale)) / 8
+
+
+def padded(model: SRModel) -> Forward:
+    """Return `model` for any H and W: pad its input with edge pixels, crop its output."""
+    multiple, smallest = model.input_multiple, model.smallest_input
+    if multiple == smallest == 1:
+        return model
+
+    def run(lr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
+        height, width = lr.shape[-2:]
+        tall, wide = (-(-max(side, smallest) // multiple) * multiple for side in (height, width))
+        sr = model(pad(lr, (0, wide - width, 0, tall - height), mode="replicate"))
+        return sr[..., : model.scale * height, : model.scale * width]
+
+    return run
 
 
 def tiled(

@@ -12,7 +12,7 @@ import torch
 
 from enlca.errors import TooLarge
 from enlca.inference.feature_cache import maps_in_memory
-from enlca.inference.streaming import halo_of, last_tile
+from enlca.inference.streaming import halo_of
 from enlca.network.interface import SRModel
 from enlca.network.layers import widest_elements
 from enlca.network.sr import SRNetwork
@@ -117,6 +117,17 @@ class MemoryFootprint:
 
     def _area(self, side: int, halo: int) -> int:
         return min(side + 2 * halo, self.height) * min(side + 2 * halo, self.width)
+
+
+def last_tile(tile: int, network: SRNetwork) -> int:
+    """Return the side of the tiles of the upsampler that take the memory of a stage's tile.
+
+    Beyond some 1024 SR pixels a larger tile only leaves the processor's cache.
+    """
+    if network.config.upsampler == "direct":
+        return min(tile, max(1, 1024 // network.scale))
+    # All channels at the SR size.
+    return max(1, 2 * tile // network.scale)
 
 
 def check_mode(mode: str) -> None:

@@ -94,17 +94,6 @@ def stream(
         yield at
 
 
-def last_tile(tile: int, network: SRNetwork) -> int:
-    """Return the side of the tiles of the upsampler that take the memory of a stage's tile.
-
-    Beyond some 1024 SR pixels a larger tile only leaves the processor's cache.
-    """
-    if network.config.upsampler == "direct":
-        return min(tile, max(1, 1024 // network.scale))
-    # All channels at the SR size.
-    return max(1, 2 * tile // network.scale)
-
-
 def halo_of(layers: nn.Module) -> int:
     """Return the reach of a chain of convolutions and pixel shuffles, in pixels of its input."""
     halo, size = Fraction(0), 1

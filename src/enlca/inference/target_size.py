@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Shaped, UInt8, UInt16
 
-from enlca.checkpoint.catalog import bundled, locate
-from enlca.checkpoint.store import read_card
+from enlca.checkpoint.store import bundled, locate, read_card
 from enlca.errors import CheckpointError
 from enlca.image.resize import contributions
 from enlca.image.rows import PictureRows

@@ -1,4 +1,4 @@
-"""Ways to apply a network to an image: padded, over its 8 symmetries, or in overlapping quadrants.
+"""Ways to apply a network to an image: over its 8 symmetries, or in overlapping quadrants.
 
 Letters:  B batch   H, W height and width   S scale
 """
@@ -8,30 +8,12 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad
-
-from enlca.network.interface import SRModel
 
 Forward = Callable[[Float[Tensor, "B 3 H W"]], Float[Tensor, "B 3 SH SW"]]
 
 # Of the released code's quadrants: overlap beyond the half, and pixels from which one is chopped again.
 SHAVE = 10
 LARGEST = 120_000
-
-
-def padded(model: SRModel) -> Forward:
-    """Return `model` for any H and W: pad its input with edge pixels, crop its output."""
-    multiple, smallest = model.input_multiple, model.smallest_input
-    if multiple == smallest == 1:
-        return model
-
-    def run(lr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
-        height, width = lr.shape[-2:]
-        tall, wide = (-(-max(side, smallest) // multiple) * multiple for side in (height, width))
-        sr = model(pad(lr, (0, wide - width, 0, tall - height), mode="replicate"))
-        return sr[..., : model.scale * height, : model.scale * width]
-
-    return run
 
 
 def dihedral(picture: Float[Tensor, "B 3 H W"], index: int) -> Float[Tensor, "B 3 h w"]:

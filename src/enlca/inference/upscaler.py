@@ -4,7 +4,6 @@ Letters:  B batch   H, W height and width   C channels   L layers: channels, the
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,20 +14,17 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from enlca.attention.block import NonLocalBlock
-from enlca.checkpoint.catalog import load_with_card
-from enlca.checkpoint.store import Card
-from enlca.errors import CheckpointError, DeviceError
+from enlca.checkpoint.store import Card, load_with_card
+from enlca.errors import CheckpointError
 from enlca.image.files import open_image
 from enlca.image.picture import Picture, collect, rows_of
 from enlca.image.rows import PictureRows, stack_bands
 from enlca.inference.adapters import as_layers, upscale_numpy, upscale_pil, upscale_torch
-from enlca.inference.execute import Executor, Note, all_finite, warn
+from enlca.inference.execute import Executor, Note, all_finite, padded, warn
 from enlca.inference.pixel_source import Pixels, Raster, materialize, queue_share, spool_to_disk
 from enlca.inference.strategy import MemoryFootprint, Strategy, check_mode, choose_strategy
-from enlca.inference.transforms import Forward, padded, self_ensemble
+from enlca.inference.transforms import Forward, self_ensemble
 from enlca.network.interface import SRModel
-from enlca.network.sr import SRNetwork
 from enlca.runtime.concurrency import Progress, no_progress
 from enlca.runtime.device import (
     SHARE,
@@ -100,7 +96,7 @@ class Upscaler:
         self.half_for_all = precision != "auto"
         self.network = with_fast_convolutions(network, self.device)
         if compile:
-            compile_local_stages(self.network, self.device)
+            self.network.compile_convolutions()
         forward = engine(self.network) if engine else padded(self.network)
         self.has_engine = engine is not None and forward is not self.network
         self.executor = Executor(self.network, forward, self.device, ensemble=ensemble)
@@ -265,22 +261,3 @@ def with_fast_convolutions(network: Model, device: torch.device) -> Model:
     network is 1.25 times as fast without, in bfloat16 1.4 to 2.5 times (benchmarks/NOTES.md).
     """
     return network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-def compile_local_stages(network: SRModel, device: torch.device) -> None:
-    """Compile the convolutions, part by part, so that tiles of a stream gain from it, too.
-
-    The work is done by the first picture, once for all sizes. Attention is not compiled. Of other models than
-    `SRNetwork` the whole forward pass is compiled.
-
-    Raises:
-        DeviceError: there is no C++ compiler, which `torch.compile` needs for a processor.
-    """
-    if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
-        raise DeviceError("compiling needs a C++ compiler, and none was found; install one, or leave it out")
-    parts: list[Any] = [network]
-    if isinstance(network, SRNetwork):
-        parts = [network.head, network.fuse, network.upsampler]
-        parts += [stage.embed if isinstance(stage, NonLocalBlock) else stage for stage in network.body]
-    for part in parts:
-        part.compile(dynamic=True)

@@ -6,6 +6,7 @@ maps look inside `SRNetwork`.
 Letters:  B batch   H, W height and width of the LR image   S scale
 """
 
+import shutil
 import weakref
 from math import ceil
 from typing import Any
@@ -15,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from enlca.errors import DeviceError
 
 # Side of the image on which the memory of an unknown model is measured.
 PROBE_SIDE = 48
@@ -71,6 +74,24 @@ class SRModel(nn.Module):
             if gradient:
                 torch.autograd.grad(sr.sum(), lr)
         return ceil(memory.peak / (tensor.dtype.itemsize * side * side))
+
+    @property
+    def parts_to_compile(self) -> list[nn.Module]:
+        """Modules that `compile_convolutions` compiles, each by itself."""
+        return [self]
+
+    def compile_convolutions(self) -> None:
+        """Compile the model, so that its convolutions get faster; the first image pays for it, for all sizes.
+
+        Raises:
+            DeviceError: there is no C++ compiler, which `torch.compile` needs for a processor.
+        """
+        tensor = next(iter((*self.parameters(), torch.empty(0))))
+        if tensor.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+            hint = "install one, or leave it out"
+            raise DeviceError(f"compiling needs a C++ compiler, and none was found; {hint}")
+        for part in self.parts_to_compile:
+            part.compile(dynamic=True)
 
     def forward(self, lr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
         """Return the SR images."""

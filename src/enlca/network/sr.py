@@ -213,6 +213,12 @@ class SRNetwork(SRModel):
         )
 
     @property
+    def parts_to_compile(self) -> list[nn.Module]:
+        """The convolutions, part by part, so that streamed tiles gain; attention is not compiled."""
+        stages = [stage.embed if isinstance(stage, NonLocalBlock) else stage for stage in self.body]
+        return [self.head, self.fuse, self.upsampler, *stages]
+
+    @property
     def non_local_blocks(self) -> list[NonLocalBlock]:
         """The global stages, in order; empty without attention."""
         return [stage for stage in self.body if isinstance(stage, NonLocalBlock)]

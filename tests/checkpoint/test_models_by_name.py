@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import enlca
-from enlca.checkpoint import catalog
-from enlca.checkpoint.catalog import bundled, load, load_with_card, locate
+from enlca.checkpoint import store
+from enlca.checkpoint.store import bundled, load, load_with_card, locate
 from enlca.errors import CheckpointError
 from enlca.network.zoo import edsr
 
@@ -18,7 +18,7 @@ def weights(tiny_model, tmp_path, monkeypatch):
     enlca.save(edsr(2, **small), tmp_path / "tiny_x2.safetensors")
     enlca.save(edsr(3, **small), tmp_path / "other_x3.safetensors")
     (tmp_path / "README.md").touch()
-    monkeypatch.setattr(catalog, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(store, "WEIGHTS", tmp_path)
     return tmp_path
 
 
@@ -39,7 +39,7 @@ def test_an_unknown_name_lists_the_known_ones(weights):
 
 
 def test_an_empty_package_says_that_it_knows_none(weights, monkeypatch):
-    monkeypatch.setattr(catalog, "WEIGHTS", weights / "nowhere")
+    monkeypatch.setattr(store, "WEIGHTS", weights / "nowhere")
     with pytest.raises(CheckpointError, match="unknown model 'tiny'; known: none;"):
         load("tiny")
 
@@ -58,7 +58,7 @@ def test_a_file_is_taken_by_its_suffix_or_by_a_folder_in_its_name(weights, tiny_
 
 
 def test_a_file_of_another_scale_is_refused(tiny_model):
-    with pytest.raises(CheckpointError, match=r"tiny\.safetensors: enlarges x4, not x2"):
+    with pytest.raises(CheckpointError, match=r"tiny\.safetensors: upscales x4, not x2"):
         load(tiny_model, scale=2)
     assert load(tiny_model, scale=4).config.scale == 4
 
