@@ -1,13 +1,12 @@
-"""What bfloat16 costs in PSNR, by PyTorch and by OpenVINO, on a processor that has instructions for it.
+"""What bfloat16 costs in PSNR on a processor.
 
     python -m benchmarks.bf16 Set5 Set14 [--models enlcn-tiny enlcn-light] [--scales 4 3 2]
 
 The folders are of pairs like Set5: PSNR-Y by our evaluation, of the bundled weights, in float32 and in
-bfloat16 by either runtime. What they gain in time is in `benchmarks.engines`.
+bfloat16. What it gains in time is in `benchmarks.engines`.
 """
 
 import argparse
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +16,25 @@ from benchmarks.engines import FORM
 from benchmarks.report import publish
 from benchmarks.scores import scores_of
 from enlca.checkpoint.store import bundled, load
-from enlca.export.engines import load_engine
 from enlca.inference.upscaler import with_fast_convolutions
 from enlca.runtime.device import in_half
 
 
 def losses(name: str, scale: int, tests: list[Path]) -> list[dict[str, Any]]:
-    """A row for each set of pictures and runtime.
-
-    Raises:
-        EngineError: the processor has no bfloat16 instructions.
-    """
+    """A row for each set of pictures."""
     network = with_fast_convolutions(load(name, scale=scale), torch.device("cpu"))
-    forwards = {
-        "torch": in_half(network, torch.bfloat16),
-        "openvino": load_engine("openvino", network, precision="bf16"),
-    }
     full = scores_of(in_half(network, None), tests, scale)
-    found = {runtime: scores_of(forward, tests, scale) for runtime, forward in forwards.items()}
+    half = scores_of(in_half(network, torch.bfloat16), tests, scale)
     return [
         {
             "model": name,
             "scale": scale,
-            "runtime": runtime,
             "dataset": dataset,
             "psnr_fp32": round(full[dataset], 4),
-            "psnr_bf16": round(found[runtime][dataset], 4),
-            "psnr_lost": round(full[dataset] - found[runtime][dataset], 4),
+            "psnr_bf16": round(half[dataset], 4),
+            "psnr_lost": round(full[dataset] - half[dataset], 4),
             "aim": "at most 0.01",
-            "openvino": version("openvino"),
         }
-        for runtime in forwards
         for dataset in full
     ]
 

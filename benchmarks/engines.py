@@ -3,8 +3,8 @@
     python -m benchmarks.engines [--size 128] [--rounds 15] [--threads 2 1] [--quick]
 
 Networks: enlcn-tiny and enlcn-light at x4, each by PyTorch as it comes, as `Upscaler` lays it out and as it
-compiles it, by ONNX Runtime and by OpenVINO (PyTorch and OpenVINO in bfloat16 too, where the processor has
-it; what that costs is in `benchmarks.bf16`). Before anything is timed, each picture is compared with
+compiles it, by ONNX Runtime and by OpenVINO; by PyTorch in bfloat16, too, where `--precision auto` takes it
+(what that costs is in `benchmarks.bf16`). Before anything is timed, each picture is compared with
 PyTorch's at the size that is timed and at a prime one; nothing is reported when one differs by more than
 1e-4. Each round times every engine once, one after the other, so that a slow moment hits all; a first round
 warms up. `gain` is the median over rounds of PyTorch's time by the engine's within a round; `others` is the
@@ -21,9 +21,8 @@ import torch
 
 from benchmarks.report import publish, show
 from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, network_called, seconds_of
-from enlca.errors import EngineError
 from enlca.export.engines import load_engine
-from enlca.export.parity import check_parity
+from enlca.export.verify import check_parity
 from enlca.inference.transforms import Forward
 from enlca.inference.upscaler import with_fast_convolutions
 from enlca.network.sr import SRNetwork
@@ -54,10 +53,6 @@ def ways(network: SRNetwork) -> dict[str, Forward]:
     }
     if choose_precision("auto", torch.device("cpu")) is not None:
         found["torch bf16"] = in_half(laid_out, torch.bfloat16)
-    try:
-        found["openvino bf16"] = load_engine("openvino", network, precision="bf16")
-    except EngineError as error:
-        print(f"openvino bf16 is left out: {error}")
     return found
 
 

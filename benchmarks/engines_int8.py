@@ -26,10 +26,8 @@ from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, second
 from benchmarks.scores import scores_of
 from enlca.checkpoint.store import load
 from enlca.export.engines import OpenVinoEngine
-from enlca.export.extras import need
-from enlca.export.graph import ATTENTION, onnx_graph
-from enlca.export.ir import IR, openvino_ir
-from enlca.export.parity import check_parity
+from enlca.export.graphs import ATTENTION, IR, import_extra, onnx_graph, openvino_ir
+from enlca.export.verify import check_parity
 from enlca.image.files import find_pictures
 from enlca.image.picture import read_image
 from enlca.image.resize import imresize, mod_crop
@@ -37,7 +35,7 @@ from enlca.image.resize import imresize, mod_crop
 
 def quantised(ir: IR, pictures: list[np.ndarray], *, edges: bool) -> IR:
     """Convolutions in int8, attention not; `edges`: the first and the last convolution, too."""
-    openvino = need("openvino")
+    openvino = import_extra("openvino")
     # NNCF would send a report, as OpenVINO would.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import nncf  # pyright: ignore[reportMissingImports]

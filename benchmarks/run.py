@@ -24,7 +24,7 @@ BENCHMARKS = {
     "inference_memory": "peak memory and time against picture size: whole, stream, tiled",
     "explorer": "how quick the page of `enlca explore` is, and how it bears a crowd",
     "engines": "which engine is the fastest on a processor: PyTorch, ONNX Runtime, OpenVINO",
-    "bf16": "what bfloat16 costs in PSNR, by PyTorch and by OpenVINO",
+    "bf16": "what bfloat16 costs in PSNR on a processor",
     "engines_int8": "what 8-bit quantisation by OpenVINO gains, and what it costs in PSNR",
 }
 

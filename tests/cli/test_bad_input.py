@@ -2,14 +2,17 @@
 
 import json
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.cli import pictures
+from enlca.cli import common, evaluate, upscale
+from enlca.evaluation.evaluate import PROTOCOLS
 from enlca.image import files
 from enlca.inference import strategy
+from enlca.network import sr
 from enlca.runtime import device
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (23, 19, 3), dtype=np.uint8)
@@ -83,8 +86,23 @@ USAGE = {
     "model": ("upscale good.png --model waifu", "unknown model 'waifu'; known: "),
     "model file": ("upscale good.png --model gone.safetensors", "gone.safetensors: no such checkpoint file"),
     "model that is none": ("upscale good.png --model ./text.png", "text.png: not a readable .safetensors"),
-    "device": ("upscale good.png --model {tiny} --device gpu", "unknown device 'gpu'; choose from auto, cpu"),
-    "format": ("upscale good.png --model {tiny} --format gif", "one of png, jpg, webp, tif, avif; got 'gif'"),
+    "device": (
+        "upscale good.png --model {tiny} --device gpu",
+        "'--device': 'gpu' is not one of 'auto', 'cpu', 'cuda', 'mps'",
+    ),
+    "format": (
+        "upscale good.png --model {tiny} --format gif",
+        "'--format': 'gif' is not one of 'png', 'jpg', 'webp', 'tif', 'avif'",
+    ),
+    "mode": (
+        "upscale good.png --mode tiles",
+        "'--mode': 'tiles' is not one of 'auto', 'whole', 'stream', 'tiled'",
+    ),
+    "precision": (
+        "upscale good.png --precision int8",
+        "'--precision': 'int8' is not one of 'auto', 'fp32', 'bf16', 'fp16'",
+    ),
+    "frames": ("upscale good.png --frames last", "'--frames': 'last' is not one of 'auto', 'first', 'all'"),
     "quality": ("upscale good.png --model {tiny} --quality 0", "--quality"),
     "output": ("upscale good.png --model {tiny} -o out.xcf", "cannot write .xcf; choose from .png"),
     "one output for two": ("upscale good.png cut.jpg --model {tiny} -o x.png", "more than one input"),
@@ -92,17 +110,31 @@ USAGE = {
         "upscale good.png --model {tiny} -o good.png",
         "is an input and would be overwritten",
     ),
-    "evaluate scale": ("evaluate --model bicubic --data . --scale 1", "--scale must be 2, 3 or 4; got 1"),
+    "evaluate scale": (
+        "evaluate --model bicubic --data . --scale 1",
+        "'--scale': '1' is not one of '2', '3', '4'",
+    ),
+    "evaluate protocol": (
+        "evaluate --model bicubic --data . --scale 4 --protocol tiles",
+        "'--protocol': 'tiles' is not one of 'whole', 'chop'",
+    ),
+    "evaluate device": (
+        "evaluate --model bicubic --data . --scale 4 --device gpu",
+        "'--device': 'gpu' is not one of 'auto', 'cpu', 'cuda', 'mps'",
+    ),
     "evaluate model": ("evaluate --model waifu --data . --scale 4", "unknown model 'waifu'"),
     "evaluate nothing": ("evaluate --model bicubic --data empty --scale 4", "empty: no pictures"),
     "evaluate nowhere": ("evaluate --model bicubic --data gone --scale 4", "gone: no such folder"),
-    "evaluate without scale": ("evaluate --model bicubic --data .", "Missing option '--scale'"),
-    "score scale": ("score . empty --scale 6", "--scale must be 2, 3 or 4; got 6"),
+    "evaluate without scale": (
+        "evaluate --model bicubic --data .",
+        "Missing option '--scale'. Choose from: 2, 3, 4 (see",
+    ),
+    "score scale": ("score . empty --scale 6", "'--scale': '6' is not one of '2', '3', '4'"),
     "score nothing": ("score . empty --scale 4", "empty: no pictures"),
     "degrade nowhere": ("degrade gone small --scale 4", "gone: no such folder"),
     "degrade a file": ("degrade good.png small --scale 4", "good.png: is a file, not a folder"),
     "degrade onto itself": ("degrade . . --scale 4", "need a folder of their own"),
-    "degrade scale": ("degrade . small --scale 0", "--scale must be 2, 3 or 4; got 0"),
+    "degrade scale": ("degrade . small --scale 0", "'--scale': '0' is not one of '2', '3', '4'"),
     "info": ("info waifu", "unknown model 'waifu'"),
     "info scale": ("info {tiny} --scale 3", "upscales x4, not x3"),
     "train nowhere": ("train gone.yaml", "gone.yaml: no such configuration file"),
@@ -110,9 +142,12 @@ USAGE = {
 
 
 def test_the_words_that_options_know_are_those_of_the_rooms_behind_them():
-    assert pictures.MODES == strategy.MODES
-    assert ("auto", *device.PRECISIONS) == pictures.PRECISIONS
-    assert ("auto", *files.FRAMES) == pictures.FRAMES
+    assert get_args(upscale.Mode) == strategy.MODES
+    assert get_args(upscale.Precision) == ("auto", *device.PRECISIONS)
+    assert get_args(upscale.Frames) == ("auto", *files.FRAMES)
+    assert get_args(common.Device) == device.DEVICES
+    assert get_args(common.Scale) == sr.SCALES
+    assert get_args(evaluate.Protocol) == PROTOCOLS
 
 
 @pytest.mark.parametrize("case", USAGE)

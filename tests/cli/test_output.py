@@ -10,7 +10,7 @@ from PIL import Image
 
 import enlca
 from enlca.checkpoint import store
-from enlca.cli.commands import app
+from enlca.cli.app import app
 from enlca.image.picture import read_image
 
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]

@@ -12,7 +12,7 @@ import typer.main
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from enlca.cli.commands import app
+from enlca.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {

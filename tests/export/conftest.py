@@ -37,7 +37,7 @@ def _small_network(kind: str) -> SRNetwork:
 
 @pytest.fixture(scope="session")
 def small_network() -> Callable[[str], SRNetwork]:
-    """Makes a network of a kind, always the same."""
+    """Makes a network of a kind, the same each time."""
     return _small_network
 
 
@@ -56,8 +56,8 @@ class Exported(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    """No test reads or writes the user's cache."""
-    monkeypatch.setattr("enlca.export.cache.folder", lambda: tmp_path / "cache")
+    """Tests do not use the user's cache."""
+    monkeypatch.setattr("enlca.export.engines.cache_folder", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -66,7 +66,7 @@ def export_once(tmp_path_factory) -> Callable[[str], Exported]:
     """Exports a kind of network, once for all test processes: it takes seconds."""
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(package, reason=f"no {package}: pip install 'enlca[export]'")
-    from enlca.export.graph import onnx_graph
+    from enlca.export.graphs import onnx_graph
 
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import enlca
-from enlca.export import files
+from enlca.export import verify
 from enlca.export.engines import OnnxEngine, OpenVinoEngine
-from enlca.export.ir import IR
+from enlca.export.graphs import IR
 from enlca.network.sr import SRConfig, SRNetwork
 
 
@@ -29,7 +29,7 @@ def extra():
 @pytest.fixture
 def quick(linear_graph, monkeypatch):
     """The export of `model`, made before."""
-    monkeypatch.setattr(files, "onnx_graph", lambda network, card: linear_graph.graph)
+    monkeypatch.setattr(verify, "onnx_graph", lambda network, card: linear_graph.graph)
 
 
 def test_an_onnx_file_computes_what_the_checkpoint_computes(command, model, folder, small_network, extra):
@@ -91,10 +91,10 @@ def test_whatever_ends_the_work_leaves_nothing(model, folder, quick, stop, monke
     def end(*args):
         raise stop
 
-    monkeypatch.setattr(files, "check_parity", end)
+    monkeypatch.setattr(verify, "check_parity", end)
     network = small_network("linear")
     with pytest.raises(stop):
-        files.export_file(network, files.Card(network=network.config), folder / "m.onnx")
+        verify.export_file(network, verify.Card(network=network.config), folder / "m.onnx")
     assert list(folder.iterdir()) == []
 
 
@@ -145,7 +145,7 @@ def test_a_missing_package_is_one_line_that_says_how_to_get_it(command, folder, 
 def test_openvino_reports_nothing_to_its_makers():
     pytest.importorskip("openvino", reason="no openvino: pip install 'enlca[export]'")
     program = (
-        "import sys; from enlca.export.extras import need; need('openvino'); "
+        "import sys; from enlca.export.graphs import import_extra; import_extra('openvino'); "
         "print(*(name for name in sys.modules if name.startswith('openvino_telemetry')))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The formula that is exported is the formula of the network: values, at sizes that fill no block."""
+"""The exported formulas give the network's values, at sizes that are no multiple of a block."""
 
 import pytest
 import torch

@@ -1,13 +1,13 @@
 """`enlca upscale --engine`: another runtime, the same picture."""
 
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.cli import pictures
-from enlca.cli.pictures import load_engine_of
+from enlca.cli import upscale
 from enlca.export import engines
 from enlca.inference.upscaler import Upscaler
 
@@ -66,10 +66,11 @@ def test_a_stream_is_the_networks_own_and_says_so(command, model, photo, quick, 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--engine tensorrt", "--engine must be one of auto, torch, onnx, openvino; got 'tensorrt'"),
+        ("--engine tensorrt", "'--engine': 'tensorrt' is not one of 'auto', 'torch', 'onnx', 'openvino'"),
         ("--engine openvino --device cuda", "computes on the processor: --device cpu, not cuda"),
         ("--engine openvino --precision fp16", "does not compute in fp16; use --precision fp32"),
         ("--engine onnx --precision bf16", "does not compute in bf16; use --precision fp32"),
+        ("--engine openvino --precision bf16", "does not compute in bf16; use --precision fp32"),
         ("--engine onnx --compile", "--compile is PyTorch's"),
     ],
 )
@@ -89,13 +90,13 @@ def test_an_engine_that_is_not_installed_is_one_line(command, model, photo, monk
 
 
 def test_auto_is_pytorch_and_the_others_are_loaded_by_name(small_network, quick):
-    assert load_engine_of("auto", precision="auto") is None
-    assert load_engine_of("torch", precision="fp32") is None
-    make = load_engine_of("openvino", precision="auto")
+    assert upscale._engine_loader("auto") is None
+    assert upscale._engine_loader("torch") is None
+    make = upscale._engine_loader("openvino")
     assert make is not None
     assert make(small_network("linear")).name == "openvino"
     assert quick == ["openvino"]
 
 
 def test_the_choices_are_those_of_the_engines():
-    assert pictures.OTHER_ENGINES == engines.ENGINES
+    assert get_args(upscale.OtherEngine) == engines.ENGINES

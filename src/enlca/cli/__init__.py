@@ -1,4 +1,4 @@
-"""The `enlca` command. Each sub-command is thin and imports what it needs when it runs, so help is instant.
+"""The `enlca` command. Each sub-command imports what it needs when it runs, so help appears at once.
 
 Exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 wrong usage; 130 interrupted.
 """
@@ -14,20 +14,20 @@ from types import FrameType
 from typing import Any, Never
 
 INTERRUPTED = 130
-# What PyTorch makes while it loads stays, but Python's own settings (700, 10) look for garbage in it 380
-# times: a tenth of the time of a small picture (benchmarks/NOTES.md).
+# Objects that PyTorch creates while it loads stay alive, but Python's default thresholds (700, 10) search
+# them for garbage 380 times: a tenth of the time of a small picture (benchmarks/NOTES.md).
 OBJECTS_BETWEEN_COLLECTIONS, YOUNG_PER_MIDDLE = 10_000, 50
 INTERRUPTION = "enlca: interrupted; nothing is left half-written"
 
 
 def main() -> None:
-    """Run the command line; every expected failure is one line on stderr and an exit code."""
+    """Run the command line and exit; every expected failure is one line on stderr and an exit code."""
     open_missing_streams()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, YOUNG_PER_MIDDLE)
     try:
         with interruptible():
-            # Here and not above, so that Ctrl-C gets its one line while this loads, too.
-            from enlca.cli.commands import run
+            # Imported here, so that Ctrl-C while it loads is one line, too.
+            from enlca.cli.app import run
             from enlca.runtime.allocator import keep_freed_memory
 
             keep_freed_memory()
@@ -39,10 +39,10 @@ def main() -> None:
 
 
 def open_missing_streams() -> None:
-    """Let standard streams that the caller closed (`2>&-`) lead to the null device.
+    """Open the null device for standard streams that the caller closed (`2>&-`).
 
-    Python has None for them, which has no `isatty`. And their numbers are free: the next file that is opened,
-    a picture perhaps, would get what libraries write to stderr.
+    Python sets them to None, which has no `isatty`, and their numbers are free: libraries would write their
+    messages for stderr into the next file that is opened, such as a picture.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:

@@ -1,18 +1,26 @@
-"""What several commands share: progress on stderr, results in files, lines about failures."""
+"""Shared by the commands: option types, progress on stderr, result files, lines about failures."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
 
 if TYPE_CHECKING:
     from enlca.runtime.concurrency import Progress
 
+# Written here, not imported, so that a wrong word is reported before torch is loaded; tests compare them with
+# the modules that use them.
+Scale = Literal[2, 3, 4]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
 
 @contextmanager
 def progress(title: str) -> Iterator["Progress"]:
-    """A progress bar on stderr; silent where stderr is not a terminal."""
+    """Show a progress bar on stderr; nothing where stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield lambda name, done, total: None
         return
@@ -31,20 +39,24 @@ def progress(title: str) -> Iterator["Progress"]:
 
 
 def report_failures(failures: Sequence[str]) -> int:
-    """Print each failure on stderr; the exit code."""
+    """Print each failure on stderr and return the exit code, 0 or 1."""
     for line in failures:
         print(f"enlca: {printable(line)}", file=sys.stderr)
     return 1 if failures else 0
 
 
 def printable(line: str) -> str:
-    """One line that a terminal can show, whatever names are in it: line feeds and the like as escapes."""
+    """Escape line feeds and other unprintable characters, which file names can hold."""
     shown = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
     return "".join(shown)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a result file whole; a folder that cannot be written to is one line."""
+    """Write a result file whole.
+
+    Raises:
+        EnlcaError: it cannot be written.
+    """
     from enlca.errors import EnlcaError
     from enlca.runtime.files import write_atomically
 

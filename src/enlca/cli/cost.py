@@ -1,4 +1,4 @@
-"""The command that says what networks and attention cost: `cost`."""
+"""The command that counts what networks and attention cost: `cost`."""
 
 import json
 import re
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from enlca.cli.common import progress
-from enlca.cli.pictures import check_scale
+from enlca.cli.common import Json, Scale, progress
 
 if TYPE_CHECKING:
     from enlca.network.sr import SRConfig
@@ -20,19 +19,16 @@ def cost(
     more: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="More models.")] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A bundled name, a file, or a network's name; may be given several times."),
+        typer.Option(help="A bundled name, a file, or a network's name; may be repeated."),
     ] = None,
     size: Annotated[
-        str, typer.Option(metavar="HxW", help="Height and width of the small picture, in pixels.")
+        str, typer.Option(metavar="HxW", help="Height and width of the LR image, in pixels.")
     ] = "100x100",
-    scale: Annotated[int | None, typer.Option(help="2, 3 or 4. Default: the model's own, or 4.")] = None,
-    measure: Annotated[
-        bool, typer.Option("--time", help="Also run each one here, and say how long it takes.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    scale: Annotated[Scale | None, typer.Option(help="Default: the model's own, or 4.")] = None,
+    measure: Annotated[bool, typer.Option("--time", help="Also run each one here and time it.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Parameters, operations and memory of networks; without a model, of each attention of Table 4."""
-    check_scale(scale)
+    """Count parameters, operations and memory of networks; without a model, of each attention of Table 4."""
     height, width = _height_and_width(size)
     import torch
 
@@ -62,10 +58,10 @@ def cost(
 
 
 def settings_of(name: str, scale: int | None) -> "SRConfig":
-    """The settings of bundled weights, of a checkpoint, or of a network that has no weights here.
+    """Return the settings of bundled weights, of a checkpoint, or of a network without weights here.
 
     Raises:
-        CheckpointError: there is nothing of this name, or its scale is not `scale`.
+        CheckpointError: unknown name, or a checkpoint for another scale.
     """
     import torch
 
@@ -96,13 +92,13 @@ def _height_and_width(size: str) -> tuple[int, int]:
 
 def _lines(body: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     networks, on = "networks" in body, body.get("measured_on")
-    what = "a picture" if networks else "a feature map of 64 channels, in and out (the paper's Table 4),"
+    what = "an image" if networks else "a feature map of 64 channels, in and out (the paper's Table 4),"
     nlsa = "NLSA-r4: as it runs here, hashing included; the paper's own count is not derived."
     header = f"{'':16} " + (f"{'scale':>5} {'parameters':>11} " if networks else "")
     lines = [
         f"One forward pass on {what} of {body['height']}x{body['width']}, in float32.",
         "GFLOPs: matrix products and convolutions; a product and a sum are two operations.",
-        "memory: the most that activations take at one time; weights are not in it.",
+        "memory: the peak of activations; weights are not counted.",
         *([] if networks else [nlsa]),
         *([f"time: measured here, processor, {on['threads']} threads, torch {on['torch']}."] if on else []),
         f"\n{header}{'GFLOPs':>9} {'memory':>12}" + (f" {'time':>10}" if on else ""),
@@ -114,7 +110,3 @@ def _lines(body: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
             f"{row['name']:16} {sizes}{numbers}" + (f" {row['measured_seconds']:>8.4f} s" if on else "")
         )
     return lines
-
-
-COMMANDS = (cost,)
-SETTINGS: dict[str, dict] = {}

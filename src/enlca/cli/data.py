@@ -1,4 +1,4 @@
-"""Commands about pictures for training and testing: `data check`, `data pack`, `data fetch`."""
+"""Commands about images for training and testing: `data check`, `data pack`, `data fetch`."""
 
 import json
 from collections.abc import Iterator
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enlca.cli.common import progress, report_failures
-from enlca.cli.pictures import check_scale
+from enlca.cli.common import Json, Scale, progress, report_failures
 from enlca.errors import Stopped, require
 
 if TYPE_CHECKING:
@@ -18,19 +17,18 @@ if TYPE_CHECKING:
 
 
 def check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Pictures, or pairs, or a pack.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="HR images, or pairs, or a pack.")],
     scale: Annotated[
-        int | None, typer.Option(help="Look at this scale only; default: all that small pictures are of.")
+        Scale | None, typer.Option(help="Check this scale only. Default: every scale with LR images.")
     ] = None,
     patch: Annotated[
-        int | None, typer.Option(min=1, help="Side of the LR patch that must fit into every picture.")
+        int | None, typer.Option(min=1, help="Side of an LR patch that must fit into every image.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Json = False,
 ) -> int:
-    """Read every picture of a folder or pack: what is there, and what training would stumble over."""
-    check_scale(scale)
+    """Read every image of a folder or pack; report what is there and what training could not use."""
     if patch is not None and scale is None:
-        raise typer.BadParameter("--patch counts small pixels: say --scale, too")
+        raise typer.BadParameter("--patch counts LR pixels: give --scale, too")
     from enlca.data.check import check_folder
 
     with progress("reading") as show:
@@ -46,15 +44,14 @@ def check(
 
 
 def pack(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Large pictures, or pairs.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The pack: a folder that is made.")],
-    scale: Annotated[int, typer.Option(help="2, 3 or 4.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="HR images, or pairs.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The pack: a new folder.")],
+    scale: Annotated[Scale, typer.Option(help="The upscaling factor.")],
     min_side: Annotated[
-        int, typer.Option(min=1, help="Refuse pictures with fewer small pixels than this a side.")
+        int, typer.Option(min=1, help="Refuse images with fewer LR pixels than this on a side.")
     ] = 1,
 ) -> None:
-    """Decode and degrade pictures once, for training from memory maps; what is interrupted goes on later."""
-    check_scale(scale)
+    """Decode and degrade images once, for training from memory maps; an interrupted run can be resumed."""
     from enlca.data.packed import open_pack
     from enlca.data.packing import is_pack, write_pack
     from enlca.data.pairs import training_pairs
@@ -73,20 +70,21 @@ def pack(
 
 
 def fetch(
-    name: Annotated[str | None, typer.Argument(help="What to fetch; see --list.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of a data set; see --list.")] = None,
     folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="Receives a folder of the set's name.")
+        Path | None,
+        typer.Argument(metavar="DIR", help="Folder that receives the data set's folder."),
     ] = None,
     scale: Annotated[
-        int | None, typer.Option(help="Small pictures of this scale only; default: all.")
+        Scale | None, typer.Option(help="LR images of this scale only. Default: all scales.")
     ] = None,
-    url_base: Annotated[str | None, typer.Option(help="A mirror that has the same files.")] = None,
+    url_base: Annotated[str | None, typer.Option(help="Address of a mirror with the same files.")] = None,
     sha256: Annotated[
-        list[str] | None, typer.Option(metavar="FILE=HASH", help="What an archive must be; may be repeated.")
+        list[str] | None, typer.Option(metavar="FILE=HASH", help="SHA-256 of an archive; may be repeated.")
     ] = None,
-    list_all: Annotated[bool, typer.Option("--list", help="Show what can be fetched, and stop.")] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="List the data sets and exit.")] = False,
 ) -> int:
-    """Download a data set: resumed, verified and unpacked; what is there already is not fetched again."""
+    """Download a data set: resumed, verified and unpacked; existing files are not fetched again."""
     from enlca.data.sources import SOURCES, find_source, listing
 
     if list_all:
@@ -94,7 +92,6 @@ def fetch(
         return 0
     if name is None or folder is None:
         raise typer.BadParameter(f"say what to fetch ({', '.join(SOURCES)}) and where to")
-    check_scale(scale)
     source = find_source(name)
     hashes = dict(_hash(words) for words in sha256 or [])
     with require("train", feature="fetching"):
@@ -109,7 +106,7 @@ def fetch(
 
 @contextmanager
 def _resumable() -> Iterator[None]:
-    """Ctrl-C inside says that nothing is lost by it."""
+    """Turn Ctrl-C into a message that nothing is lost."""
     try:
         yield
     except KeyboardInterrupt:
@@ -137,7 +134,7 @@ def _print(contents: "Contents") -> None:
 WORDS = ("smallest", "median", "largest")
 
 app = typer.Typer(
-    help="Pictures for training and testing: check, pack, fetch.", no_args_is_help=True, add_completion=False
+    help="Images for training and testing: check, pack, fetch.", no_args_is_help=True, add_completion=False
 )
 for command in (check, pack, fetch):
     app.command(command.__name__)(command)

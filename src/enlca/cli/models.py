@@ -1,20 +1,22 @@
-"""Commands about weights: `info`, `models`, `convert`."""
+"""Commands about weights: `info`, `models`, `convert`, `export`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from enlca.cli.pictures import check_scale
+from enlca.cli.common import Json, Scale, progress
+
+EXPORTED = (".onnx", ".xml")
+NamedScale = Annotated[Scale | None, typer.Option(help="Which of the weights of a bundled name.")]
 
 
 def info(
     model: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A checkpoint file or a bundled name.")],
-    scale: Annotated[int | None, typer.Option(help="Of a bundled name: 2, 3 or 4.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    scale: NamedScale = None,
+    as_json: Json = False,
 ) -> None:
-    """What a checkpoint is: network, variant, how it was trained, its scores."""
-    check_scale(scale)
+    """Describe a checkpoint: network, variant, how it was trained, its scores."""
     import json
 
     from enlca.checkpoint.store import load_with_card, locate
@@ -39,7 +41,7 @@ def info(
         print(f"\n{title}")
         for name, value in facts[title].items():
             label = f"{name} ({symbols[name]})" if name in symbols else name
-            # A list of sentences takes a line each.
+            # A list of sentences: one on each line.
             lines = value if isinstance(value, list) and all(isinstance(v, str) for v in value) else [value]
             for line in lines:
                 print(f"  {label:24} {_plain(line)}")
@@ -50,7 +52,7 @@ def info(
 
 
 def models() -> None:
-    """The weights that come with the package, with their measured scores."""
+    """List the weights that come with the package, with their measured scores."""
     from enlca.checkpoint.store import bundled
     from enlca.network.sr import SRNetwork
 
@@ -67,12 +69,12 @@ def models() -> None:
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="The authors' .pt, or our .safetensors.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The other one of the two.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="The authors' .pt or our .safetensors.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The other format.")],
 ) -> None:
-    """Turn the authors' checkpoint (.pt) into ours (.safetensors) or back; the suffixes say which.
+    """Convert the authors' checkpoint (.pt) to ours (.safetensors) or back; the suffixes decide.
 
-    A .pt holds the weights alone: how they were trained and their scores stay behind.
+    A .pt holds weights only: the training summary and the scores are lost.
     """
     suffixes = (source.suffix.lower(), target.suffix.lower())
     if suffixes not in ((".pt", ".safetensors"), (".safetensors", ".pt")):
@@ -96,13 +98,35 @@ def convert(
     print(f"{source} -> {target} (x{card.network.scale}, {count:,} parameters, variant {card.variant})")
 
 
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A bundled name or a checkpoint file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A name that ends in .onnx or .xml (OpenVINO).")],
+    scale: NamedScale = None,
+) -> None:
+    """Write a network for ONNX or OpenVINO, after checking that it computes the same there."""
+    if out.suffix.lower() not in EXPORTED:
+        raise typer.BadParameter(f"exports to .onnx or .xml (OpenVINO); got {out.name}")
+    if out.is_dir():
+        raise typer.BadParameter(f"{out} is a folder")
+    if not out.parent.is_dir():
+        raise typer.BadParameter(f"{out}: there is no folder {out.parent}")
+    from enlca.checkpoint.store import load_with_card
+    from enlca.export.verify import export_file
+
+    network, card = load_with_card(model, scale)
+    with progress("exporting") as show:
+        show(out.name, 0, 1)
+        difference = export_file(network, card, out)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    print(
+        f"{model} -> {out} (x{card.network.scale}, {count:,} parameters, "
+        f"differs from PyTorch by at most {difference:.0e})"
+    )
+
+
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_plain, value))
     return f"{value:.4f}" if isinstance(value, float) and abs(value) > 1 else str(value)
-
-
-COMMANDS = (info, models, convert)
-SETTINGS: dict[str, dict] = {}

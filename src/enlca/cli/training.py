@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="--section.key VALUE", help="Fields that differ from the file."),
+    typer.Argument(metavar="--section.key VALUE", help="Fields to override."),
 ]
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The run; see configs/.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration; see configs/.")],
     overrides: Overrides = None,
     print_config: Annotated[
-        bool, typer.Option("--print_config", help="Print the resolved configuration and stop.")
+        bool, typer.Option("--print_config", help="Print the resolved configuration and exit.")
     ] = False,
 ) -> None:
     """Train a network."""
@@ -31,13 +31,13 @@ def train(
 
 
 def resume(
-    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of the run.")],
     overrides: Overrides = None,
 ) -> None:
-    """Go on with a run that was stopped or killed; it ends in the same weights, to the bit on a CPU.
+    """Resume a run that was stopped or killed; it ends in the same weights, to the bit on a CPU.
 
-    With `--run.dir OTHER` it branches: it goes on in OTHER, and RUN_DIR stays as it is. `--run.steps +N` is N
-    more than the saved state has taken, `--schedule.decay_from now` is that state's step.
+    With `--run.dir OTHER` it branches: it continues in OTHER, and RUN_DIR stays as it is. `--run.steps +N` is
+    N steps more than the saved state, `--schedule.decay_from now` is the step of that state.
     """
     if not (run / "config.yaml").is_file():
         raise EnlcaError(f"{run}: no run to go on with (it has no config.yaml)")
@@ -81,7 +81,7 @@ SHOWN = {
 
 @contextmanager
 def _bar() -> Iterator[tuple[Callable[[int, int], None], "OnProgress | None"]]:
-    """One bar on stderr for decoding, then training; nothing where stderr is not a terminal."""
+    """Show one bar on stderr for decoding, then training; nothing where stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, total: None, None
         return
@@ -100,8 +100,3 @@ def _bar() -> Iterator[tuple[Callable[[int, int], None], "OnProgress | None"]]:
             bar.update(task, completed=now.step, total=now.steps, description="  ".join(numbers))
 
         yield on_pack, on_progress
-
-
-_OVERRIDABLE = {"context_settings": {"ignore_unknown_options": True}}
-COMMANDS = (train, resume)
-SETTINGS: dict[str, dict] = {"train": _OVERRIDABLE, "resume": _OVERRIDABLE}

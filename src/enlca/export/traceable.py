@@ -1,17 +1,17 @@
-"""The same networks, written so that one graph serves every height and width.
+"""Rewrite a network so that one traced graph serves every height and width.
 
-`LinearAttend` walks over blocks of positions in Python, `ExactAttend` over blocks of queries: how many
-there are depends on the picture, and a graph made for one picture would hold that number. Here the blocks
-are an axis of a tensor. What is computed is the same: Eq. 3, Eq. 5-6 in shifted logarithms, and Eq. 1.
+`LinearAttend` loops over blocks of positions in Python, `ExactAttend` over blocks of queries; a graph traced
+from them would hold the number of blocks of one image. Here the blocks are an axis of a tensor. The formulas
+are the same: Eq. 3, Eq. 5-6 in shifted logarithms, and Eq. 1.
 
-Positions come first here and channels last, as in the memory of an engine that likes its convolutions so:
-one change of layout before attention and one after it, instead of one for each of q, k, v, x and y.
+Positions come first and channels last, as in the memory of a runtime with channels-last convolutions: one
+change of layout before attention and one after it, instead of one for each of q, k, v, x and y.
 
-Nothing is divided, subtracted or negated: OpenVINO rewrites these, and forgets that the result was to stay
-in float32.
+Nothing is divided, subtracted or negated: OpenVINO rewrites these operations and loses the mark by which they
+stay in float32.
 
 Letters:  C channels   D embedding channels   M random features   E value channels
-         H, W height and width   N = H W positions   Nq queries, where they may be others
+         H, W height and width   N = H W positions   Nq queries, where they differ from the positions
          K blocks of positions   X queries or features   G = E + 1: values, and one that is 1
 """
 
@@ -29,17 +29,16 @@ from enlca.attention.linear import LinearAttend
 from enlca.errors import ExportError
 from enlca.network.sr import SRNetwork
 
-# Positions whose sum is one matrix product. An engine may add up in any order: over 10^6 positions one
-# after the other, float32 would lose three digits, over 1024, and then over the blocks, it loses none.
+# Positions summed in one matrix product. A runtime may sum in any order: 10^6 positions one after the other
+# would lose three digits of float32, 1024 positions and then the blocks lose none.
 BLOCK = 1024
 
 
 class LinearPicture(nn.Module):
-    """ENLA (Eq. 4-6) of one picture with any number of positions.
+    """ENLA (Eq. 4-6) of one image with any number of positions.
 
-    `LinearAttend` in few, large operations, since an engine fuses less than one hopes: |k|^2/2 rides as
-    one more channel through the product with F, and the denominator of Eq. 5 as one more value, which
-    is 1 everywhere.
+    `LinearAttend` in few, large operations, as runtimes fuse little: |k|^2/2 is one more channel in the
+    product with F, and the denominator of Eq. 5 one more value, which is 1 everywhere.
     """
 
     projection: Tensor
@@ -54,13 +53,13 @@ class LinearPicture(nn.Module):
     def forward(
         self, q: Float[Tensor, "Nq D"], k: Float[Tensor, "N D"], v: Float[Tensor, "N E"]
     ) -> Float[Tensor, "Nq E"]:
-        """Attention of each query over all positions."""
+        """Attend with each query over all positions."""
         keys = _blocks(_with_half_square(k), fill=None)
-        # Positions that only fill the last block up have no weight: their "1" is 0.
+        # Positions that only fill the last block have no weight: their "1" is 0.
         values = _blocks(torch.cat([v, torch.ones_like(v[:, :1])], dim=1), fill=0.0)
         log_phi = self._floored(keys @ self.projection.mT)
         top = log_phi.flatten(0, 1).amax(dim=0)
-        # Without `unsqueeze` OpenVINO makes a layer of its own of it, and forgets whose it was.
+        # Without `unsqueeze` OpenVINO makes a separate layer of it, which loses its name.
         weights = (log_phi + (-1.0 * top).unsqueeze(0)).exp()
         mean, log_sum = _average((weights.mT @ values).sum(dim=0))
         if self.floor == 0:
@@ -77,13 +76,13 @@ class LinearPicture(nn.Module):
 
 
 class ExactPicture(nn.Module):
-    """Eq. 1 of one picture with any number of positions, BLOCK queries at a time: memory linear in N."""
+    """Eq. 1 of one image with any number of positions, BLOCK queries at a time: memory linear in N."""
 
     def forward(
         self, q: Float[Tensor, "Nq D"], k: Float[Tensor, "N D"], v: Float[Tensor, "N E"]
     ) -> Float[Tensor, "Nq E"]:
-        """Attention of each query over all positions."""
-        # Late, since nobody else needs this corner of PyTorch.
+        """Attend with each query over all positions."""
+        # Imported late: it is slow to load and only exact attention uses it.
         from torch._higher_order_ops.scan import scan
 
         @no_type_check
@@ -95,7 +94,7 @@ class ExactPicture(nn.Module):
             # Not `softmax`: OpenVINO's (2026.4), after a picture of one position, is wrong for all others.
             weights = (scores + -1.0 * scores.amax(dim=-1, keepdim=True)).exp()
             y = _average(weights @ values)[0]
-            # OpenVINO's Scan knows no values from outside, so keys and values are handed on.
+            # OpenVINO's Scan cannot read values from outside, so keys and values are carried along.
             return (keys.clone(), values.clone()), y
 
         values = torch.cat([v, torch.ones_like(v[:, :1])], dim=1)
@@ -104,7 +103,7 @@ class ExactPicture(nn.Module):
 
 
 class PictureBlock(nn.Module):
-    """`NonLocalBlock` for one picture of any size."""
+    """`NonLocalBlock` for one image of any size."""
 
     def __init__(self, block: NonLocalBlock, attend: nn.Module):
         super().__init__()
@@ -114,14 +113,14 @@ class PictureBlock(nn.Module):
         self.res_scale = block.res_scale
 
     def forward(self, x: Float[Tensor, "1 C H W"]) -> Float[Tensor, "1 C H W"]:
-        """The feature map with what each position found elsewhere added to it."""
+        """Add to each position what attention finds for it."""
         at = _positions(x)
         q, k, v = (_embedded(by, x, at) for by in (self.embed.query, self.embed.key, self.embed.value))
         y = at + self.res_scale * self.attend(self._amplified(q), self._amplified(k), v)
         return y.unflatten(0, x.shape[-2:]).unsqueeze(0).permute(0, 3, 1, 2)
 
     def _amplified(self, u: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-        """Of length sqrt(k) at every position (Eq. 3)."""
+        """Scale to length sqrt(k) at every position (Eq. 3)."""
         square = (u * u).sum(dim=1, keepdim=True).clamp(min=self.embed.eps**2)
         return u * (self.embed.length * (-0.5 * square.log()).exp())
 
@@ -133,7 +132,7 @@ PICTURES: dict[type[nn.Module], Callable[..., nn.Module]] = {
 
 
 def traceable(network: SRNetwork) -> SRNetwork:
-    """A copy of `network`, on the CPU and in float32, that can be traced with unknown height and width.
+    """Return a copy of `network`, on the CPU in float32, that can be traced with unknown height and width.
 
     Raises:
         ExportError: for NLSA, whose hashing cannot be written as one graph for all sizes.
@@ -155,7 +154,7 @@ def _positions(features: Float[Tensor, "1 D H W"]) -> Float[Tensor, "N D"]:
 
 
 def _embedded(by: nn.Conv2d, x: Float[Tensor, "1 C H W"], at: Float[Tensor, "N C"]) -> Float[Tensor, "N D"]:
-    """A convolution of x, of which `at` are the positions; of 1 x 1, as the matrix product that it is."""
+    """Convolve x, whose positions are `at`; a 1 x 1 convolution is computed as a matrix product."""
     if by.kernel_size == (1, 1):
         return nn.functional.linear(at, by.weight.flatten(1), by.bias)
     return _positions(by(x))
@@ -167,17 +166,17 @@ def _with_half_square(u: Float[Tensor, "N D"]) -> Float[Tensor, "N D+1"]:
 
 @no_type_check
 def _average(sums: Float[Tensor, "X G"]) -> tuple[Float[Tensor, "X G-1"], Float[Tensor, " X"]]:
-    """Sums of weighted values by the sum of the weights, which is the last of them; and its logarithm.
+    """Divide sums of weighted values by the sum of the weights, their last column; return its logarithm, too.
 
-    `scan` reads the source of this, where the tests' checks of shapes would be in its way.
+    Not type-checked: `scan` reads the source of this function, which the tests' shape checks replace.
     """
-    # Two slices would be rewritten, too (see above); a slice and a selection are not.
+    # OpenVINO would also rewrite two slices (see above), but not a slice and a selection.
     log_sum = sums[:, -1].log()
     return sums[:, :-1] * (-1.0 * log_sum).exp().unsqueeze(-1), log_sum
 
 
 def _blocks(u: Float[Tensor, "N C"], *, fill: float | None) -> Float[Tensor, "K n C"]:
-    """Cut into blocks; the last one is filled up with `fill`, or with the last position."""
+    """Cut into blocks; the last block is filled with `fill`, or with the last position."""
     n_positions = u.shape[0]
     n_blocks = (n_positions + BLOCK - 1) // BLOCK
     last = u[-1:] if fill is None else torch.full_like(u[:1], fill)

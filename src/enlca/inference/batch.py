@@ -115,13 +115,14 @@ def run(
     for folder in dict.fromkeys(job.target.parent for job in jobs):
         sweep(folder)
     pending: deque[Future[Outcome]] = deque()
-    total, begun = sum(not job.skip for job in jobs), 0
+    total, begun, name = sum(not job.skip for job in jobs), 0, ""
     with batch.threads():
         for job, reading in batch.read_ahead(jobs):
             if job.skip:
                 pending.append(_done(Outcome(str(job.source), str(job.target), skipped=True)))
             else:
-                report = _part_of(progress, job.source.name, begun, total)
+                name = job.source.name
+                report = _part_of(progress, name, begun, total)
                 report("", 0, 1)
                 pending.append(batch.upscale(job, reading, report))
                 begun += 1
@@ -132,7 +133,7 @@ def run(
         while pending:
             yield pending.popleft().result()
     if total:
-        progress("", total, total)
+        progress(name, total, total)
 
 
 def _part_of(progress: Progress, name: str, begun: int, total: int) -> Progress:

@@ -1,12 +1,12 @@
-"""Every kind of network that can be exported, in both engines, against PyTorch."""
+"""Every kind of network that can be exported, by both engines, against PyTorch."""
 
 import pytest
 import torch
 
 from enlca.errors import ParityError
 from enlca.export.engines import Engine, OnnxEngine, OpenVinoEngine
-from enlca.export.ir import openvino_ir
-from enlca.export.parity import SIZES, check_parity
+from enlca.export.graphs import openvino_ir
+from enlca.export.verify import SIZES, check_parity
 
 
 def engine_of(kind: str, graph: bytes) -> Engine:
@@ -16,7 +16,7 @@ def engine_of(kind: str, graph: bytes) -> Engine:
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
 def test_an_engine_computes_what_the_network_computes_at_any_size(exported, kind):
     engine = engine_of(kind, exported.graph)
-    # One engine for all, small after large and back: what it keeps of one size must not show in another.
+    # One engine for all, small after large and back: state kept from one size must not affect another.
     sizes = [*SIZES, (61, 53), (1, 1), (2, 3), (97, 11), (32, 32), (7, 11)]
     assert check_parity(engine, exported.network, sizes=sizes) < 2e-5
 

@@ -1,4 +1,4 @@
-"""What stands in an exported file."""
+"""The content of an exported file."""
 
 import json
 
@@ -9,9 +9,8 @@ import torch
 import enlca
 from enlca.checkpoint.store import Card
 from enlca.errors import ExportError
-from enlca.export import graph
-from enlca.export.graph import ATTENTION, metadata, onnx_graph
-from enlca.export.ir import openvino_ir
+from enlca.export import graphs
+from enlca.export.graphs import ATTENTION, metadata, onnx_graph, openvino_ir
 from enlca.network.sr import SRConfig
 
 
@@ -80,7 +79,6 @@ def test_a_failure_inside_pytorch_is_one_line(monkeypatch, small_network):
     assert "\n" not in str(caught.value)
 
 
-def test_the_export_says_nothing(capfd, export_once, small_network):
-    # In its own name, so that the log of PyTorch has not been asked for it before.
-    graph.onnx_graph(small_network("none"))
+def test_the_export_prints_nothing(capfd, export_once, small_network):
+    graphs.onnx_graph(small_network("none"))
     assert capfd.readouterr() == ("", "")

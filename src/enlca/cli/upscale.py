@@ -1,0 +1,187 @@
+"""Commands that write images: `upscale`, `degrade`."""
+
+import gc
+import json
+import sys
+from contextlib import closing
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
+
+import typer
+
+from enlca.cli.common import Device, Json, Scale, printable, progress, report_failures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enlca.image.rows import PictureRows
+    from enlca.inference.batch import Outcome
+    from enlca.inference.transforms import Forward
+    from enlca.network.sr import SRNetwork
+
+LARGEST = 4
+Format = Literal["png", "jpg", "webp", "tif", "avif"]
+Mode = Literal["auto", "whole", "stream", "tiled"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Frames = Literal["auto", "first", "all"]
+# Runtimes of the extra `export`.
+OtherEngine = Literal["onnx", "openvino"]
+Engine = Literal["auto", "torch", OtherEngine]
+
+
+def upscale(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Pictures, folders of pictures, or patterns like 'a/*.png'."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="A file, a folder, or a name like {stem}_x{scale}{suffix}. Default: beside the input.",
+        ),
+    ] = None,
+    model: Annotated[str, typer.Option(help="A bundled name (see `enlca models`) or a file.")] = "enlcn-tiny",
+    scale: Annotated[
+        float | None, typer.Option(help="Any factor up to 4, such as 3.5. Default: the model's own.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Exact width of the output, in pixels.")] = None,
+    height: Annotated[int | None, typer.Option(min=1, help="Exact height of the output, in pixels.")] = None,
+    device: Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="auto is bf16 where the hardware is faster in it.")
+    ] = "auto",
+    mode: Annotated[
+        Mode,
+        typer.Option(help="stream: as whole, in bounded memory. tiled: each tile attends to itself only."),
+    ] = "auto",
+    max_memory: Annotated[
+        str | None, typer.Option(help="Like 2GiB. Default: half of the device's free memory.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="Unless -o names a file.")] = "png",
+    quality: Annotated[int, typer.Option(min=1, max=100, help="For jpg, webp and avif.")] = 95,
+    frames: Annotated[
+        Frames, typer.Option(help="auto: all pages of a TIFF that becomes a TIFF, else the first.")
+    ] = "auto",
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Average the 8 flips and rotations; 8 times slower.")
+    ] = False,
+    engine: Annotated[Engine, typer.Option(help="auto is torch.")] = "auto",
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first: pays for many pictures.")
+    ] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Include subfolders; the output keeps their tree.")
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Skip existing outputs: resumes a stopped job.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an input where its output has the same name.")
+    ] = False,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Refuse pictures with more pixels than this by their header.")
+    ] = 1 << 30,
+    as_json: Json = False,
+) -> int:
+    """Upscale pictures."""
+    if scale is not None and not 0 < scale <= LARGEST:
+        raise typer.BadParameter(f"--scale must be above 0 and at most {LARGEST}; got {scale:g}")
+    if scale is not None and (width or height):
+        raise typer.BadParameter("--scale and --width or --height contradict each other; give one of them")
+    if skip_existing and overwrite:
+        raise typer.BadParameter("--skip-existing and --overwrite contradict each other; give one of them")
+    _check_engine(engine, device=device, precision=precision, compile=compile)
+    from enlca.inference.batch import Outcome, Settings, run
+    from enlca.inference.outputs import plan
+    from enlca.inference.target_size import Size, default_scale, network_scales
+    from enlca.inference.upscaler import Upscaler
+    from enlca.runtime.device import choose_device, size_in_bytes
+
+    # Objects of loaded modules live until the end; searching them for garbage at exit takes as long as ten
+    # small pictures. Not later than here: ONNX and Triton report objects of theirs that exit does not free.
+    gc.freeze()
+    limit = None if max_memory is None else size_in_bytes(max_memory)
+    scales = network_scales(model, at_least=scale)
+    where = choose_device("cpu" if engine in get_args(OtherEngine) else device).type
+    if width or height:
+        size = Size(width=width, height=height)
+    else:
+        # From the text of the number: 1.1 is 11/10, not the nearest float.
+        size = Size(scale=Fraction(str(scale)) if scale else default_scale(scales))
+    options = {"device": where, "precision": precision, "mode": mode, "max_memory": limit}
+    options |= {"ensemble": ensemble, "compile": compile, "engine": _engine_loader(engine)}
+    settings = Settings(quality=quality, max_pixels=max_pixels, frames=frames, max_memory=limit)
+    existing = "skip" if skip_existing else "overwrite" if overwrite else "replace"
+    jobs, unusable = plan(inputs, out, size=size, suffix=f".{format}", recursive=recursive, existing=existing)
+    outcomes = [Outcome(failure.source, error=failure.error) for failure in unusable]
+
+    def load(own: int) -> "Callable[..., PictureRows]":
+        return Upscaler(model, scale=own, **options).rows
+
+    with progress("upscaling") as show:
+        results = run(jobs, load, size=size, scales=scales, settings=settings, progress=show)
+        # Closed here and now, so that Ctrl-C removes unfinished files.
+        with closing(results):
+            outcomes += results
+    if as_json:
+        factor = size.scale and (int(size.scale) if size.scale.denominator == 1 else float(size.scale))
+        body = {"model": model, "scale": factor, "pictures": [outcome.to_dict() for outcome in outcomes]}
+        print(json.dumps(body))
+    else:
+        for outcome in outcomes:
+            if outcome.error is None:
+                print(_line(outcome))
+    return report_failures([outcome.error for outcome in outcomes if outcome.error])
+
+
+def degrade(
+    hr_dir: Annotated[Path, typer.Argument(help="Folder of HR images.")],
+    lr_dir: Annotated[Path, typer.Argument(help="Folder that receives the LR images, as PNG.")],
+    scale: Annotated[Scale, typer.Option(help="The factor by which they are downscaled.")],
+) -> int:
+    """Make LR images of HR images: MATLAB's bicubic to the bit, after mod-cropping."""
+    from enlca.data.degradations import degrade_folder
+
+    with progress("degrading") as show:
+        failures = degrade_folder(hr_dir, lr_dir, scale=scale, on_picture=show)
+    return report_failures(failures)
+
+
+def _check_engine(engine: str, *, device: str, precision: str, compile: bool) -> None:
+    """Check that the options go together.
+
+    Raises:
+        BadParameter: another engine than PyTorch on a GPU, in half precision, or compiled by PyTorch.
+    """
+    if engine not in get_args(OtherEngine):
+        return
+    if device not in ("auto", "cpu"):
+        raise typer.BadParameter(f"--engine {engine} computes on the processor: --device cpu, not {device}")
+    if precision not in ("auto", "fp32"):
+        raise typer.BadParameter(f"--engine {engine} does not compute in {precision}; use --precision fp32")
+    if compile:
+        raise typer.BadParameter("--compile is PyTorch's; --engine torch goes with it")
+
+
+def _engine_loader(engine: str) -> "Callable[[SRNetwork], Forward] | None":
+    """Return what makes the engine of a network; None for PyTorch."""
+    if engine not in get_args(OtherEngine):
+        return None
+    from enlca.export.engines import load_engine
+
+    return partial(load_engine, engine)
+
+
+def _line(outcome: "Outcome") -> str:
+    """Describe a finished picture in characters that stdout can encode."""
+    if outcome.skipped:
+        text = f"{outcome.source} -> {outcome.target} exists: skipped"
+    else:
+        text = f"{outcome.source} -> {outcome.target} ({outcome.width}x{outcome.height})"
+    text += f": {outcome.remark}" if outcome.remark else ""
+    encoding = sys.stdout.encoding or "utf-8"
+    return printable(text).encode(encoding, "backslashreplace").decode(encoding)
