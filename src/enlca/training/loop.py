@@ -102,7 +102,9 @@ class Training:
             self.done += 1
             stop = self._agreed_to_stop()
             last = stop or self.done == run.steps
-            logs, saves = (last or self.done % every == 0 for every in (run.log_every, run.save_every))
+            # A stop saves, but logs no row that an uninterrupted run would not have.
+            logs = self.done == run.steps or self.done % run.log_every == 0
+            saves = last or self.done % run.save_every == 0
             if logs or saves or self._validation_is_due():
                 self._refuse_nonfinite(f"by step {self.done - 1}", batch)
             row = {}
