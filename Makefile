@@ -11,7 +11,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# A PYTHON that somebody names is used or refused; otherwise the first suitable one found is taken.
+# A PYTHON that the user names is used or refused; otherwise the first suitable one found is taken.
 ifndef PYTHON
 PYTHON := python3
 PYTHONS := python3 python3.13 python3.12 python3.11
@@ -36,10 +36,10 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo '  make demo IMAGE=photo.jpg [OUT=large.png]   enlarges a picture of your own'
+	@echo '  make demo IMAGE=photo.jpg [OUT=sr.png]   upscales a picture of your own'
 	@echo '  make test PYTHON=python3.12 VENV=.venv-312  uses another Python, in another environment'
 
-demo: $(VENV)/.installed  ## enlarge a picture four times and say where it is
+demo: $(VENV)/.installed  ## upscale a picture four times and say where it is
 	@set -e; \
 	out=$$DEMO_OUT; \
 	if [ -z "$$out" ]; then out=$${DEMO_IMAGE##*/}; out=$${out%.*}_x4.png; fi; \

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-# A process counts what its parent held when it was born: so a small one stands between.
+# The peak of a process begins with what its parent used when it was forked: so a small process forks it.
 _LAUNCHER = """
 import os, subprocess, sys, time
 started = time.perf_counter()

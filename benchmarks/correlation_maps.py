@@ -5,7 +5,7 @@
 For an LR image of each size: the view of the last attention block (all stages before it run), and the maps of
 one query in it. "first map" is the latency of the explorer: view and exact map. Each size is measured in a
 subprocess with the command's memory settings; its peak includes Python and PyTorch (side 0: nothing else).
-Checked first: on a small image each map is the dense computation's row to 1e-6.
+Checked first: on a few pixels each map is the dense computation's row to 1e-6.
 Aims at 512 x 512: 2 s and 1 GiB.
 """
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.engines_int8 PICTURES Set5 Set14 [--models enlcn-tiny] [--threads 2]
 
-PICTURES is a folder of large pictures; their small versions, by MATLAB's bicubic, calibrate the ranges. The
+PICTURES is a folder of HR pictures; their LR versions, by MATLAB's bicubic, calibrate the ranges. The
 others are folders of pairs like Set5: PSNR-Y by our evaluation, float32 and int8 by the same engine.
 Attention stays in float32, as always. Once with every convolution in int8, once without the first and the
 last. The float32 engine is compared with PyTorch first. Times as in `benchmarks.engines`; `gain` is

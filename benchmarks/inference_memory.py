@@ -65,7 +65,7 @@ def measure(source: Path, folder: Path, words: list[str], threads: int) -> dict[
     [record] = json.loads(done.out)["pictures"]
     made, given = open_image(target), open_image(source)
     if made.width % given.width or made.height // given.height != made.width // given.width:
-        raise RuntimeError("the enlarged picture has the wrong size: nothing to report")
+        raise RuntimeError("the SR picture has the wrong size: nothing to report")
     target.unlink()
     return {"seconds": record["seconds"], "peak": done.peak_mib}
 
@@ -154,7 +154,7 @@ def plot(measured: list[dict]) -> None:
         left.set_ylabel("peak memory, MiB")
         right.set_ylabel("seconds")
         for axes in (left, right):
-            axes.set_xlabel("megapixels of the small picture")
+            axes.set_xlabel("megapixels of the LR picture")
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
         left.legend(frameon=False, fontsize=9)

@@ -13,7 +13,7 @@ import torch
 import enlca
 
 RESULTS = Path(__file__).parent / "results"
-# Colours that nobody confuses (Okabe and Ito 2008), and shapes for print without colours.
+# Colours that colour-blind readers tell apart (Okabe and Ito 2008), and shapes for print without colours.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
 MARKERS = ("o", "s", "v", "^", "D", "x")
 

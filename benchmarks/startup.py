@@ -43,7 +43,7 @@ def main() -> None:
             for name, (command, _) in commands.items():
                 seconds[name].append(run(command, threads=arguments.threads).seconds)
         if read_image(target).pixels.shape != (4 * SIZE, 4 * SIZE, 3):
-            raise RuntimeError("the enlarged picture has the wrong size: nothing to report")
+            raise RuntimeError("the SR picture has the wrong size: nothing to report")
     rows = [
         {
             "command": name,

@@ -47,7 +47,7 @@ def measure(model: str, scale: int, size: int, threads: int) -> dict[str, float 
         command += ["--model", model, "--scale", str(scale), "--device", "cpu"]
         done = run(command, threads=threads)
         if read_image(target).pixels.shape != (size * scale, size * scale, 3):
-            raise RuntimeError("the enlarged picture has the wrong size: nothing to report")
+            raise RuntimeError("the SR picture has the wrong size: nothing to report")
     picture = {"model": model, "scale": scale, "width": size, "height": size}
     return {**picture, "seconds": done.seconds, "peak_mib": done.peak_mib}
 

@@ -15,7 +15,7 @@ from matplotlib.colors import LogNorm
 
 DPI = 300
 WIDTH = 7.0  # inches: two columns of a paper
-# Colours that nobody confuses (Okabe and Ito 2008); maps are cividis, which looks the same to all.
+# Colours that colour-blind readers tell apart (Okabe and Ito 2008), and cividis for maps.
 MARK = "#D55E00"
 MAP = "cividis"
 

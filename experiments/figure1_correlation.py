@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The options that all experiments have, and a picture of one's own."""
     line = command_line(__doc__)
-    line.add_argument("--picture", type=Path, metavar="FILE", help="a small picture (default: two)")
+    line.add_argument("--picture", type=Path, metavar="FILE", help="an LR picture (default: two)")
     line.add_argument("--at", type=int, nargs=2, metavar=("ROW", "COLUMN"), help="the query, in its pixels")
     return line
 

@@ -4,8 +4,8 @@
     python -m experiments.figure5_visual --test SET --picture NAME --box LEFT TOP WIDTH HEIGHT \\
         --method NLSN=SR_DIR --method "ENLCN (tiny)=enlcn-tiny"
 
-A method is a folder of enlarged pictures that anybody made, matched by name, or a model by name or file, that
-enlarges the picture here. Without any: bicubic and weights of the package, or, with the budget "paper", the
+A method is a folder of SR pictures of any method, matched by name, or a model by name or file, that
+upscales the picture here. Without any: bicubic and weights of the package, or, with the budget "paper", the
 networks of Table 2 in `runs/paper`. The numbers are of the whole picture. Writes
 `results/figure5_visual_BUDGET.png` and `.md`.
 """
@@ -28,7 +28,7 @@ from enlca.image.files import find_pictures
 from enlca.metrics import luma, psnr_plane, ssim_plane
 
 LARGE = HERE.parent / "docs" / "images" / "large"
-# Of the bricks: left, top, width, height in pixels of the large picture.
+# Of the bricks: left, top, width, height in pixels of the HR picture.
 BOX = (150, 210, 96, 72)
 PANEL_ROWS = 2
 
@@ -103,7 +103,7 @@ def panels(arguments: argparse.Namespace) -> tuple[list[Panel], Sequence[int]]:
         if Path(where).is_dir():
             sr, _ = load_made(pair.hr, find_pictures(Path(where)), scale)
         else:
-            sr = method_called(where, scale=scale, device="cpu").enlarge(lr)
+            sr = method_called(where, scale=scale, device="cpu").upscale(lr)
         planes = luma(sr), luma(hr)
         scores = psnr_plane(*planes, shave=scale), ssim_plane(*planes, shave=scale)
         made.append(Panel(title, sr, scores))
@@ -137,7 +137,7 @@ def draw(path: Path, made: Sequence[Panel], box: Sequence[int]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Enlarge or read, draw, and write the numbers."""
+    """Upscale or read, draw, and write the numbers."""
     made, box = panels(arguments)
     name = f"figure5_visual_{arguments.budget}.png"
     draw(arguments.out / name, made, box)
@@ -159,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--picture", metavar="NAME", help="of the folder --test (default: the first)")
     line.add_argument("--method", action="append", metavar="TITLE=FOLDER|MODEL", help="repeat for several")
     sides = ("LEFT", "TOP", "WIDTH", "HEIGHT")
-    line.add_argument("--box", type=int, nargs=4, metavar=sides, help="of the large picture")
+    line.add_argument("--box", type=int, nargs=4, metavar=sides, help="of the HR picture")
     line.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
     return line
 

@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
         ),
         judged("k = 6 over k = 1", gain(scores, variants[6], variants[1])),
         "The variance grows exponentially with k, as Eq. 7 says and the paper draws: holds here. What is"
-        f" measured over {DRAWS} redraws falls behind Eq. 7 where it rests on features that nobody draws",
+        f" measured over {DRAWS} redraws falls behind Eq. 7 where it rests on features that are never drawn",
     ]
     body = "\n".join(
         [f"![Figure 6](results/{name})", "", *table(psnr, variance), "", *(f"* {one}." for one in claims)]

@@ -22,7 +22,7 @@ DPI = 200
 
 
 def main() -> None:
-    """The enlarged picture, and both differences on one scale, in levels of 255."""
+    """The SR picture, and both differences on one scale, in levels of 255."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

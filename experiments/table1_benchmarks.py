@@ -3,7 +3,7 @@
     python -m experiments.table1_benchmarks [RESULT.json ...] [--out table1.md]
 
 Measured are the weights in the package (scores in their cards) and each RESULT.json that `enlca evaluate
---json` wrote, of any checkpoint. What nobody has measured is "not run".
+--json` wrote, of any checkpoint. What has not been measured is "not run".
 """
 
 import argparse
@@ -53,7 +53,7 @@ def from_result(path: Path) -> Measured:
 
 
 def page(expected: dict, measured: list[Measured]) -> str:
-    """All scales that the paper has or that somebody measured."""
+    """All scales that the paper has or that were measured."""
     printed = {int(scale.removeprefix("x")): columns for scale, columns in expected["table1"].items()}
     scales = sorted({*printed, *(one.scale for one in measured)})
     parts = ["# Table 1: PSNR / SSIM on luma"]

@@ -91,7 +91,7 @@ class Run:
 
 
 def runs_of(variants: Sequence[Variant], budget: Budget, folder: Path, *, seeds: int) -> list[Run]:
-    """Every variant with every seed, seed by seed: whoever stops early has whole sets of variants."""
+    """Every variant with every seed, seed by seed: a run that is stopped early has whole sets of variants."""
     return [
         Run(variant, seed, folder / budget.name / f"{variant.name}_seed{seed}")
         for seed in range(seeds)

@@ -84,10 +84,10 @@ class Released(nn.Module):
             if (i + 1) % 8 == 0:
                 body.append(Attention(channels, reduced, n_features))
         self.body = nn.ModuleList([*body, nn.Conv2d(channels, channels, 3, padding=1)])
-        enlarge = []
+        upscale = []
         for step in {2: [2], 3: [3], 4: [2, 2]}[scale]:
-            enlarge += [nn.Conv2d(channels, step**2 * channels, 3, padding=1), nn.PixelShuffle(step)]
-        self.tail = nn.Sequential(nn.Sequential(*enlarge), nn.Conv2d(channels, 3, 3, padding=1))
+            upscale += [nn.Conv2d(channels, step**2 * channels, 3, padding=1), nn.PixelShuffle(step)]
+        self.tail = nn.Sequential(nn.Sequential(*upscale), nn.Conv2d(channels, 3, 3, padding=1))
 
     def forward(self, x):
         head = x = self.head(self.sub_mean(x))
@@ -100,7 +100,7 @@ SMALL = {"channels": 12, "n_blocks": 16, "reduced": 5, "n_features": 7}
 
 
 def released(scale):
-    """A small one with weights large enough that every layer is felt, and short vectors here and there."""
+    """Weights large enough that every layer counts, and short vectors here and there."""
     with torch.random.fork_rng():
         torch.manual_seed(scale)
         network = Released(scale, **SMALL).eval()

@@ -57,7 +57,7 @@ def test_an_input_that_cannot_be_used_is_one_line_and_exit_code_1(folder, tiny_m
     assert everything(folder) == before
 
 
-def test_good_pictures_are_enlarged_whatever_stands_beside_them(folder, tiny_model, command):
+def test_good_pictures_are_upscaled_whatever_stands_beside_them(folder, tiny_model, command):
     before = everything(folder)
     done = command("upscale", "text.png", "good.png", "gone.png", "--model", tiny_model)
     assert done.code == 1

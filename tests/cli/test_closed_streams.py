@@ -30,7 +30,7 @@ def run(words: str, closed: str, folder) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a small picture."""
+    """A folder with a picture of few pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     return tmp_path

@@ -30,7 +30,7 @@ def files_in(folder):
 TREE = ["1_x4.png", "2_x4.png", "deep/3_x4.png"]
 
 
-def test_a_tree_is_enlarged_and_kept(folder, tiny_model, command):
+def test_a_tree_is_upscaled_and_kept(folder, tiny_model, command):
     done = command("upscale", "photos", "--model", tiny_model, "-o", "out", "--recursive")
     assert (done.code, done.err) == (0, "")
     assert files_in(folder / "out") == TREE

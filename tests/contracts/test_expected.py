@@ -148,7 +148,7 @@ def test_a_row_of_table_1_is_from_the_paper_or_measured_and_what_is_missing_was_
     ]
     [tiny] = [row for row in rows if row[0] == "| tiny"]
     assert tiny[2:5] == ["not run", "not run", "30.00 / -"]
-    # Nobody has trained the paper's own network: that is said at both of its scales.
+    # The paper's own network has not been trained: that is said at both of its scales.
     assert len([row for row in rows if row[0] == "| enlcn" and set(row[2:6]) == {"not run"}]) == 2
 
 

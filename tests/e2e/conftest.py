@@ -13,8 +13,8 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def enlarge(command, tmp_path, monkeypatch):
-    """Enlarges files, given as {name: bytes}, into the folder `out`, or as -o says; the lines on stdout."""
+def upscale(command, tmp_path, monkeypatch):
+    """Upscales files, given as {name: bytes}, into the folder `out`, or as -o says; the lines on stdout."""
     monkeypatch.chdir(tmp_path)
 
     def run(files, *words, model="enlcn-tiny"):

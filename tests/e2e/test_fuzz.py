@@ -1,4 +1,4 @@
-"""Damaged files, many: each is enlarged or refused in one line, in time and in bounded memory."""
+"""Damaged files, many: each is upscaled or refused in one line, in time and in bounded memory."""
 
 import json
 import math
@@ -21,7 +21,7 @@ KINDS = [*CHANGES, *(f"head {kind}" for kind in CHANGES)]
 
 
 def check(done, folder, names):
-    """What holds whatever the files `names` in `folder`/in are; the number of those that were enlarged."""
+    """What holds whatever the files `names` in `folder`/in are; the number of those that were upscaled."""
     code, out, err = done
     assert "Traceback" not in err
     records = json.loads(out)["pictures"]
@@ -56,7 +56,7 @@ QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 @settings(max_examples=12, **QUIET)
 @given(changes=st.lists(CHANGE, min_size=1, max_size=4))
-def test_a_damaged_file_of_any_format_is_enlarged_or_one_line(tiny_model, command, changes):
+def test_a_damaged_file_of_any_format_is_upscaled_or_one_line(tiny_model, command, changes):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         files = {name: damaged(data, changes) for name, data in ORIGINALS.items()}
@@ -64,7 +64,7 @@ def test_a_damaged_file_of_any_format_is_enlarged_or_one_line(tiny_model, comman
 
 
 def words(folder, files, model, *, max_pixels=MAX_PIXELS):
-    """Write the files; the words of the command that enlarges them all."""
+    """Write the files; the words of the command that upscales them all."""
     (folder / "in").mkdir(parents=True)
     for name, data in files.items():
         (folder / "in" / name).write_bytes(data)
@@ -148,7 +148,7 @@ LIMIT, MEMORY, BATCH, N_BATCHES, PROCESSES = 60, 1 << 30, 25, 20, 4
 
 
 def crops(shared_data):
-    """Small pictures without end: cut out of photographs where there are some, else made."""
+    """Pictures of few pixels, without end: cut out of photographs where there are some, else made."""
     photographs = []
     if shared_data is not None:
         photographs = sorted((shared_data / "train" / "img").glob("*.avif"))[:12]

@@ -71,7 +71,7 @@ def test_who_stops_reading_what_is_printed_stops_no_work(here, tiny_model):
     check_made(here / "good_x4.png")
 
 
-NOBODY = 65534
+OTHER_USER = 65534
 
 
 @contextmanager
@@ -81,11 +81,11 @@ def as_nobody():
         yield
         return
     try:
-        os.setegid(NOBODY)
-        os.seteuid(NOBODY)
+        os.setegid(OTHER_USER)
+        os.seteuid(OTHER_USER)
     except OSError:
         os.setegid(0)
-        pytest.skip("root may do anything here, and cannot be somebody else")
+        pytest.skip("root may do anything here, and cannot become another user")
     try:
         yield
     finally:
@@ -108,7 +108,7 @@ def place(tiny_model, command, monkeypatch):
     shutil.rmtree(own / "before")
     for path in (own, *own.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-        os.chown(path, NOBODY, NOBODY) if os.geteuid() == 0 else None
+        os.chown(path, OTHER_USER, OTHER_USER) if os.geteuid() == 0 else None
 
     def upscale(*words):
         with as_nobody():

@@ -50,15 +50,15 @@ TURNED = {
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_on_its_side_stands_upright_and_its_tags_agree(enlarge, tmp_path, orientation):
+def test_a_picture_on_its_side_stands_upright_and_its_tags_agree(upscale, tmp_path, orientation):
     shown = smooth(H, W, 3)
     stored = turned(shown, orientation)
     tags, xmp = exif(orientation, stored.shape[1], stored.shape[0]), (XMP % orientation).encode()
     files = {f"x{number}.{kind}": TURNED[kind](stored, tags, xmp) for number, kind in enumerate(TURNED)}
-    enlarge({"plain.png": png(shown)})
+    upscale({"plain.png": png(shown)})
     expected = seen(tmp_path / "out" / "plain_x4.png").astype(int)
     for format in ("png", "jpg", "webp", "avif"):
-        enlarge(files, "--format", format)
+        upscale(files, "--format", format)
         for name in files:
             path = tmp_path / "out" / f"{name.rsplit('.', 1)[0]}_x4.{format}"
             with Image.open(path) as image:
@@ -74,7 +74,7 @@ def test_a_picture_on_its_side_stands_upright_and_its_tags_agree(enlarge, tmp_pa
                 assert packet.rstrip(b"\0") == (XMP % 1).encode(), name
 
 
-def test_exif_is_updated_once_for_each_picture(enlarge, monkeypatch):
+def test_exif_is_updated_once_for_each_picture(upscale, monkeypatch):
     updated = []
 
     def update(exif, **size):
@@ -82,34 +82,34 @@ def test_exif_is_updated_once_for_each_picture(enlarge, monkeypatch):
         return update_exif(exif, **size)
 
     monkeypatch.setattr(metadata, "update_exif", update)
-    enlarge({"x.jpg": TURNED["jpg"](smooth(H, W, 3), exif(6, W, H), (XMP % 6).encode())})
+    upscale({"x.jpg": TURNED["jpg"](smooth(H, W, 3), exif(6, W, H), (XMP % 6).encode())})
     assert updated == [{"width": S * H, "height": S * W}]
 
 
-def test_damaged_exif_is_left_out_and_a_remark_says_so(enlarge, tmp_path):
+def test_damaged_exif_is_left_out_and_a_remark_says_so(upscale, tmp_path):
     tags = exif(1, W, H)[:12] + b"\xff" * 20
-    [line] = enlarge({"x.png": png(smooth(H, W, 3), before=[(b"eXIf", tags)])})
+    [line] = upscale({"x.png": png(smooth(H, W, 3), before=[(b"eXIf", tags)])})
     assert "EXIF data are damaged and were left out" in line
     assert tags_of(tmp_path / "out" / "x_x4.png")[:2] == (1, None)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_exif_that_follows_the_pixels_is_heeded_too(enlarge, tmp_path, orientation):
+def test_exif_that_follows_the_pixels_is_heeded_too(upscale, tmp_path, orientation):
     shown = smooth(H, W, 3)
     stored = turned(shown, orientation)
     late = png(stored, after=[(b"eXIf", exif(orientation, stored.shape[1], stored.shape[0]))])
-    enlarge({"x.png": late, "plain.png": png(shown)})
+    upscale({"x.png": late, "plain.png": png(shown)})
     made, expected = (seen(tmp_path / "out" / f"{stem}_x4.png") for stem in ("x", "plain"))
     np.testing.assert_array_equal(made, expected)
     assert tags_of(tmp_path / "out" / "x_x4.png")[:2] == (1, "Maker")
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
-def test_a_tiff_on_its_side_stands_upright(enlarge, tmp_path, orientation):
+def test_a_tiff_on_its_side_stands_upright(upscale, tmp_path, orientation):
     shown = smooth(H, W, 3)
     stored = vips(turned(shown, orientation)).copy()
     stored.set_type(pyvips.GValue.gint_type, "orientation", orientation)
-    enlarge({"x.tif": stored.tiffsave_buffer(), "plain.png": png(shown)}, "--format", "tif")
+    upscale({"x.tif": stored.tiffsave_buffer(), "plain.png": png(shown)}, "--format", "tif")
     made, expected = (seen(tmp_path / "out" / f"{stem}_x4.tif") for stem in ("x", "plain"))
     np.testing.assert_array_equal(made, expected)
     assert tags_of(tmp_path / "out" / "x_x4.tif")[0] == 1
@@ -127,12 +127,12 @@ HOLDS_PROFILE = ("png", "jpg", "webp", "tif", "avif")
 
 @pytest.mark.parametrize("suffix", HOLDS_PROFILE)
 @pytest.mark.parametrize("name", ["srgb", "p3", "grey"])
-def test_the_profile_goes_along_to_the_byte(enlarge, tmp_path, suffix, name):
+def test_the_profile_goes_along_to_the_byte(upscale, tmp_path, suffix, name):
     if name == "grey" and suffix in ("webp", "avif"):
         pytest.skip("Pillow writes no grey there")
     values = smooth(H, W, 1 if name == "grey" else 3)
     for format in HOLDS_PROFILE:
-        [line] = enlarge({f"x.{suffix}": with_profile(suffix, values, profile(name))}, "--format", format)
+        [line] = upscale({f"x.{suffix}": with_profile(suffix, values, profile(name))}, "--format", format)
         kept = blob(tmp_path / "out" / f"x_x4.{format}", "icc-profile-data")
         if name == "grey" and format in ("webp", "avif"):
             assert kept is None
@@ -153,10 +153,10 @@ BROKEN = {
 
 @pytest.mark.parametrize("what", BROKEN)
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
-def test_a_broken_profile_harms_no_picture(enlarge, tmp_path, suffix, what):
+def test_a_broken_profile_harms_no_picture(upscale, tmp_path, suffix, what):
     values = smooth(H, W, 3)
     data = with_profile(suffix, values, BROKEN[what])
-    [line, _] = enlarge({f"x.{suffix}": data, "plain.png": png(values)})
+    [line, _] = upscale({f"x.{suffix}": data, "plain.png": png(values)})
     made = tmp_path / "out" / "x_x4.png"
     kept = blob(made, "icc-profile-data")
     # A reader of the file may not have seen it as a profile in the first place.
@@ -169,11 +169,11 @@ def test_a_broken_profile_harms_no_picture(enlarge, tmp_path, suffix, what):
 
 
 @pytest.mark.parametrize("what", ["no profile at all", "cut short", "of one byte"])
-def test_ink_with_a_broken_profile_is_read_as_ink_without(enlarge, tmp_path, what):
+def test_ink_with_a_broken_profile_is_read_as_ink_without(upscale, tmp_path, what):
     inks = np.stack([*np.moveaxis(smooth(H, W, 3), 2, 0), np.full((H, W), 20, np.uint8)], axis=2)
     ways = {"mode": "CMYK", "format": "JPEG", "quality": 100}
     files = {"x.jpg": pillow(inks, **ways, icc_profile=BROKEN[what]), "plain.jpg": pillow(inks, **ways)}
-    lines = enlarge(files)
+    lines = upscale(files)
     assert all("CMYK converted to sRGB" in line for line in lines)
     made, expected = (seen(tmp_path / "out" / f"{stem}_x4.png") for stem in ("x", "plain"))
     np.testing.assert_array_equal(made, expected)

@@ -23,15 +23,15 @@ def pages(*sizes, n_layers=3):
 
 
 def test_all_pages_of_a_tiff_become_pages_and_elsewhere_the_first_is_taken_and_that_is_said(
-    enlarge, tmp_path
+    upscale, tmp_path
 ):
     files = {"x.tif": pages((H, W), (H, W), (H, W))}
-    [line] = enlarge(files, "--format", "png")
+    [line] = upscale(files, "--format", "png")
     assert "only the first of 3 pages" in line
-    enlarge({"first.png": png(smooth(H, W, 3)), "second.png": png(smooth(H, W, 3)[::-1])})
+    upscale({"first.png": png(smooth(H, W, 3)), "second.png": png(smooth(H, W, 3)[::-1])})
     first, second = (seen(tmp_path / "out" / f"{name}_x4.png") for name in ("first", "second"))
     np.testing.assert_array_equal(seen(tmp_path / "out" / "x_x4.png"), first)
-    [line] = enlarge(files, "--format", "tif")
+    [line] = upscale(files, "--format", "tif")
     with Image.open(tmp_path / "out" / "x_x4.tif") as image:
         assert getattr(image, "n_frames", 1) == 3
         for number, expected in enumerate((first, second, first)):
@@ -53,14 +53,14 @@ def test_pages_of_different_sizes_are_refused_and_the_first_alone_is_not(
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
-def test_all_frames_become_an_animation_with_the_same_delays_and_loop(enlarge, tmp_path, suffix):
+def test_all_frames_become_an_animation_with_the_same_delays_and_loop(upscale, tmp_path, suffix):
     frames = [Image.fromarray(np.roll(smooth(H, W, 3), 3 * number, axis=0)) for number in range(3)]
     ways = {"save_all": True, "append_images": frames[1:], "duration": [40, 80, 120], "loop": 2}
     frames[0].save(
         out := io.BytesIO(), suffix.upper(), **ways, **({"lossless": True} if suffix == "webp" else {})
     )
     for ending in ("gif", "webp"):
-        enlarge({f"x.{suffix}": out.getvalue()}, "--frames", "all", "-o", f"out.{ending}")
+        upscale({f"x.{suffix}": out.getvalue()}, "--frames", "all", "-o", f"out.{ending}")
         with Image.open(tmp_path / f"out.{ending}") as image:
             assert (image.size, getattr(image, "n_frames", 1)) == ((S * W, S * H), 3)
             # How often it is shown: a GIF says how often again, a WebP how often at all.

@@ -1,4 +1,4 @@
-"""Any picture: a file of every format, depth and mode is enlarged as what it shows, by the command alone."""
+"""Any picture: a file of every format, depth and mode is upscaled as what it shows, by the command alone."""
 
 import io
 import itertools
@@ -33,7 +33,7 @@ def refused(command, tmp_path, monkeypatch, tiny_model):
 
 
 def difference(odd, made, expected):
-    """What is wrong with the enlargement of an odd file beside that of what it shows; nothing: ''."""
+    """Compare the result of an odd file with that of what it shows; return what differs, or ''."""
     if made.dtype != odd.shown.dtype:
         return f"{made.dtype}, not {odd.shown.dtype}"
     height, width, n_layers = odd.shown.shape
@@ -50,13 +50,13 @@ def difference(odd, made, expected):
 
 
 @pytest.mark.parametrize("kind", sorted({name.split()[0] for name in MATRIX}))
-def test_a_file_is_enlarged_as_a_plain_png_of_what_it_shows(enlarge, tiny_model, tmp_path, kind):
+def test_a_file_is_upscaled_as_a_plain_png_of_what_it_shows(upscale, tiny_model, tmp_path, kind):
     cases = {name: odd for name, odd in MATRIX.items() if name.split()[0] == kind}
     files = {}
     for number, odd in enumerate(cases.values()):
         files[f"odd{number}{odd.suffix}"] = odd.data
         files[f"plain{number}.png"] = png(odd.shown, bits=8 * odd.shown.itemsize)
-    said = enlarge(files, model=tiny_model)
+    said = upscale(files, model=tiny_model)
     wrong = {}
     for number, (name, odd) in enumerate(cases.items()):
         made, expected = (seen(tmp_path / "out" / f"{stem}{number}_x4.png") for stem in ("odd", "plain"))
@@ -67,9 +67,9 @@ def test_a_file_is_enlarged_as_a_plain_png_of_what_it_shows(enlarge, tiny_model,
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("n_layers", [1, 3])
-def test_colours_are_right(enlarge, tmp_path, bits, n_layers):
+def test_colours_are_right(upscale, tmp_path, bits, n_layers):
     values = smooth(31, 37, n_layers, bits=bits)
-    enlarge({"x.png": png(values, bits=bits)})
+    upscale({"x.png": png(values, bits=bits)})
     made = seen(tmp_path / "out" / "x_x4.png") / (257 if bits == 16 else 1)
     for layer in range(n_layers):
         plane = Image.fromarray((values[..., layer] / (257 if bits == 16 else 1)).astype(np.float32))
@@ -93,10 +93,10 @@ FLAT = {
 
 
 @pytest.mark.parametrize("colour", [(200, 40, 90), (0, 0, 0), (255, 255, 255), (255, 0, 0), (3, 252, 128)])
-def test_flat_colours_stay_within_a_level_in_every_format(enlarge, tmp_path, colour):
+def test_flat_colours_stay_within_a_level_in_every_format(upscale, tmp_path, colour):
     flat = np.full((H, W, 3), colour, np.uint8)
     files = {f"{suffix[1:]}{suffix}": write(flat) for suffix, write in FLAT.items()}
-    enlarge(files)
+    upscale(files)
     for name, data in files.items():
         with Image.open(io.BytesIO(data)) as image:
             expected = np.asarray(image.convert("RGB"))[0, 0].astype(int)
@@ -106,10 +106,10 @@ def test_flat_colours_stay_within_a_level_in_every_format(enlarge, tmp_path, col
 
 
 @pytest.mark.parametrize("scale", ["2", "3", "4", "1.5", "3.3"])
-def test_every_small_size_becomes_exactly_scale_times_as_large(enlarge, tmp_path, scale):
+def test_every_small_size_becomes_exactly_scale_times_as_large(upscale, tmp_path, scale):
     sides = [(1, 1), (1, 2), (2, 1), (1, 61), (59, 1), (2, 2), (3, 3), (5, 7), (16, 17)]
     files = {f"{w}x{h}_{layers}.png": png(smooth(h, w, layers)) for w, h in sides for layers in (1, 4)}
-    enlarge(files, "--scale", scale)
+    upscale(files, "--scale", scale)
     for (width, height), layers in itertools.product(sides, (1, 4)):
         made = seen(tmp_path / "out" / f"{width}x{height}_{layers}_x{scale}.png")
         assert made.shape == (
@@ -133,12 +133,12 @@ def matte(kind, n_layers, bits, hidden):
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("kind", "n_layers"), [("soft", 2), ("soft", 4), ("noise", 2)])
-def test_over_black_and_white_the_result_is_the_enlarged_composite(enlarge, tmp_path, kind, n_layers, bits):
+def test_over_black_and_white_the_result_is_the_upscaled_composite(upscale, tmp_path, kind, n_layers, bits):
     layers = matte(kind, n_layers, bits, hidden=1)
     files = {"x.png": png(layers, bits=bits)}
     for ground in (0, 1):
         files[f"{ground}.png"] = png(np.rint(composite(layers, ground) * 65535).astype(np.uint16), bits=16)
-    enlarge(files)
+    upscale(files)
     made = seen(tmp_path / "out" / "x_x4.png")
     black, white = (seen(tmp_path / "out" / f"{ground}_x4.png") / 65535 for ground in (0, 1))
     off = np.maximum(np.abs(composite(made, 0) - black), np.abs(composite(made, 1) - white))
@@ -159,21 +159,21 @@ HIDING = {
 
 
 @pytest.mark.parametrize("name", HIDING)
-def test_a_hidden_colour_leaves_no_trace(enlarge, tiny_model, tmp_path, name):
+def test_a_hidden_colour_leaves_no_trace(upscale, tiny_model, tmp_path, name):
     stem, suffix = name.split(".")
     one, other = (HIDING[name](matte("soft", 4, 8, hidden)) for hidden in (1, 2))
     assert one != other
-    enlarge({f"{stem}one.{suffix}": one, f"{stem}other.{suffix}": other}, model=tiny_model)
+    upscale({f"{stem}one.{suffix}": one, f"{stem}other.{suffix}": other}, model=tiny_model)
     one, other = (seen(tmp_path / "out" / f"{stem}{which}_x4.png") for which in ("one", "other"))
     np.testing.assert_array_equal(one, other)
     assert not one[one[..., -1] == 0].any()
 
 
-def test_more_than_256_levels_survive_from_file_to_file(enlarge, tiny_model, tmp_path):
+def test_more_than_256_levels_survive_from_file_to_file(upscale, tiny_model, tmp_path):
     ramp = np.linspace(20_000, 24_000, 40 * 40).astype(np.uint16).reshape(40, 40, 1)
     files = {"grey.png": png(ramp, bits=16), "rgb.ppm": pnm(ramp.repeat(3, axis=2), kind=6, peak=65535)}
     for ending in ("png", "tif"):
-        enlarge(files, "--format", ending, model=tiny_model)
+        upscale(files, "--format", ending, model=tiny_model)
         for name, n_layers in (("grey", 1), ("rgb", 3)):
             made = seen(tmp_path / "out" / f"{name}_x4.{ending}")
             assert made.shape[2] == n_layers

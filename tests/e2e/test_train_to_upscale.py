@@ -1,4 +1,4 @@
-"""A network of one's own, from pictures to an enlarged picture, by the commands alone."""
+"""A network of one's own, from pictures to an upscaled picture, by the commands alone."""
 
 import csv
 import json
@@ -150,7 +150,7 @@ def test_evaluate_finds_the_score_that_validation_found(command):
     os.remove("scores.json")
 
 
-def test_the_trained_network_enlarges_a_picture(command):
+def test_the_trained_network_upscales_a_picture(command):
     done = command("upscale", "Val/0.png", "--model", "run/best.safetensors", "-o", "large.png")
     assert done == (0, "Val/0.png -> large.png (212x188)\n", "")
     with Image.open("large.png") as made:

@@ -99,7 +99,7 @@ def test_several_folders_may_follow_one_option_or_several(folder, tmp_path, comm
     assert [line.split()[1] for line in one.out.splitlines()[2:]] == ["Mine", "Two", "Three"]
 
 
-def test_the_enlarged_pictures_can_be_kept(folder, tmp_path):
+def test_the_upscaled_pictures_can_be_kept(folder, tmp_path):
     method = method_called("bicubic", scale=S)
     evaluate(method, [folder], scale=S, save_images=tmp_path / "kept")
     made = sorted(path.relative_to(tmp_path / "kept").as_posix() for path in tmp_path.glob("kept/**/*.png"))

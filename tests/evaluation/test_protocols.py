@@ -144,7 +144,7 @@ def test_bicubic_scores_are_those_of_an_independent_float64_implementation(share
     for path in sorted((root / f"HR_x{scale}").iterdir()):
         hr = np.asarray(Image.open(path).convert("RGB"), dtype=np.float64)
         lr = np.asarray(Image.open(root / f"LR_x{scale}" / path.name).convert("RGB"), dtype=np.float64)
-        sr = keys_enlarged(keys_enlarged(lr, scale).swapaxes(0, 1), scale).swapaxes(0, 1)
+        sr = keys_upscaled(keys_upscaled(lr, scale).swapaxes(0, 1), scale).swapaxes(0, 1)
         planes = [(p @ [65.481, 128.553, 24.966] / 255 + 16)[scale:-scale, scale:-scale] for p in (sr, hr)]
         window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
         error = np.mean((planes[0] - planes[1]) ** 2)
@@ -155,7 +155,7 @@ def test_bicubic_scores_are_those_of_an_independent_float64_implementation(share
     assert mean["ssim_y"] == pytest.approx(ssim_y, abs=0.0005)
 
 
-def keys_enlarged(pixels, scale):
+def keys_upscaled(pixels, scale):
     """Keys' cubic along axis 0, sample by sample, rounded: nothing shared with `imresize`."""
     size = len(pixels)
     out = np.empty((size * scale, *pixels.shape[1:]))

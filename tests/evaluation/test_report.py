@@ -5,8 +5,7 @@ import math
 
 import pytest
 
-from enlca.evaluation.protocol import Protocol
-from enlca.evaluation.scores import ImageScore, Report
+from enlca.evaluation.report import ImageScore, Protocol, Report
 
 COLUMNS = "dataset,image,scale,model,protocol,psnr_y,ssim_y,seconds,height,width"
 

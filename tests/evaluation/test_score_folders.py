@@ -17,7 +17,7 @@ def noise(seed, *shape):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Originals of 43x31, and what somebody made of them, mod-cropped to x4."""
+    """Originals of 43x31, and SR pictures of them, mod-cropped to x4."""
     originals, made = tmp_path / "HR", tmp_path / "theirs"
     originals.mkdir()
     made.mkdir()

@@ -136,7 +136,7 @@ def test_what_exists_is_skipped_and_stays_in_its_place_in_the_list(photos, tmp_p
     assert jobs[0].target.read_bytes() == b"whole"
 
 
-def test_pictures_are_read_ahead_and_written_behind_while_one_is_enlarged(photos, tmp_path, monkeypatch):
+def test_pictures_are_read_ahead_and_written_behind_while_one_is_upscaled(photos, tmp_path, monkeypatch):
     for name in "cdefg":
         Image.fromarray(noise(H, W, 3)).save(photos / f"{name}.png")
     n_read, n_written = threading.Semaphore(0), threading.Semaphore(0)

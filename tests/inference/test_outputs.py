@@ -63,7 +63,7 @@ def test_a_folder_as_output_need_not_exist(photos, tmp_path):
     assert targets([photos / "a.png"], tmp_path / "new") == [tmp_path / "new" / "a_x4.png"]
 
 
-def test_an_input_given_twice_is_enlarged_once(photos):
+def test_an_input_given_twice_is_upscaled_once(photos):
     assert targets([photos / "a.png", photos], None) == [photos / "a_x4.png", photos / "b_x4.png"]
 
 
@@ -178,7 +178,7 @@ def test_a_pattern_that_names_no_file_is_refused(photos, tmp_path, pattern, reas
 
 
 @pytest.mark.parametrize("existing", ["skip", "overwrite"])
-def test_a_second_run_beside_the_inputs_does_not_enlarge_what_the_first_one_made(photos, existing):
+def test_a_second_run_beside_the_inputs_does_not_upscale_what_the_first_one_made(photos, existing):
     (photos / "a_x4.png").touch()
     with pytest.raises(JobError, match=r"a_x4\.png is an input .*--skip-existing goes on .*choose -o"):
         plan([photos], None, size=X4)
@@ -211,7 +211,7 @@ def test_an_input_is_overwritten_by_its_own_output_if_asked(photos):
     assert plan([target], target, size=X4, existing="overwrite") == ([Job(target, target)], [])
 
 
-def test_one_picture_by_two_ways_is_enlarged_once_and_two_links_twice(photos, tmp_path):
+def test_one_picture_by_two_ways_is_upscaled_once_and_two_links_twice(photos, tmp_path):
     (tmp_path / "link").symlink_to(photos)
     (photos / "c.png").symlink_to(photos / "a.png")
     names = [path.name for path in targets([photos, tmp_path / "link"], tmp_path / "out")]

@@ -47,14 +47,14 @@ class Repeats:
     def __call__(self, scale):
         self.loaded.append(scale)
 
-        def enlarge(rows, **settings):
+        def upscale(rows, **settings):
             self.used.append(scale)
             picture = collect(rows)
             large = picture.pixels.repeat(scale, axis=0).repeat(scale, axis=1)
             alpha = picture.alpha
             return rows_of(Picture(large, None if alpha is None else alpha.repeat(scale, 0).repeat(scale, 1)))
 
-        return enlarge
+        return upscale
 
 
 @pytest.mark.parametrize(

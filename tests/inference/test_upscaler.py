@@ -73,7 +73,7 @@ def test_a_tensor_gives_a_tensor_of_its_type_in_0_to_1(up, shape, dtype):
     assert 0 <= made.min() < made.max() <= 1
 
 
-def test_a_batch_is_enlarged_picture_by_picture(up):
+def test_a_batch_is_upscaled_picture_by_picture(up):
     batch = torch.rand(2, 3, H, W)
     torch.testing.assert_close(up(batch), torch.stack([up(picture) for picture in batch]))
 
@@ -193,7 +193,7 @@ def cut_out(dtype=np.uint16):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_composites_of_the_enlargement_are_enlargements_of_the_composites(bundled, dtype):
+def test_composites_of_the_result_are_upscaled_composites(bundled, dtype):
     layers = cut_out(dtype)
     made = bundled(layers)
     for ground in (0.0, 1.0):
@@ -224,7 +224,7 @@ def test_alpha_takes_two_runs_and_grey_alpha_stays_grey(up, runs):
     assert made.shape == (S * H, S * W, 2)
 
 
-def test_frames_are_enlarged_one_by_one(up):
+def test_frames_are_upscaled_one_by_one(up):
     pictures = (Picture(noise(H, W, 3)), Picture(noise(H, W, 3)[::-1].copy()))
     made = up.rows(rows_of(*pictures, delays=(40, 80), loop=3))
     assert (made.pages, made.delays, made.loop) == (2, (40, 80), 3)

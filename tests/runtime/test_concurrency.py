@@ -1,4 +1,4 @@
-"""Bands from one thread to another: in order, bounded, and never one that waits for nobody."""
+"""Bands from one thread to another: in order, bounded, and without a deadlock when one of them stops."""
 
 import threading
 import time

@@ -196,7 +196,7 @@ def _deduce(state: Mapping[str, Tensor]) -> SRConfig:
 
 @lru_cache(maxsize=4)
 def _shapes(config: SRConfig) -> dict[str, torch.Size]:
-    # Without numbers; but random features are always drawn, and that is nobody's business out there.
+    # On the meta device; random features are drawn all the same, without effect on the global generator.
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return {name: tensor.shape for name, tensor in SRNetwork(config).state_dict().items()}
 

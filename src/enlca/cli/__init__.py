@@ -15,7 +15,7 @@ from typing import Any, Never
 
 INTERRUPTED = 130
 # Objects that PyTorch creates while it loads stay alive, but Python's default thresholds (700, 10) search
-# them for garbage 380 times: a tenth of the time of a small picture (benchmarks/NOTES.md).
+# them for garbage 380 times: a tenth of the time of a picture of few pixels (benchmarks/NOTES.md).
 OBJECTS_BETWEEN_COLLECTIONS, YOUNG_PER_MIDDLE = 10_000, 50
 INTERRUPTION = "enlca: interrupted; nothing is left half-written"
 

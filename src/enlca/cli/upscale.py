@@ -101,8 +101,8 @@ def upscale(
     from enlca.inference.upscaler import Upscaler
     from enlca.runtime.device import choose_device, size_in_bytes
 
-    # Objects of loaded modules live until the end; searching them for garbage at exit takes as long as ten
-    # small pictures. Not later than here: ONNX and Triton report objects of theirs that exit does not free.
+    # Objects of loaded modules live until the end; searching them for garbage at exit takes as long as
+    # upscaling ten small files. Not later than here: ONNX and Triton report objects that exit does not free.
     gc.freeze()
     limit = None if max_memory is None else size_in_bytes(max_memory)
     scales = network_scales(model, at_least=scale)

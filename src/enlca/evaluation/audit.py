@@ -1,7 +1,7 @@
-"""Why do my numbers differ?  The same pictures scored under every convention in common use.
+"""Score the same images under every convention in common use: why do my numbers differ?
 
-PSNR and SSIM are agreed; what they are taken of is not. Each row below changes one thing against the
-protocol of `enlca evaluate`, or is a whole convention of a toolkit.
+PSNR and SSIM are agreed; the planes that they are computed of are not. Each row below changes one thing
+against the protocol of `enlca evaluate`, or is a whole convention of a toolkit.
 """
 
 import math
@@ -20,38 +20,38 @@ Plane = Float64[np.ndarray, "_ _"]
 
 
 def bt601(rgb: Rgb) -> list[Plane]:
-    """Y of BT.601 in studio range, not rounded: the literature's."""
+    """Return Y of BT.601 in studio range, not rounded: the literature's."""
     return [luma(rgb)]
 
 
 def bt601_rounded(rgb: Rgb) -> list[Plane]:
-    """The same as uint8: what `rgb2ycbcr` of MATLAB gives for uint8 pictures."""
+    """Return Y as integers: what `rgb2ycbcr` of MATLAB gives for uint8 images."""
     return [np.floor(luma(rgb) + 0.5)]
 
 
 def full_range(rgb: Rgb) -> list[Plane]:
-    """Y of YIQ, 0 to 255: its steps are 255/219 as large, so PSNR is 1.32 dB lower."""
+    """Return Y of YIQ, 0 to 255: its steps are 255/219 as large, so PSNR is 1.32 dB lower."""
     return [rgb @ np.array([0.299, 0.587, 0.114])]
 
 
 def channels(rgb: Rgb) -> list[Plane]:
-    """R, G and B, each as a plane of its own."""
+    """Return R, G and B, each as a plane of its own."""
     return [rgb[..., channel].astype(np.float64) for channel in range(3)]
 
 
 def ssim_gaussian(sr: Plane, hr: Plane) -> float:
-    """The literature's: an 11 x 11 Gaussian window of sigma 1.5 wherever it fits inside."""
+    """Compute the literature's SSIM: an 11 x 11 Gaussian window of sigma 1.5 wherever it fits inside."""
     return ssim_plane(sr, hr, shave=0)
 
 
 def ssim_padded(sr: Plane, hr: Plane) -> float:
-    """The same window also where it leaves the picture, which is mirrored there."""
+    """Compute SSIM with the same window at every pixel; the image is mirrored at its borders."""
     sr, hr = (np.pad(plane, WINDOW // 2, mode="reflect") for plane in (sr, hr))
     return ssim_plane(sr, hr, shave=0)
 
 
 def ssim_uniform(sr: Plane, hr: Plane) -> float:
-    """A uniform 7 x 7 window with sample statistics (divided by 48), wherever it fits inside."""
+    """Compute SSIM with a uniform 7 x 7 window and sample statistics (divided by 48), where it fits inside."""
     mean_sr, mean_hr = _box(sr), _box(hr)
     sample = 49 / 48
     variances = sample * (_box(sr * sr) - mean_sr**2 + _box(hr * hr) - mean_hr**2)
@@ -61,7 +61,7 @@ def ssim_uniform(sr: Plane, hr: Plane) -> float:
 
 
 def _box(plane: Plane) -> Plane:
-    """Means over 7 x 7 windows."""
+    """Return the means over 7 x 7 windows."""
     return sliding_window_view(plane, (7, 7)).mean(axis=(-2, -1))
 
 
@@ -72,10 +72,10 @@ class Convention:
     Attributes:
         name: what differs from the protocol.
         used_by: who scores this way.
-        planes: what the scores are taken of; several planes count as one larger one.
-        shave: border pixels that are dropped, of the scale.
+        planes: from an image to the planes that are compared; several count as one plane of more pixels.
+        shave: from the scale to the border pixels that are dropped.
         pooled: PSNR of the mean error of all images, instead of the mean of the images' PSNRs.
-        ssim: of one pair of planes; None where the row is about PSNR alone.
+        ssim: of one pair of planes; None where the row concerns PSNR alone.
     """
 
     name: str
@@ -120,7 +120,7 @@ class AuditRow:
 
 
 def audit(pairs: Iterable[tuple[Rgb, Rgb]], *, scale: int) -> list[AuditRow]:
-    """Every convention's scores of (super-resolved, original) pairs.
+    """Score (SR, HR) pairs under every convention.
 
     Raises:
         ValueError: no pairs, sizes that differ, or pictures too small for the largest border.
@@ -160,7 +160,7 @@ def audit(pairs: Iterable[tuple[Rgb, Rgb]], *, scale: int) -> list[AuditRow]:
 
 
 def _psnr(errors: list[tuple[float, int]], *, pooled: bool) -> float:
-    """From each image's sum of squares and number of values."""
+    """Compute PSNR from each image's sum of squared errors and number of values."""
     if pooled:
         errors = [(sum(total for total, _ in errors), sum(count for _, count in errors))]
     means = [total / count for total, count in errors]
@@ -168,7 +168,7 @@ def _psnr(errors: list[tuple[float, int]], *, pooled: bool) -> float:
 
 
 def to_markdown(rows: list[AuditRow]) -> str:
-    """The table, with each row's distance from the first, which is the protocol."""
+    """Return the table, with each row's difference from the first, which is the protocol."""
     reference = rows[0]
     lines = ["| convention | used by | PSNR | | SSIM | |", "|---|---|---|---|---|---|"]
     for row in rows:

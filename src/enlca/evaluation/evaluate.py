@@ -1,4 +1,4 @@
-"""Enlarge benchmark pictures by a method and score them; or score pictures that somebody already made."""
+"""Upscale benchmark images by a method and score them; or score existing SR images."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +13,7 @@ from jaxtyping import UInt8
 from enlca.data.pairs import Pair, find_pairs, load_made, load_pair
 from enlca.errors import EnlcaError, EvaluationError, PictureError
 from enlca.evaluation.audit import AuditRow, audit
-from enlca.evaluation.protocol import Protocol
-from enlca.evaluation.scores import ImageScore, Report
+from enlca.evaluation.report import ImageScore, Protocol, Report
 from enlca.image.files import find_pictures
 from enlca.image.picture import Picture, write_image
 from enlca.image.resize import imresize
@@ -31,13 +30,13 @@ PROTOCOLS = ("whole", "chop")
 
 @dataclass(frozen=True)
 class Method:
-    """Something that enlarges RGB pictures, and what to write about it.
+    """A way to upscale RGB images, and its description in reports; `protocol`, `ensemble`: see `Protocol`.
 
-    `protocol` is "whole" or "chop", `ensemble` the mean over 8 views; see `Protocol`.
+    `upscale` takes and returns uint8.
     """
 
     name: str
-    enlarge: Callable[[UInt8[np.ndarray, "h w 3"]], UInt8[np.ndarray, "H W 3"]]
+    upscale: Callable[[UInt8[np.ndarray, "h w 3"]], UInt8[np.ndarray, "H W 3"]]
     about: dict[str, Any] = field(default_factory=dict)
     protocol: str = "whole"
     ensemble: bool = False
@@ -98,7 +97,7 @@ def evaluate(
 ) -> Evaluation:
     """Score `method` on benchmark folders; one bad pair does not stop the others.
 
-    `save_images` receives the enlarged pictures, a folder for each data set.
+    `save_images` receives the SR images, a folder for each data set.
 
     Raises:
         PictureError: a folder has no pictures or lacks partners.
@@ -127,7 +126,7 @@ def evaluate(
 
 
 def score_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> Evaluation:
-    """Score pictures that were made by any method against their originals, matched by name.
+    """Score SR images of any method against HR, matched by name.
 
     Raises:
         PictureError: a folder without pictures.
@@ -146,7 +145,7 @@ def score_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> Evaluation
 
 
 def audit_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> tuple[list[AuditRow], list[str]]:
-    """The audit of pictures matched by name, and a line for each one that could not be used.
+    """Audit SR images against HR, matched by name; also return a line for each that could not be used.
 
     Raises:
         PictureError: a folder without pictures.
@@ -164,7 +163,7 @@ def audit_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> tuple[list
 def _pairs(
     made: Sequence[Path], originals: Sequence[Path], scale: int, failures: list[str]
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Name, super-resolved and original, one at a time; `failures` gets a line for each that cannot be."""
+    """Yield name, SR and HR, one pair at a time; `failures` gets a line for each that cannot be used."""
     for path in originals:
         try:
             sr, hr = load_made(path, made, scale)
@@ -179,7 +178,7 @@ def _score_pair(
 ) -> ImageScore:
     lr, hr = load_pair(pair, protocol.scale)
     started = time.perf_counter()
-    sr = method.enlarge(lr)
+    sr = method.upscale(lr)
     seconds = time.perf_counter() - started
     if save_as is not None:
         save_as.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""From pictures to larger pictures: the `Upscaler`, and jobs over many files."""
+"""From LR to SR pictures: the `Upscaler`, and jobs over many files."""

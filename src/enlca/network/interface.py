@@ -62,7 +62,7 @@ class SRModel(nn.Module):
         return self._elements_per_pixel
 
     def measure_elements(self, *, gradient: bool = False) -> int:
-        """Run a small image; return the most tensor elements alive for each LR pixel, weights not counted.
+        """Run a probe image; return the most tensor elements alive for each LR pixel, weights not counted.
 
         With `gradient` the gradient of the input is computed, too.
         """
