@@ -51,7 +51,7 @@ def ssim_padded(sr: Plane, hr: Plane) -> float:
 
 
 def ssim_uniform(sr: Plane, hr: Plane) -> float:
-    """Compute SSIM with a uniform 7 x 7 window and sample statistics (divided by 48), where it fits inside."""
+    """Compute SSIM with a uniform 7 x 7 window and sample statistics (divided by 48), inside the image."""
     mean_sr, mean_hr = _box(sr), _box(hr)
     sample = 49 / 48
     variances = sample * (_box(sr * sr) - mean_sr**2 + _box(hr * hr) - mean_hr**2)
