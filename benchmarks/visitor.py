@@ -70,7 +70,7 @@ class Visitor:
 
     def complete(self, choice: Sequence[Any]) -> str:
         """All maps of that pixel."""
-        return self.call("complete", choice)[0]
+        return self.call("all_maps", choice)[0]
 
     def call(self, action: str, data: Sequence[Any], *, event: Any = None) -> list[Any]:
         """Wait in the queue, and for the answer. Raises RuntimeError: the page would show an error."""

@@ -47,7 +47,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(url, chromium) -> Iterator[Callable[..., Any]]:
-    """Opens the page as somebody new, and looks afterwards that nothing was asked from elsewhere."""
+    """Opens the page as a new visitor; checks afterwards that no other server was contacted."""
     contexts, requested, errors = [], [], []
 
     def open_page(**settings: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The page as somebody uses it, in headless Chromium."""
+"""The page in headless Chromium, used as a visitor uses it."""
 
 import os
 import tempfile
@@ -44,19 +44,19 @@ def first_map(page: Any) -> str:
     return page.get_attribute("#panels figure img", "src")
 
 
-def enlarge(page: Any) -> None:
-    page.click("#enlarge")
+def upscale(page: Any) -> None:
+    page.click("#upscale")
     page.wait_for_selector("#download", state="visible", timeout=SECONDS)
     page.wait_for_function(
         "[...document.querySelectorAll('#slider img')].filter(i => i.naturalWidth).length >= 2"
     )
 
 
-def test_a_picture_is_enlarged_compared_and_fetched(visit, photo, tmp_path):
+def test_a_picture_is_upscaled_compared_and_fetched(visit, photo, tmp_path):
     page = visit()
     drop_and_wait(page, photo)
     assert "160 × 160, RGB, 8 bits" in page.inner_text("#about")
-    enlarge(page)
+    upscale(page)
     assert "640 × 640" in page.inner_text("#status")
     with page.expect_download() as fetched:
         page.click("#download")
@@ -68,7 +68,7 @@ def test_a_picture_is_enlarged_compared_and_fetched(visit, photo, tmp_path):
 def test_both_sides_of_the_slider_zoom_together(visit, photo):
     page = visit()
     drop_and_wait(page, photo)
-    enlarge(page)
+    upscale(page)
     page.locator("#slider").scroll_into_view_if_needed()
     box = page.locator("#slider img").first.bounding_box()
     page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.4 * box["height"])
@@ -153,7 +153,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_pictures_can_be_clicked_on_and_enlarged(visit, save, name):
+def test_odd_pictures_can_be_clicked_on_and_upscaled(visit, save, name):
     page = visit()
     drop_and_wait(page, save(name, ODD[name]))
     height, width = ODD[name].shape[:2]
@@ -163,7 +163,7 @@ def test_odd_pictures_can_be_clicked_on_and_enlarged(visit, save, name):
         page.wait_for_selector("#panels .legend:has-text('column 0')", timeout=SECONDS)
     else:
         click(page, int(0.1 * height), int(0.9 * width))
-    enlarge(page)
+    upscale(page)
     assert f"{4 * width} × {4 * height}" in page.inner_text("#status")
 
 
@@ -175,7 +175,7 @@ def test_two_visitors_have_pictures_of_their_own(visit, photo, save):
         page.wait_for_selector("#panels figure", timeout=SECONDS)
     click(one, 16, 80)
     click(other, 7, 30)
-    enlarge(one)
+    upscale(one)
     assert "50 × 30" in other.inner_text("#about")
     assert not other.is_visible("#download")
 
@@ -190,7 +190,7 @@ def test_files_go_when_a_page_is_closed(visit, photo):
     closing = Path(tempfile.mkdtemp()) / "closing.png"
     closing.write_bytes(photo.read_bytes())
     drop_and_wait(page, closing)
-    enlarge(page)
+    upscale(page)
     assert kept()
     page.close()
     end = time.monotonic() + 60
@@ -207,7 +207,7 @@ def test_nothing_sticks_out_of_the_window(visit, photo, kind):
     }
     page = visit(**settings)
     drop_and_wait(page, photo)
-    enlarge(page)
+    upscale(page)
     click(page, 44, 72)
     page.wait_for_selector("#panels figure:nth-child(5)", timeout=SECONDS)
     width = settings["viewport"]["width"]

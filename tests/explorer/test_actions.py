@@ -1,4 +1,4 @@
-"""What a visitor can do, without a browser: maps, enlarging, attribution, and clear refusals."""
+"""The actions without a browser: maps, upscaling, attribution, and clear refusals."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 
 from enlca.errors import CheckpointError, NothingOpen, PictureError, Stopped
 from enlca.explorer import actions
-from enlca.explorer.actions import ATTRIBUTING, ENLARGING, Choice
+from enlca.explorer.actions import ATTRIBUTING, UPSCALING, Choice
 from enlca.image.picture import Picture, read_image, write_image
 from enlca.inference.upscaler import Upscaler
 
@@ -20,8 +20,8 @@ def silent(share: float, text: str) -> None:
 
 
 def all_maps(explorer, identity, choice, **where) -> str:
-    explorer.look(identity, choice, **where)
-    return explorer.complete(identity, choice)
+    explorer.quick_maps(identity, choice, **where)
+    return explorer.all_maps(identity, choice)
 
 
 @pytest.fixture
@@ -38,24 +38,24 @@ def test_a_click_gives_five_maps_with_numbers_and_the_point(explorer, choice, pi
     assert "block 1 of 3" in html
 
 
-def test_what_is_quick_comes_first_and_stays(explorer, choice, picture):
+def test_quick_maps_come_first_and_stay(explorer, choice, picture):
     explorer.open("a", picture)
-    first, complete = explorer.look("a", choice), explorer.complete("a", choice)
+    first, complete = explorer.quick_maps("a", choice), explorer.all_maps("a", choice)
     assert first.count("<figure>") == 3
     assert complete.startswith(first.removesuffix("</div></section>"))
 
 
-def test_maps_that_nobody_waits_for_any_more_are_not_shown(explorer, choice, picture, monkeypatch):
+def test_maps_of_an_earlier_click_are_not_shown(explorer, choice, picture, monkeypatch):
     explorer.open("a", picture)
-    explorer.look("a", choice)
-    look = actions.look
+    explorer.quick_maps("a", choice)
+    compute = actions.attention_maps
 
-    def clicking(*question):
-        explorer.visitors.of("a").looks += 1
-        return look(*question)
+    def clicking(*arguments):
+        explorer.visitors.of("a").map_requests += 1
+        return compute(*arguments)
 
-    monkeypatch.setattr(actions, "look", clicking)
-    assert explorer.complete("a", choice) is None
+    monkeypatch.setattr(actions, "attention_maps", clicking)
+    assert explorer.all_maps("a", choice) is None
 
 
 def test_another_pixel_has_other_maps_and_the_same_view(explorer, choice, picture, monkeypatch):
@@ -85,7 +85,7 @@ def test_the_file_is_the_one_that_the_package_makes_with_profile_and_metadata(ex
     exif[0x010E] = "a description"
     write_image(source, Picture(pixels, exif=exif.tobytes()[6:]))
     explorer.open("a", source)
-    done = explorer.enlarge("a", str(tiny_model), 4, silent)
+    done = explorer.upscale("a", str(tiny_model), 4, silent)
     assert done.file.name == "grey_x4.png"
     expected, found = Upscaler(tiny_model)(source), read_image(done.file, max_bits=16)
     assert found.bits == 16
@@ -101,7 +101,7 @@ def test_transparent_pictures_are_compared_over_white(explorer, tiny_model, tmp_
     clear[:, :4] = 255
     write_image(source, Picture(np.full((8, 8, 3), 200, np.uint8), clear))
     explorer.open("a", source)
-    done = explorer.enlarge("a", str(tiny_model), 4, silent)
+    done = explorer.upscale("a", str(tiny_model), 4, silent)
     assert read_image(done.file).alpha is not None
     for path in (done.before, done.after):
         shown = read_image(path)
@@ -109,42 +109,42 @@ def test_transparent_pictures_are_compared_over_white(explorer, tiny_model, tmp_
         assert shown.pixels[:, -1].min() > 250
 
 
-def test_only_the_last_enlarged_picture_is_kept(explorer, tiny_model, picture):
+def test_only_the_last_upscaled_picture_is_kept(explorer, tiny_model, picture):
     explorer.open("a", picture)
-    first = explorer.enlarge("a", str(tiny_model), 4, silent)
-    second = explorer.enlarge("a", str(tiny_model), 4, silent)
+    first = explorer.upscale("a", str(tiny_model), 4, silent)
+    second = explorer.upscale("a", str(tiny_model), 4, silent)
     assert first.file.parent != second.file.parent
     assert not first.file.exists()
     assert second.file.exists()
 
 
-@pytest.mark.parametrize("kind", [ENLARGING, ATTRIBUTING])
-def test_cancel_ends_work_in_its_midst(explorer, choice, picture, kind):
+@pytest.mark.parametrize("kind", [UPSCALING, ATTRIBUTING])
+def test_cancel_stops_a_job_in_the_middle(explorer, choice, picture, kind):
     explorer.open("a", picture)
     visitor = explorer.visitors.of("a")
     visitor.begin(kind)
-    heard = []
+    reported = []
 
     def cancelling(share: float, text: str) -> None:
-        heard.append(share)
+        reported.append(share)
         visitor.stop(kind)
 
-    work = {
-        ENLARGING: lambda: explorer.enlarge("a", choice.model, 4, cancelling),
+    jobs = {
+        UPSCALING: lambda: explorer.upscale("a", choice.model, 4, cancelling),
         ATTRIBUTING: lambda: explorer.attribute("a", choice, 4, cancelling),
     }
     with pytest.raises(Stopped):
-        work[kind]()
-    assert len(heard) == 1
+        jobs[kind]()
+    assert len(reported) == 1
 
 
-def test_what_was_cancelled_while_it_waited_never_starts(explorer, choice, picture):
+def test_a_job_that_is_cancelled_in_the_queue_never_starts(explorer, choice, picture):
     explorer.open("a", picture)
     visitor = explorer.visitors.of("a")
-    visitor.begin(ENLARGING)
-    visitor.stop(ENLARGING)
+    visitor.begin(UPSCALING)
+    visitor.stop(UPSCALING)
     with pytest.raises(Stopped):
-        explorer.enlarge("a", choice.model, 4, silent)
+        explorer.upscale("a", choice.model, 4, silent)
 
 
 def test_the_square_is_attributed_where_it_is_drawn(explorer, choice, picture, monkeypatch):
@@ -163,7 +163,7 @@ def test_a_picture_of_one_pixel_has_maps_and_an_attribution(explorer, choice, tm
     explorer.open("a", source)
     assert "<figure>" in all_maps(explorer, "a", choice)
     assert "<figure>" in explorer.attribute("a", choice, 8, silent)
-    assert explorer.enlarge("a", choice.model, 4, silent).size == (4, 4)
+    assert explorer.upscale("a", choice.model, 4, silent).size == (4, 4)
 
 
 def refused(explorer, path: Path) -> str:
@@ -195,7 +195,7 @@ def test_a_damaged_picture_is_one_line(explorer, picture):
 def test_without_a_picture_everything_says_so(explorer, choice):
     for ask in (
         lambda: all_maps(explorer, "a", choice),
-        lambda: explorer.enlarge("a", choice.model, 4, silent),
+        lambda: explorer.upscale("a", choice.model, 4, silent),
         lambda: explorer.attribute("a", choice, 8, silent),
     ):
         with pytest.raises(NothingOpen):

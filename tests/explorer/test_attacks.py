@@ -143,7 +143,7 @@ def test_uploads_are_served_to_no_visitor_and_results_to_those_who_know_their_pa
     path = upload(visitor, picture)
     assert visitor.http.get(f"gradio_api/file={path}").status_code == 403
     opened(visitor, path)
-    _, download, _ = visitor.call("enlarge", [str(tiny_model), 4])
+    _, download, _ = visitor.call("upscale", [str(tiny_model), 4])
     made = download["value"]["path"]
     assert visitor.http.get(f"gradio_api/file={made}").status_code == 200
     detour = f"{Path(made).parent}//{Path(made).name}"

@@ -37,6 +37,6 @@ def test_impossible_settings_are_refused(command, option):
 def test_what_the_explorer_knows_without_a_page_needs_no_gradio():
     program = (
         "import sys; sys.modules['gradio'] = None; "
-        "import enlca.explorer.actions, enlca.explorer.cards, enlca.explorer.server"
+        "import enlca.explorer.actions, enlca.explorer.html, enlca.explorer.server"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -6,7 +6,7 @@ from torch import nn
 
 from enlca.analysis.correlation import View
 from enlca.errors import NothingOpen, Stopped
-from enlca.explorer.session import Opened, Shelf, Visitors, Work
+from enlca.explorer.session import Job, OpenPicture, ViewCache, Visitors
 from enlca.image.picture import read_image
 
 BYTES = 2 * 4 * 100
@@ -20,7 +20,7 @@ def view() -> View:
 def visitors(tmp_path, picture):
     def with_picture(most=40):
         known = Visitors(tmp_path, most=most)
-        return known, lambda name: known.of(name).open(Opened("noise.png", read_image(picture)))
+        return known, lambda name: known.of(name).open(OpenPicture("noise.png", read_image(picture)))
 
     return with_picture
 
@@ -28,9 +28,9 @@ def visitors(tmp_path, picture):
 def test_the_visitor_who_was_idle_longest_is_forgotten_with_all_files(visitors):
     known, arrive = visitors(most=2)
     arrive("a")
-    folder, work = known.of("a").folder, Work()
+    folder, work = known.of("a").folder, Job()
     (folder / "x.png").touch()
-    known.of("a").work["enlarging"] = work
+    known.of("a").jobs["upscaling"] = work
     arrive("b")
     arrive("c")
     assert len(known) == 2
@@ -82,7 +82,7 @@ def test_only_files_of_visitors_who_are_here_may_be_fetched(visitors, tmp_path):
 def test_views_of_one_visitor_are_bounded(visitors):
     known, arrive = visitors()
     arrive("a")
-    shelf, owner = Shelf(of_one=2 * BYTES, in_all=10 * BYTES), known.of("a")
+    shelf, owner = ViewCache(of_one=2 * BYTES, in_all=10 * BYTES), known.of("a")
     for key in range(5):
         shelf.get(owner, key, view)
     assert shelf.nbytes == 2 * BYTES
@@ -94,7 +94,7 @@ def test_views_of_one_visitor_are_bounded(visitors):
 
 def test_all_views_together_are_bounded(visitors):
     known, arrive = visitors()
-    shelf = Shelf(of_one=2 * BYTES, in_all=3 * BYTES)
+    shelf = ViewCache(of_one=2 * BYTES, in_all=3 * BYTES)
     for name in "abcde":
         arrive(name)
         for key in range(2):
@@ -105,12 +105,12 @@ def test_all_views_together_are_bounded(visitors):
 def test_a_view_that_is_too_large_is_answered_and_not_kept(visitors):
     known, arrive = visitors()
     arrive("a")
-    shelf = Shelf(of_one=BYTES - 1, in_all=10 * BYTES)
+    shelf = ViewCache(of_one=BYTES - 1, in_all=10 * BYTES)
     assert shelf.get(known.of("a"), 0, view).height == 2
     assert shelf.nbytes == 0
 
 
-def test_a_view_that_was_made_for_somebody_who_left_is_not_kept(visitors):
+def test_a_view_computed_for_a_visitor_who_has_left_is_not_kept(visitors):
     known, arrive = visitors()
     arrive("a")
     owner = known.of("a")
@@ -126,8 +126,8 @@ def test_a_view_that_was_made_for_somebody_who_left_is_not_kept(visitors):
 def test_a_new_picture_ends_the_work_on_the_old_one(visitors):
     known, arrive = visitors()
     arrive("a")
-    known.of("a").begin("enlarging")
-    old = known.of("a").work["enlarging"]
+    known.of("a").begin("upscaling")
+    old = known.of("a").jobs["upscaling"]
     arrive("a")
     with pytest.raises(Stopped):
         old.check()

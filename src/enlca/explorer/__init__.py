@@ -1,6 +1,6 @@
-"""The web page of `enlca explore`: enlarge a picture, click on it, and see where the network looks.
+"""The web page of `enlca explore`: upscale a picture, click on it, see where the network looks.
 
-Only `page`, `wiring` and `server` know Gradio. `actions` is what a visitor can do: `looking` and `enlarging`
-do it, `maps` and `cards` turn it into something to be seen. `models`, `session` and `uploads` say what may be
-opened, by whom, how much of it is kept, and where.
+`page` and `callbacks` are Gradio's; `server` starts it behind `gate`. `actions` is what a visitor can do,
+without Gradio: `maps` computes and draws attention maps, `html` shows them. `models`, `session` and `uploads`
+hold networks, visitors and files.
 """

@@ -1,10 +1,11 @@
-"""What a visitor can do, from what the page sends to what it shows; nothing here knows Gradio."""
+"""The actions of the page, from what it sends to the HTML and files that it shows; without Gradio."""
 
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
@@ -13,29 +14,30 @@ import torch
 from enlca.analysis.attribution import Attribution, lam
 from enlca.analysis.correlation import View, view_of
 from enlca.errors import TooMuch
-from enlca.explorer import cards
-from enlca.explorer.enlarging import Enlarged, enlarge
-from enlca.explorer.looking import QUICK, Settings, look
+from enlca.explorer import html
+from enlca.explorer.maps import N_QUICK, MapSettings, attention_maps
 from enlca.explorer.models import Models, count_blocks, sr_network
-from enlca.explorer.session import Opened, Visitor, Visitors, Work
+from enlca.explorer.session import Job, OpenPicture, Visitor, Visitors
 from enlca.explorer.uploads import read_upload
+from enlca.image.picture import Picture, collect, rows_of, write_image
+from enlca.image.resize import imresize
 from enlca.inference.upscaler import Upscaler
+from enlca.runtime.concurrency import Progress
 from enlca.runtime.device import as_text, used_memory
 
-ENLARGING, ATTRIBUTING = "enlarging", "attributing"
+UPSCALING, ATTRIBUTING = "upscaling", "attributing"
 # Tensors of the network's width that are alive while q and k are computed. Measured with tiny, rounded up.
 ALIVE = 6
+# Fewer steps of LAM than in a paper, for speed; the map says how complete it is.
+LAM_SETTINGS = {"steps": 32, "most_steps": 64, "tolerance": 0.02}
 
-# A page is not a paper: fewer steps, and it says how complete the map is.
-PATIENCE = {"steps": 32, "most_steps": 64, "tolerance": 0.02}
-
-# Hears how much is done, from 0 to 1, and in words.
+# Called with the share that is done, from 0 to 1, and a description.
 Report = Callable[[float, str], object]
 
 
 @contextmanager
-def _tidied() -> Iterator[None]:
-    """Give freed memory back afterwards (40 ms): where many ask one after the other, gaps would pile up."""
+def _freed_memory_returned() -> Iterator[None]:
+    """Return freed memory to the system afterwards (40 ms), so that many requests do not fragment it."""
     try:
         yield
     finally:
@@ -44,11 +46,11 @@ def _tidied() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Choice:
-    """What is chosen on the page.
+    """The settings chosen on the page.
 
     Attributes:
         model, scale: a network of `Models`.
-        block: of its non-local blocks, counted from 0.
+        block: index of a non-local block, from 0.
         amplification, n_features: of the attentions; None is the network's own.
         second: another network (name and scale) whose maps are shown, too.
     """
@@ -62,8 +64,26 @@ class Choice:
 
     @property
     def networks(self) -> list[tuple[str, int]]:
-        """Those whose maps are shown."""
+        """The networks whose maps are shown."""
         return [(self.model, self.scale), *([self.second] if self.second else [])]
+
+
+@dataclass(frozen=True)
+class Upscaled:
+    """The files of an upscaled picture.
+
+    Attributes:
+        file: the result as a PNG, with colour profile and metadata of the original.
+        before, after: bicubic and the result for display, without transparency.
+        size: width and height of the result.
+        remarks: what reading, upscaling or writing changed.
+    """
+
+    file: Path
+    before: Path
+    after: Path
+    size: tuple[int, int]
+    remarks: tuple[str, ...]
 
 
 class Explorer:
@@ -74,127 +94,148 @@ class Explorer:
         self.visitors = visitors
         self.max_megapixels = max_megapixels
 
-    def open(self, identity: str, path: Path) -> Opened:
-        """Read a picture that was dropped; its file is not needed any more. Raises PictureError."""
+    def open(self, identity: str, path: Path) -> OpenPicture:
+        """Read an uploaded picture into memory. Raises PictureError."""
         visitor = self.visitors.of(identity)
-        opened = Opened(path.name, read_upload(path, max_megapixels=self.max_megapixels))
+        opened = OpenPicture(path.name, read_upload(path, max_megapixels=self.max_megapixels))
         visitor.open(opened)
         self.visitors.views.drop(visitor)
         return opened
 
-    def look(self, identity: str, choice: Choice, *, point: tuple[int, int] | None = None) -> str:
-        """The quick maps of a row and column, of all chosen networks; without `point`, of the one before.
+    def quick_maps(self, identity: str, choice: Choice, *, point: tuple[int, int] | None = None) -> str:
+        """Return the quick maps of a row and column for all chosen networks; None is the last point.
 
         Raises:
             NothingOpen, CheckpointError, TooMuch.
         """
         visitor = self.visitors.of(identity)
         visitor.point_at(*(point or visitor.point))
-        visitor.looks += 1
-        return self._panels(visitor, choice, most=QUICK)
+        visitor.map_requests += 1
+        return self._panels(visitor, choice, most=N_QUICK)
 
-    def complete(self, identity: str, choice: Choice) -> str | None:
-        """All maps of the point; None if the visitor has looked again meanwhile. Raises as `look`."""
+    def all_maps(self, identity: str, choice: Choice) -> str | None:
+        """Return all maps of the point; None if the visitor has asked for others meanwhile.
+
+        Raises:
+            NothingOpen, CheckpointError, TooMuch.
+        """
         visitor = self.visitors.of(identity)
-        looks = visitor.looks
+        requests = visitor.map_requests
         panels = self._panels(visitor, choice, most=None)
-        return panels if visitor.looks == looks else None
+        return panels if visitor.map_requests == requests else None
 
-    @_tidied()
+    @_freed_memory_returned()
     def _panels(self, visitor: Visitor, choice: Choice, *, most: int | None) -> str:
         opened, (row, column) = visitor.picture(), visitor.point
-        settings = Settings(choice.amplification, choice.n_features, visitor.redraw)
+        settings = MapSettings(choice.amplification, choice.n_features, visitor.redraw)
         panels = []
         for name, scale in choice.networks:
             upscaler = self.models.load(name, scale)
             if n_blocks := count_blocks(upscaler):
                 block = min(choice.block, n_blocks - 1)
                 view = self._view(visitor, opened, upscaler, (name, scale, block))
-                found = look(view, sr_network(upscaler).config, row, column, settings)
+                found = attention_maps(view, sr_network(upscaler).config, row, column, settings)
                 title = f"{name} ×{scale}, block {block + 1} of {n_blocks}"
-                panels.append(cards.panel(title, islice(found, most), row, column))
+                panels.append(html.panel(title, islice(found, most), row, column))
         if not panels:
-            return cards.hint(f"{choice.model} has no attention: it looks at the neighbourhood only.")
-        return cards.legend(f"row {row}, column {column}") + "".join(panels)
+            return html.hint(f"{choice.model} has no attention: it sees the neighbourhood only.")
+        return html.legend(f"row {row}, column {column}") + "".join(panels)
 
-    def _view(self, visitor: Visitor, opened: Opened, upscaler: Upscaler, key: tuple[str, int, int]) -> View:
-        """Of the block that is last in `key`."""
+    def _view(
+        self, visitor: Visitor, opened: OpenPicture, upscaler: Upscaler, key: tuple[str, int, int]
+    ) -> View:
+        """Return q and k of the block that is last in `key`."""
 
         def make() -> View:
-            self._check_room(upscaler, opened, ALIVE * sr_network(upscaler).config.channels)
+            self._check_memory(upscaler, opened, ALIVE * sr_network(upscaler).config.channels)
             return view_of(sr_network(upscaler), opened.lr(upscaler.device), block=key[-1])
 
         return self.visitors.views.get(visitor, key, make)
 
-    @_tidied()
-    def enlarge(self, identity: str, model: str, scale: int, report: Report) -> Enlarged:
-        """The enlarged picture, and bicubic's.
+    @_freed_memory_returned()
+    def upscale(self, identity: str, model: str, scale: int, report: Report) -> Upscaled:
+        """Upscale the picture and write the files; those of the last time are deleted.
 
         Raises:
             NothingOpen, CheckpointError, Stopped; TooLarge: see `Upscaler`.
         """
         visitor = self.visitors.of(identity)
-        opened, work = visitor.picture(), visitor.work.setdefault(ENLARGING, Work())
+        opened, job = visitor.picture(), visitor.jobs.setdefault(UPSCALING, Job())
 
         def on_progress(what: str, done: int | float, total: int | float) -> None:
-            work.check()
+            job.check()
             report(done / total, f"{done / total:.0%} upscaled")
 
         on_progress("", 0, 1)
         upscaler = self.models.load(model, scale)
-        # Another folder each time, so that browsers take no old picture for the new one.
         for folder in visitor.folder.iterdir():
             shutil.rmtree(folder, ignore_errors=True)
+        # A new folder each time, so that browsers do not take the last result from their cache.
         folder = visitor.folder / secrets.token_hex(4)
         folder.mkdir()
-        return enlarge(upscaler, opened.picture, folder, Path(opened.name).stem, progress=on_progress)
+        return _write_upscaled(upscaler, opened, folder, on_progress)
 
-    @_tidied()
+    @_freed_memory_returned()
     def attribute(self, identity: str, choice: Choice, side: int, report: Report) -> str:
-        """LAM of the square of `side` small pixels around the visitor's point, for all chosen networks.
+        """Compute LAM of the square of `side` LR pixels around the visitor's point, for all chosen networks.
 
         Raises:
             NothingOpen, CheckpointError, Stopped, TooMuch.
         """
         visitor = self.visitors.of(identity)
-        opened, work = visitor.picture(), visitor.work.setdefault(ATTRIBUTING, Work())
+        opened, job = visitor.picture(), visitor.jobs.setdefault(ATTRIBUTING, Job())
         figures = []
         for name, scale in choice.networks:
-            work.check()
+            job.check()
             upscaler = self.models.load(name, scale)
 
             def on_step(done: int, total: int, name: str = name) -> None:
-                work.check()
+                job.check()
                 report(done / total, f"{name}: step {done} of {total}")
 
             found = self._attribution(upscaler, opened, visitor.point, side, on_step)
-            figures.append(cards.attribution(f"{name} ×{scale}", found, *visitor.point))
-        return cards.side_by_side(figures)
+            figures.append(html.attribution(f"{name} ×{scale}", found, *visitor.point))
+        return html.side_by_side(figures)
 
     def _attribution(
         self,
         upscaler: Upscaler,
-        opened: Opened,
+        opened: OpenPicture,
         point: tuple[int, int],
         side: int,
         on_step: Callable[[int, int], None],
     ) -> Attribution:
         scale = upscaler.scale
-        self._check_room(upscaler, opened, upscaler.network.measure_elements(gradient=True))
+        self._check_memory(upscaler, opened, upscaler.network.measure_elements(gradient=True))
         lr = opened.lr(upscaler.device)
         side = min(side, *lr.shape[2:])
-        # The same as `place` in page.js, so that the square is where the page draws it.
+        # As `place` in page.js, so that the square is where the page draws it.
         top, left = (
             min(max(at - side // 2, 0), length - side) for at, length in zip(point, lr.shape[2:], strict=True)
         )
         square = {"top": scale * top, "left": scale * left, "side": scale * side}
-        return lam(upscaler.network, lr, **square, on_step=on_step, **PATIENCE)
+        return lam(upscaler.network, lr, **square, on_step=on_step, **LAM_SETTINGS)
 
-    def _check_room(self, upscaler: Upscaler, opened: Opened, numbers: int) -> None:
-        """Refuse a picture that takes too much memory at so many numbers for each pixel."""
+    def _check_memory(self, upscaler: Upscaler, opened: OpenPicture, elements: int) -> None:
+        """Refuse a picture that exceeds the memory budget with so many float32 elements for each pixel."""
         width, height = opened.picture.size
         used, limit = upscaler.memory_budget()
-        needed = numbers * torch.float32.itemsize * width * height
+        needed = elements * torch.float32.itemsize * width * height
         if needed > limit - used:
             room = f"needs {as_text(needed)}, and {as_text(max(0, limit - used))} may be used"
             raise TooMuch(f"{opened.name}: this picture {room}; crop it to what matters")
+
+
+def _write_upscaled(upscaler: Upscaler, opened: OpenPicture, folder: Path, progress: Progress) -> Upscaled:
+    """Upscale a picture into files of `folder`; `progress` may raise to stop it."""
+    picture, notes = opened.picture, []
+    sr = collect(upscaler.rows(rows_of(picture), progress=progress, note=notes.append))
+    file = folder / f"{Path(opened.name).stem}_x{upscaler.scale}.png"
+    notes += write_image(file, sr)
+    before, after = folder / "before.png", file
+    bicubic = imresize(html.flatten(picture).pixels, Fraction(upscaler.scale))
+    write_image(before, Picture(bicubic, icc=picture.icc))
+    if sr.alpha is not None:
+        after = folder / "after.png"
+        write_image(after, html.flatten(sr))
+    return Upscaled(file, before, after, sr.size, (*sr.remarks, *notes))

@@ -1,7 +1,7 @@
-"""What may reach Gradio: the requests that the page itself makes, within limits, and nothing else.
+"""The gate before Gradio: only the requests that the page itself makes pass, within limits.
 
-Gradio has many more routes than a page needs, takes the path of any file in its folder for an upload, and
-downloads what a path names as `https://...`. So every request passes here first.
+Gradio has many more routes than the page needs, accepts the path of any file in its folder as an upload, and
+downloads paths like `https://...`. So every request is checked here first.
 """
 
 import json
@@ -14,7 +14,7 @@ from enlca.explorer.session import Visitors
 from enlca.explorer.uploads import Uploads
 
 API = "/gradio_api"
-# What the page asks for, beside its results; those that end in "/" are folders.
+# What the page fetches beside its results; those that end in "/" are folders.
 READ = {
     *("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"),
     *("/static/", "/assets/", "/svelte/"),
@@ -23,14 +23,14 @@ READ = {
 }
 ASKED = {f"{API}/queue/join", f"{API}/run/", f"{API}/cancel", f"{API}/reset"}
 RESULT, UPLOAD = f"{API}/file=", f"{API}/upload"
-# Browsers load nothing for this page but from this page. Gradio needs inline scripts and `eval`.
+# Browsers load things for this page from this server only. Gradio needs inline scripts and `eval`.
 POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'; base-uri 'self'; "
     "form-action 'self'"
 )
-# Bytes of a question, which holds the values of a dozen components; and of what surrounds an uploaded file.
-LARGEST_QUESTION, ENVELOPE = 1 << 18, 1 << 16
-# Uploads that are received at once.
+# Bytes of a request, which holds the values of a dozen components; and of what surrounds an uploaded file.
+LARGEST_REQUEST, ENVELOPE = 1 << 18, 1 << 16
+# Uploads that are received at the same time.
 RECEIVING = 16
 LONGEST_SESSION, LONGEST_ADDRESS = 64, 4096
 
@@ -38,11 +38,11 @@ Receive = Callable[[], Awaitable[Any]]
 
 
 class _Refused(Exception):
-    """The answer to a request that goes no further.
+    """A request that must not reach Gradio.
 
     Args:
-        status: HTTP's number.
-        reason: a few words.
+        status: of the HTTP response.
+        reason: its body.
     """
 
     def __init__(self, status: int, reason: str):
@@ -55,9 +55,9 @@ class Gate:
 
     Args:
         app: the application.
-        uploads: receives what visitors send.
-        visitors: whose results may be fetched.
-        largest: bytes that an uploaded file may have.
+        uploads: receives the files that visitors send.
+        visitors: their results may be fetched.
+        largest: limit of an uploaded file, in bytes.
     """
 
     def __init__(self, app: Any, *, uploads: Uploads, visitors: Visitors, largest: int):
@@ -68,7 +68,7 @@ class Gate:
         self._receiving = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one request, or let Gradio answer it."""
+        """Answer one request, or pass it to Gradio."""
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
@@ -88,50 +88,50 @@ class Gate:
         return await (answer or self.app)(scope, receive, with_policy)
 
     async def _admitted(self, scope: Any, receive: Receive) -> tuple[Any, Receive]:
-        """Our own answer, or None and the body for Gradio. Raises _Refused."""
+        """Return our own response, or None, and the `receive` for Gradio. Raises _Refused."""
         method, path = scope["method"], scope["path"]
         if len(path) + len(scope["query_string"]) > LONGEST_ADDRESS:
-            raise _Refused(414, "too long an address")
+            raise _Refused(414, "address too long")
         if method in ("GET", "HEAD"):
             if path.startswith(RESULT):
                 file = path.removeprefix(RESULT)
                 if not self.visitors.may_fetch(file):
-                    raise _Refused(403 if os.path.isabs(file) else 404, "no result of a visitor")
+                    raise _Refused(403 if os.path.isabs(file) else 404, "not a result of a visitor")
             elif not _is_one_of(path, READ):
-                raise _Refused(404, "not here")
+                raise _Refused(404, "not found")
             return None, receive
         if method != "POST" or not (path == UPLOAD or _is_one_of(path, ASKED)):
-            raise _Refused(404, "not here")
-        # Another site's page, in a browser that can reach this one.
+            raise _Refused(404, "not found")
+        # A page of another site, in a browser that can reach this server.
         if dict(scope["headers"]).get(b"sec-fetch-site", b"same-origin") not in (b"same-origin", b"none"):
-            raise _Refused(403, "ask from the page itself")
+            raise _Refused(403, "requests come from the page itself")
         if path == UPLOAD:
             return await self._uploaded(scope, receive), receive
-        question = self._checked(await _whole(receive, LARGEST_QUESTION))
-        # Written anew, so that Gradio cannot understand other bytes in another way.
-        return None, _again(json.dumps(question).encode(), receive)
+        fields = self._checked(await _whole(receive, LARGEST_REQUEST))
+        # Encoded again, so that Gradio cannot parse the original bytes differently.
+        return None, _replayed(json.dumps(fields).encode(), receive)
 
     def _checked(self, body: bytes) -> dict[str, Any]:
-        """The JSON of a question, if a page of ours could have sent it. Raises _Refused."""
+        """Parse a request body and check that our page could have sent it. Raises _Refused."""
         try:
-            question = json.loads(body or b"{}", parse_constant=_no_number)
+            fields = json.loads(body or b"{}", parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             raise _Refused(400, "not JSON") from error
-        if not isinstance(question, dict):
-            raise _Refused(400, "not a question of the page")
-        session = question.get("session_hash")
-        if "data" in question and not (isinstance(session, str) and 0 < len(session) <= LONGEST_SESSION):
-            raise _Refused(400, "a question says the session of its page")
-        for value in _dicts_in(question):
+        if not isinstance(fields, dict):
+            raise _Refused(400, "not a request of the page")
+        session = fields.get("session_hash")
+        if "data" in fields and not (isinstance(session, str) and 0 < len(session) <= LONGEST_SESSION):
+            raise _Refused(400, "a request names the session of its page")
+        for value in _dicts_in(fields):
             if value.get("is_stream") or ("path" in value and value["path"] not in self.uploads):
                 raise _Refused(403, "not an upload of this page")
-        return question
+        return fields
 
     async def _uploaded(self, scope: Any, receive: Receive) -> Any:
-        """Receive files, each request into a folder of its own, which is gone if anything goes wrong.
+        """Receive a file into a folder of its own, which is deleted if anything fails.
 
         Raises:
-            _Refused: too large, too many at once, not one file, or not an upload at all.
+            _Refused: too large, too many at once, more or fewer than one file, or not an upload.
         """
         from gradio.route_utils import upload_fn
         from gradio.routes import file_upload_statuses
@@ -158,7 +158,7 @@ class Gate:
                 raise _Refused(400, "one picture at a time")
             self.uploads.add(Path(paths[0]), folder)
             kept = True
-            # Gradio deletes what is in here after an hour.
+            # Gradio deletes the files of this set after an hour.
             scope["app"].get_blocks().upload_file_set.update(paths)
             return JSONResponse([str(path) for path in paths])
         except MultiPartException as error:
@@ -174,16 +174,16 @@ class Gate:
 
 
 def _is_one_of(path: str, known: set[str]) -> bool:
-    """Whether a path is listed, or below a listed folder."""
+    """Return whether a path is listed, or below a listed folder."""
     return path in known or any(path.startswith(one) for one in known if one.endswith("/") and one != "/")
 
 
 def _no_number(word: str) -> Never:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{word} is not a number in JSON")
 
 
 def _dicts_in(value: Any) -> list[dict[str, Any]]:
-    """All JSON objects inside a value, itself included."""
+    """Return all JSON objects inside a value, itself included."""
     found, open_ = [], [value]
     while open_:
         value = open_.pop()
@@ -196,19 +196,19 @@ def _dicts_in(value: Any) -> list[dict[str, Any]]:
 
 
 async def _whole(receive: Receive, most: int) -> bytes:
-    """The body of a request. Raises _Refused: more than `most` bytes."""
+    """Read the body of a request. Raises _Refused: more than `most` bytes."""
     body, limited = bytearray(), _at_most(receive, most)
     while True:
         message = await limited()
         if message["type"] == "http.disconnect":
-            raise _Refused(400, "the question ended early")
+            raise _Refused(400, "the request ended early")
         body += message.get("body", b"")
         if not message.get("more_body", False):
             return bytes(body)
 
 
 def _at_most(receive: Receive, most: int) -> Receive:
-    """`receive` that counts bytes. Raises _Refused beyond `most`."""
+    """Wrap `receive` to count bytes. Raises _Refused beyond `most`."""
     received = 0
 
     async def counted() -> Any:
@@ -222,11 +222,11 @@ def _at_most(receive: Receive, most: int) -> Receive:
     return counted
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` for a body that has been read."""
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that delivers this body first."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def replayed() -> Any:
+    async def deliver() -> Any:
         return messages.pop() if messages else await receive()
 
-    return replayed
+    return deliver

@@ -1,4 +1,4 @@
-"""The networks that visitors can choose: what the package brings, and files that the command line names."""
+"""The networks to choose from: the bundled ones, and the files that the command line names."""
 
 import threading
 from collections import OrderedDict
@@ -11,17 +11,17 @@ from enlca.inference.upscaler import Upscaler
 from enlca.network.sr import SRNetwork
 
 # Networks that stay loaded.
-LOADED = 4
+MAX_LOADED = 4
 
 
 class Models:
-    """Names, the scales that each one has, and the networks themselves, which are loaded when needed.
+    """Names, the scales of each name, and the networks, which are loaded when they are needed.
 
     Args:
-        files: checkpoints beside the bundled ones; called as they are named here.
+        files: checkpoints beside the bundled ones; their paths are their names.
 
     Attributes:
-        default: what is chosen at first: the first of the files, or the package's own network.
+        default: chosen at first: the first of the files, or enlcn-tiny.
 
     Raises:
         CheckpointError: a file is no checkpoint.
@@ -41,17 +41,17 @@ class Models:
 
     @property
     def names(self) -> list[str]:
-        """The default first."""
+        """All names, the default first."""
         return [self.default, *(name for name in self._paths if name != self.default)]
 
     def scales(self, name: str) -> list[int]:
-        """What there are weights for. Raises CheckpointError."""
+        """Return the scales with weights for a name. Raises CheckpointError: unknown name."""
         if name not in self._paths:
             raise CheckpointError(f"no model {name!r} here; choose from {', '.join(self.names)}")
         return sorted(self._paths[name])
 
     def load(self, name: str, scale: int) -> Upscaler:
-        """The network, ready to enlarge in pieces, so that it tells how far it is and can be stopped.
+        """Return a network that streams where it can, so that it reports progress and can be stopped.
 
         Raises:
             CheckpointError: no such model, or not for that scale.
@@ -67,13 +67,13 @@ class Models:
                 upscaler.network.requires_grad_(False)
                 self._loaded[name, scale] = upscaler
             self._loaded.move_to_end((name, scale))
-            if len(self._loaded) > LOADED:
+            if len(self._loaded) > MAX_LOADED:
                 self._loaded.popitem(last=False)
             return self._loaded[name, scale]
 
 
 def count_blocks(upscaler: Upscaler) -> int:
-    """How many non-local blocks a network has."""
+    """Return the number of non-local blocks of a network."""
     network = upscaler.network
     return len(network.non_local_blocks) if isinstance(network, SRNetwork) else 0
 

@@ -1,16 +1,16 @@
-"""The page: what is where. What happens when something is used is in `wiring`."""
+"""The layout of the page; `callbacks` connects its components with the actions."""
 
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from enlca.explorer import cards
-from enlca.explorer.looking import has_amplification
+from enlca.explorer import html
+from enlca.explorer.maps import has_amplification
 from enlca.explorer.models import Models, count_blocks, sr_network
 
 HERE = Path(__file__).parent
-# Seconds after which files are deleted although their page is open, and how often that is looked after.
+# Seconds after which files are deleted although their page is open, and seconds between two checks.
 KEPT, SWEPT = 3600, 600
 LARGEST_K, LARGEST_M = 20.0, 512
 
@@ -25,7 +25,7 @@ TOGGLE = """element.querySelector("button").addEventListener("click",
 
 
 class Page:
-    """All components, in the order in which a visitor meets them."""
+    """All components, from top to bottom."""
 
     def __init__(self, models: Models, *, max_megapixels: float):
         self.models = models
@@ -42,13 +42,13 @@ class Page:
                         )
                         self.scale = gr.Radio(**scale, label="Scale", elem_id="scale", min_width=140)
                     with gr.Row():
-                        self.enlarge = gr.Button("Enlarge", variant="primary", elem_id="enlarge")
+                        self.upscale = gr.Button("Upscale", variant="primary", elem_id="upscale")
                         self.stop = gr.Button("Cancel", variant="stop", visible=False, elem_id="stop")
                         self.download = gr.DownloadButton("Download PNG", visible=False, elem_id="download")
-            self.about = gr.HTML(cards.hint(WELCOME.format(max_megapixels)), elem_id="about")
+            self.about = gr.HTML(html.hint(WELCOME.format(max_megapixels)), elem_id="about")
             self.status = gr.HTML(elem_id="status")
             self.slider = gr.ImageSlider(
-                label="Bicubic | enlarged",
+                label="Bicubic | upscaled",
                 visible=False,
                 interactive=False,
                 buttons=["fullscreen"],
@@ -71,15 +71,15 @@ class Page:
                             self.redraw = gr.Button("Redraw F", size="sm", elem_id="redraw", min_width=100)
                             self.own = gr.Button("The network's own", size="sm", elem_id="own", min_width=100)
                         self.second = gr.Dropdown(
-                            self._seconds(), value="", label="Compare with", elem_id="second"
+                            self._comparable(), value="", label="Compare with", elem_id="second"
                         )
                     with gr.Column(scale=3, min_width=300):
                         self.panels = gr.HTML(elem_id="panels")
-                gr.HTML("<h2>What does a square rest on?</h2>")
+                gr.HTML("<h2>What does a square depend on?</h2>")
                 with gr.Row():
                     with gr.Column(scale=2, min_width=300):
                         self.side = gr.Slider(
-                            label="Side of the square, in small pixels",
+                            label="Side of the square, in LR pixels",
                             elem_id="side",
                             minimum=1,
                             maximum=64,
@@ -96,11 +96,11 @@ class Page:
 
     @property
     def choice(self) -> list[Any]:
-        """The components that make an `actions.Choice`, but for the visitor's own."""
+        """The components that make an `actions.Choice`."""
         return [self.model, self.scale, self.block, self.amplification, self.features, self.second]
 
     def settings_of(self, name: str, scale: int | None) -> list[dict[str, Any]]:
-        """What scale, block, k and m look like for a network: what it has, and its own values."""
+        """Return the arguments of the components for scale, block, k and m, with the network's own values."""
         scales = self.models.scales(name)
         scale = scale if scale in scales else scales[-1]
         upscaler = self.models.load(name, scale)
@@ -118,6 +118,6 @@ class Page:
             {"minimum": min(4, m), "maximum": max(LARGEST_M, m), "value": m, "interactive": n_blocks > 0},
         ]
 
-    def _seconds(self) -> list[tuple[str, str]]:
+    def _comparable(self) -> list[tuple[str, str]]:
         known = [(name, scale) for name in self.models.names for scale in self.models.scales(name)]
         return [("nothing", ""), *((f"{name} ×{scale}", f"{scale} {name}") for name, scale in known)]

@@ -1,4 +1,4 @@
-"""The page on a port of this machine, until Ctrl-C; nothing is asked from, or told to, anybody outside."""
+"""Serve the page on a port of this machine until Ctrl-C; no other server is contacted."""
 
 import os
 import signal
@@ -20,13 +20,13 @@ from enlca.runtime.allocator import share_freed_memory
 HERE = Path(__file__).parent
 # Bytes of an uploaded file: of metadata, and of each pixel (RGBA of 16 bits as text takes 24).
 BYTES_OF_METADATA, BYTES_OF_PIXEL = 32 << 20, 24
-# That answer at once; each has threads of PyTorch's, so few: what `wiring` lets run at once, and Cancel.
+# As many as `callbacks` runs at once, and Cancel; each has its own threads of PyTorch.
 THREADS = 5
 
 
 @contextmanager
 def serving(*, host: str, port: int, models: Sequence[Path] = (), max_megapixels: float) -> Iterator[str]:
-    """The address of the page, which is there as long as the context is; then all files are gone.
+    """Serve the page inside the context and yield its address; all files are deleted afterwards.
 
     Raises:
         CheckpointError: one of `models` is no checkpoint.
@@ -37,8 +37,8 @@ def serving(*, host: str, port: int, models: Sequence[Path] = (), max_megapixels
     with temporary_folder() as folder, _gradio_settings(folder):
         # Gradio reads these settings when it is imported, and when components are made.
         with require("explore", feature="the page"):
+            from enlca.explorer.callbacks import connect
             from enlca.explorer.page import Page
-            from enlca.explorer.wiring import connect
 
         visitors, uploads = Visitors(folder), Uploads(folder)
         largest = BYTES_OF_METADATA + int(BYTES_OF_PIXEL * 1e6 * max_megapixels)
@@ -55,7 +55,7 @@ def serving(*, host: str, port: int, models: Sequence[Path] = (), max_megapixels
 
 
 def serve_until_interrupted(on_ready: Callable[[str], None], **settings: Any) -> None:
-    """Serve (see `serving`) until Ctrl-C or a polite kill."""
+    """Serve (see `serving`) until Ctrl-C or SIGTERM."""
     share_freed_memory()
     with _terminated_like_interrupted(), serving(**settings) as url:
         on_ready(url)
@@ -67,7 +67,7 @@ def serve_until_interrupted(on_ready: Callable[[str], None], **settings: Any) ->
 
 @contextmanager
 def _gradio_settings(folder: Path) -> Iterator[None]:
-    """No setting from outside, which might open what shall stay closed; its files where ours are."""
+    """Hide Gradio's environment variables, which could open the server; put its files into `folder`."""
     before = {name: value for name, value in os.environ.items() if name.startswith("GRADIO_")}
     ours = {
         "GRADIO_TEMP_DIR": str(folder),
@@ -125,7 +125,7 @@ def _launched(blocks: Any, *, host: str, port: int, gate: dict[str, Any]) -> str
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Inside, SIGTERM is Ctrl-C, so that nothing is left behind."""
+    """Make SIGTERM raise KeyboardInterrupt, so that files are deleted."""
 
     def interrupt(number: int, frame: FrameType | None) -> Never:
         raise KeyboardInterrupt

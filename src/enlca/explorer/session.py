@@ -1,8 +1,8 @@
-"""What visitors have open: pictures, work that can be stopped, and views that are kept within bounds.
+"""Visitors of the page: their pictures, cancellable jobs, and a bounded cache of views.
 
-A *view* (q and k of one block) is what a click is answered from; making it is most of the work, so the last
-ones are kept. Bytes are counted per visitor and in all, visitors are counted, and what was not used for the
-longest time goes first.
+A *view* holds q and k of one block. Maps of any point are computed from it, and computing it is most of the
+work, so views are cached. Their bytes are limited for each visitor and in total, as is the number of
+visitors; the least recently used is dropped first.
 """
 
 import os
@@ -23,37 +23,37 @@ from enlca.explorer.uploads import OwnFolder
 from enlca.image.picture import Picture
 from enlca.inference.pixel_source import RGBView
 
-VISITORS = 40
+MAX_VISITORS = 40
 BYTES_OF_ONE = 256 << 20
 BYTES_IN_ALL = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
-    """A picture that somebody dropped."""
+class OpenPicture:
+    """A picture that a visitor dropped on the page, and its file name."""
 
     name: str
     picture: Picture
 
     def lr(self, device: torch.device) -> Float[Tensor, "1 3 H W"]:
-        """What a network sees of it, in [0, 1]; over white where it is transparent."""
+        """Return the network's input in [0, 1]; over white where the picture is transparent."""
         background = None if self.picture.alpha is None else 1.0
         rgb = RGBView(self.picture.layers, background)[slice(None), slice(None)]
         return torch.tensor(rgb, device=device).permute(2, 0, 1)[None].contiguous()
 
 
-class Work:
-    """Something that takes long, and can be stopped from another thread."""
+class Job:
+    """A long computation that another thread can stop."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
 
     def stop(self) -> None:
-        """Let the next `check` end it."""
+        """Make the next `check` raise."""
         self._stop.set()
 
     def check(self) -> None:
-        """Raises Stopped."""
+        """Raise Stopped if `stop` was called."""
         if self._stop.is_set():
             raise Stopped("Stopped.")
 
@@ -65,75 +65,75 @@ class Visitor:
     Attributes:
         own: the folder of the files that the visitor may fetch.
         opened: the picture; None before there is one.
-        point: row and column of the pixel that was clicked on.
-        redraw: see `looking.Settings`.
-        looks: how often the visitor has asked for other maps.
-        work: what was begun last of each kind.
+        point: row and column of the pixel that was clicked on last.
+        redraw: see `maps.MapSettings`.
+        map_requests: how often the visitor has asked for other maps.
+        jobs: the last job of each kind.
     """
 
     own: OwnFolder
-    opened: Opened | None = None
+    opened: OpenPicture | None = None
     point: tuple[int, int] = (0, 0)
     redraw: int = 0
-    looks: int = 0
-    work: dict[str, Work] = field(default_factory=dict)
+    map_requests: int = 0
+    jobs: dict[str, Job] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
-        """For the files that the visitor may fetch."""
+        """Path of the folder of the files that the visitor may fetch."""
         return self.own.path
 
-    def open(self, opened: Opened) -> None:
-        """Another picture; what was begun with the one before ends."""
+    def open(self, opened: OpenPicture) -> None:
+        """Replace the picture and stop the jobs of the one before."""
         self.stop()
         width, height = opened.picture.size
         self.opened, self.point, self.redraw = opened, (height // 2, width // 2), 0
-        self.looks += 1
+        self.map_requests += 1
 
     def point_at(self, row: int, column: int) -> tuple[int, int]:
-        """Choose the pixel of the picture that is nearest. Raises NothingOpen."""
+        """Set the point, moved into the picture, and return it. Raises NothingOpen."""
         width, height = self.picture().picture.size
         self.point = (min(max(row, 0), height - 1), min(max(column, 0), width - 1))
         return self.point
 
     def begin(self, kind: str) -> None:
-        """Something that takes long is wanted, in the place of what was begun of this kind before."""
+        """Create a job; the one of this kind before it is stopped."""
         self.stop(kind)
-        self.work[kind] = Work()
+        self.jobs[kind] = Job()
 
     def stop(self, *kinds: str) -> None:
-        """End what was begun, of some kinds or all."""
-        for kind in kinds or tuple(self.work):
-            if kind in self.work:
-                self.work[kind].stop()
+        """Stop the jobs of these kinds; without any, all jobs."""
+        for kind in kinds or tuple(self.jobs):
+            if kind in self.jobs:
+                self.jobs[kind].stop()
 
-    def picture(self) -> Opened:
-        """Raises NothingOpen."""
+    def picture(self) -> OpenPicture:
+        """Return the picture. Raises NothingOpen."""
         if self.opened is None:
             raise NothingOpen(
-                "No picture is open here: drop one. Those of pages that idle long are put away."
+                "No picture is open here: drop one. Pictures of pages that were idle for long are deleted."
             )
         return self.opened
 
     def leave(self) -> None:
-        """End the work and remove the files."""
+        """Stop the jobs and remove the files."""
         self.stop()
         self.opened = None
         self.own.remove()
 
 
 class Visitors:
-    """Everybody who has the page open, by the identity that their page has.
+    """All open pages, by the identity that each one sends.
 
     Args:
-        folder: receives a folder of each visitor.
-        most: visitors beyond which the one who was idle for the longest time is forgotten.
+        folder: parent of the visitors' folders.
+        most: number of visitors beyond which the least recently active one is forgotten.
     """
 
-    def __init__(self, folder: Path, *, most: int = VISITORS):
+    def __init__(self, folder: Path, *, most: int = MAX_VISITORS):
         self.folder = folder
         self.most = most
-        self.views = Shelf()
+        self.views = ViewCache()
         self._known: OrderedDict[str, Visitor] = OrderedDict()
         self._guard = threading.Lock()
 
@@ -141,10 +141,10 @@ class Visitors:
         return len(self._known)
 
     def of(self, identity: str) -> Visitor:
-        """The visitor, who may be new."""
+        """Return the visitor of an identity, new or known."""
         with self._guard:
             if identity not in self._known:
-                # Results are fetched by their path alone: it must be beyond guessing.
+                # Results are fetched by their path alone, so it must not be guessable.
                 own = OwnFolder(self.folder, prefix=f"{secrets.token_hex(16)}-")
                 self._known[identity] = Visitor(own)
             self._known.move_to_end(identity)
@@ -155,14 +155,14 @@ class Visitors:
         return visitor
 
     def may_fetch(self, path: str) -> bool:
-        """Whether a path is that of a file in a visitor's folder, without any detour."""
+        """Return whether a path is that of a file in a visitor's folder, without `..` or links."""
         folders = {visitor.folder for visitor in list(self._known.values())}
         if "\0" in path or os.path.normpath(path) != path or folders.isdisjoint(Path(path).parents):
             return False
         return os.path.realpath(path) == path and os.path.isfile(path)
 
     def forget(self, identity: str) -> None:
-        """Nothing of a visitor is kept; unknown ones are none."""
+        """Delete all data of a visitor; an unknown identity is ignored."""
         with self._guard:
             visitor = self._known.pop(identity, None)
         if visitor is not None:
@@ -170,17 +170,17 @@ class Visitors:
             self.views.drop(visitor)
 
     def close(self) -> None:
-        """Forget everybody."""
+        """Forget all visitors."""
         for identity in list(self._known):
             self.forget(identity)
 
 
-class Shelf:
-    """The views that were used last.
+class ViewCache:
+    """The least recently used cache of views.
 
     Args:
-        of_one: bytes that the views of one visitor may take; one that is larger is not kept at all.
-        in_all: bytes that all of them may take.
+        of_one: limit in bytes for the views of one visitor; a larger view is not cached.
+        in_all: limit in bytes for all views.
     """
 
     def __init__(self, *, of_one: int = BYTES_OF_ONE, in_all: int = BYTES_IN_ALL):
@@ -191,11 +191,11 @@ class Shelf:
 
     @property
     def nbytes(self) -> int:
-        """What all views take."""
+        """Bytes of all views."""
         return sum(map(_bytes_of, self._views.values()))
 
     def get(self, owner: Visitor, key: object, make: Callable[[], View]) -> View:
-        """The view that the visitor has under that key, made if it is not there."""
+        """Return the visitor's view with this key; call `make` if it is not cached."""
         with self._guard:
             if (owner, key) in self._views:
                 self._views.move_to_end((owner, key))
@@ -209,13 +209,13 @@ class Shelf:
         return view
 
     def drop(self, owner: Visitor) -> None:
-        """Forget all views of a visitor."""
+        """Remove all views of a visitor."""
         with self._guard:
             for entry in [entry for entry in self._views if entry[0] is owner]:
                 del self._views[entry]
 
     def _shrink(self, counts: Callable[[tuple[object, object]], bool], limit: int) -> None:
-        """Drop the oldest of those that count until they fit."""
+        """Remove the least recently used of the entries that count until they fit."""
         entries = [entry for entry in self._views if counts(entry)]
         total = sum(_bytes_of(self._views[entry]) for entry in entries)
         for entry in entries:

@@ -1,4 +1,4 @@
-"""The folders that this process made, the files that visitors sent, and the reading of one of them."""
+"""Folders that this process made, files that visitors uploaded, and the reading of a file."""
 
 import os
 import secrets
@@ -16,19 +16,19 @@ from enlca.image.files import open_image
 from enlca.image.picture import Picture, collect
 
 PREFIX = "enlca-explore-"
-# Uploads that no page has opened yet; the oldest beyond are deleted.
-WAITING = 32
+# Uploads that no page has opened yet; older ones are deleted.
+MAX_UNOPENED = 32
 
 
 class OwnFolder:
-    """A folder that this object made, and the only one that it ever removes.
+    """A folder that this object made, and the only one that it removes.
 
-    It is recognised by its device and inode: if its path leads elsewhere by the time of `remove`, what is
-    there stays.
+    It is identified by device and inode: if another folder is at its path when `remove` is called, that one
+    stays.
 
     Args:
         parent: where to make it; None is the system's folder for temporary files.
-        prefix: what its name begins with.
+        prefix: of its name.
     """
 
     def __init__(self, parent: Path | None = None, *, prefix: str = ""):
@@ -43,7 +43,7 @@ class OwnFolder:
 
 
 def _folder_at(path: Path) -> tuple[int, int] | None:
-    """Device and inode of the folder at a path; None if there is none, or a link to one."""
+    """Return device and inode of the folder at a path; None for anything else, also a link to a folder."""
     try:
         found = path.lstat()
     except OSError:
@@ -53,7 +53,7 @@ def _folder_at(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that no other user can read, and that is gone afterwards with everything in it."""
+    """Yield a folder that no other user can read; delete it with its content afterwards."""
     folder = OwnFolder(prefix=PREFIX)
     try:
         yield folder.path
@@ -64,30 +64,29 @@ def temporary_folder() -> Iterator[Path]:
 class Uploads:
     """Files that visitors sent and that no page has opened yet, each in a folder of its own.
 
-    A path that a client sends is looked up here and nowhere else: the file system is never asked about it.
-    The name of the folder has 128 random bits and is told to the sender alone, so who knows the path is who
-    sent the file. A file can be opened once.
+    A path that a client sends is looked up here only, never in the file system. The name of the folder has
+    128 random bits that only the sender gets, so only the sender can open the file, and only once.
 
     Args:
-        root: receives the folders.
-        most: files beyond which the oldest is deleted.
+        root: parent of the folders.
+        most: number of files beyond which the oldest is deleted.
     """
 
-    def __init__(self, root: Path, *, most: int = WAITING):
+    def __init__(self, root: Path, *, most: int = MAX_UNOPENED):
         self.root = root
         self.most = most
-        self._waiting: OrderedDict[str, OwnFolder] = OrderedDict()
+        self._unopened: OrderedDict[str, OwnFolder] = OrderedDict()
         self._guard = threading.Lock()
 
     def __contains__(self, path: object) -> bool:
-        return isinstance(path, str) and path in self._waiting
+        return isinstance(path, str) and path in self._unopened
 
     def folder(self) -> OwnFolder:
-        """A folder to receive one upload in."""
+        """Make a folder to receive one upload."""
         return OwnFolder(self.root, prefix=f"{secrets.token_hex(16)}-")
 
     def add(self, path: Path, folder: OwnFolder) -> None:
-        """Keep a file until a page opens it; `folder` is removed with it.
+        """Register a file until a page opens it; `folder` is removed with it.
 
         Raises:
             ValueError: `path` is not a regular file, or not in a folder directly inside `folder`.
@@ -95,24 +94,24 @@ class Uploads:
         if path.resolve() != path or path.parent.parent != folder.path or not _is_regular(path):
             raise ValueError(f"{path} is not a file of the upload in {folder.path}")
         with self._guard:
-            self._waiting[str(path)] = folder
-            surplus = [self._waiting.popitem(last=False)[1] for _ in range(len(self._waiting) - self.most)]
+            self._unopened[str(path)] = folder
+            surplus = [self._unopened.popitem(last=False)[1] for _ in range(len(self._unopened) - self.most)]
         for old in surplus:
             old.remove()
 
     @contextmanager
     def claimed(self, path: object) -> Iterator[Path]:
-        """The file of an upload, which is deleted afterwards.
+        """Yield the file of an upload; delete it afterwards.
 
         Raises:
             PictureError: no such upload, or opened before.
         """
         with self._guard:
-            folder = self._waiting.pop(path, None) if isinstance(path, str) else None
+            folder = self._unopened.pop(path, None) if isinstance(path, str) else None
         if folder is None:
-            raise PictureError("This is no upload that waits here: drop the picture once more.")
+            raise PictureError("There is no upload at this path: drop the picture once more.")
         try:
-            # Once more, as time has passed since `add`.
+            # Checked again: the file may have changed since `add`.
             file = Path(str(path))
             if file.resolve() != file or not _is_regular(file):
                 raise PictureError(f"{file.name}: the upload has changed; drop the picture once more")
@@ -121,10 +120,10 @@ class Uploads:
             folder.remove()
 
     def close(self) -> None:
-        """Delete all files that still wait."""
+        """Delete all files that were not opened."""
         with self._guard:
-            folders = list(self._waiting.values())
-            self._waiting.clear()
+            folders = list(self._unopened.values())
+            self._unopened.clear()
         for folder in folders:
             folder.remove()
 

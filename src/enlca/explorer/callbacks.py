@@ -1,4 +1,4 @@
-"""What happens when something on the page is used: actions, their order, and who waits for whom."""
+"""Connect the components of the page with the actions: order, concurrency, conversion of values."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 import gradio as gr
 
 from enlca.errors import EnlcaError, Stopped
-from enlca.explorer import cards
-from enlca.explorer.actions import ATTRIBUTING, ENLARGING, Choice, Explorer, Report
+from enlca.explorer import html
+from enlca.explorer.actions import ATTRIBUTING, UPSCALING, Choice, Explorer, Report
 from enlca.explorer.models import sr_network
 from enlca.explorer.page import Page
 from enlca.explorer.uploads import Uploads
 
-# What takes long goes one after the other, whoever wants it; clicks do not wait for it, nor for slow maps.
+# Long jobs of all visitors run one after the other; clicks wait neither for them nor for slow maps.
 LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1}
 QUICK: dict[str, Any] = {"concurrency_id": "quick", "concurrency_limit": 2}
 SLOW: dict[str, Any] = {"concurrency_id": "slow", "concurrency_limit": 1}
 PROGRESS = gr.Progress()
-# While a visitor waits for an answer, only the last of further clicks counts.
+# Of the clicks during a computation only the last one counts.
 LAST: dict[str, Any] = {"trigger_mode": "always_last"}
-MOST_WAITING = 200
+MAX_QUEUED = 200
 
 MOVE_SQUARE = """(side) => {
   const stage = document.querySelector("#stage .stage");
@@ -27,8 +27,8 @@ MOVE_SQUARE = """(side) => {
 }"""
 
 
-class Answers:
-    """From what Gradio hands over to what it takes back; the visitor's identity comes with the request."""
+class Callbacks:
+    """Gradio's callbacks: they get and return values of components; the request identifies the visitor."""
 
     def __init__(self, page: Page, explorer: Explorer, uploads: Uploads):
         self.page = page
@@ -36,17 +36,17 @@ class Answers:
         self.uploads = uploads
 
     def open(self, request: gr.Request, path: str | None, side: int | float) -> list[Any]:
-        """Show a picture that was dropped; what was there of the last one goes."""
+        """Show a picture that was dropped, and clear the results of the last one."""
         try:
-            # Gradio's own kind of string counts as what it says.
+            # Gradio passes a subclass of str, which is not a key of the uploads.
             with self.uploads.claimed(path and str(path)) as file:
                 opened = self.explorer.open(_identity(request), file)
         except EnlcaError as error:
-            return [None, cards.problem(error), *[gr.skip()] * 7]
+            return [None, html.problem(error), *[gr.skip()] * 7]
         return [
             None,
-            cards.about(opened),
-            cards.stage(opened, side=int(side)),
+            html.about(opened),
+            html.stage(opened, side=int(side)),
             gr.Column(visible=True),
             gr.ImageSlider(value=None, visible=False),
             gr.DownloadButton(value=None, visible=False),
@@ -54,78 +54,78 @@ class Answers:
         ]
 
     def point(self, request: gr.Request, event: gr.EventData, *choice: Any) -> str:
-        """The quick maps of the pixel that was clicked on."""
+        """Return the quick maps of the pixel that was clicked on."""
         return self._maps(request, choice, point=(int(event.row), int(event.column)))
 
-    def look(self, request: gr.Request, *choice: Any) -> str:
-        """The quick maps of the pixel that was clicked on before."""
+    def quick_maps(self, request: gr.Request, *choice: Any) -> str:
+        """Return the quick maps of the last point."""
         return self._maps(request, choice)
 
     def redraw(self, request: gr.Request, *choice: Any) -> str:
-        """The quick maps with another F."""
+        """Return the quick maps with another F."""
         self.explorer.visitors.of(_identity(request)).redraw += 1
         return self._maps(request, choice)
 
     def _maps(self, request: gr.Request, choice: Sequence[Any], point: tuple[int, int] | None = None) -> str:
         try:
-            return self.explorer.look(_identity(request), self._choice(*choice), point=point)
+            return self.explorer.quick_maps(_identity(request), self._choice(*choice), point=point)
         except EnlcaError as error:
-            return cards.problem(error)
+            return html.problem(error)
 
-    def complete(self, request: gr.Request, *choice: Any) -> Any:
-        """All maps; what is shown stays if it is something else by now."""
+    def all_maps(self, request: gr.Request, *choice: Any) -> Any:
+        """Return all maps; nothing changes if the visitor has asked for others meanwhile."""
         try:
-            panels = self.explorer.complete(_identity(request), self._choice(*choice))
+            panels = self.explorer.all_maps(_identity(request), self._choice(*choice))
         except EnlcaError as error:
-            return cards.problem(error)
+            return html.problem(error)
         return gr.skip() if panels is None else panels
 
     def settings(self, request: gr.Request, model: str, scale: int) -> list[Any]:
-        """Scales, blocks and the network's own k, m and F."""
+        """Return scales and blocks of the chosen network, and its own k, m and F."""
         self.explorer.visitors.of(_identity(request)).redraw = 0
-        looks = self.page.settings_of(model, scale)
+        settings = self.page.settings_of(model, scale)
         kinds = (gr.Radio, gr.Radio, gr.Slider, gr.Slider)
-        return [kind(**look) for kind, look in zip(kinds, looks, strict=True)]
+        return [kind(**one) for kind, one in zip(kinds, settings, strict=True)]
 
-    def enlarge(
+    def upscale(
         self, request: gr.Request, model: str, scale: int, progress: gr.Progress = PROGRESS
     ) -> list[Any]:
-        """Both pictures side by side, the file, and what is to be said."""
+        """Return bicubic and the result for the slider, the file to download, and a message."""
         try:
-            done = self.explorer.enlarge(_identity(request), model, scale, _told(progress))
+            done = self.explorer.upscale(_identity(request), model, scale, _reporter(progress))
         except Stopped as stopped:
-            return [gr.skip(), gr.skip(), cards.hint(str(stopped))]
+            return [gr.skip(), gr.skip(), html.hint(str(stopped))]
         except EnlcaError as error:
-            return [gr.skip(), gr.skip(), cards.problem(error)]
+            return [gr.skip(), gr.skip(), html.problem(error)]
         width, height = done.size
         text = "; ".join((f"{model} ×{scale}: {width} × {height}", *done.remarks))
         return [
             gr.ImageSlider(value=(str(done.before), str(done.after)), visible=True),
             gr.DownloadButton(value=str(done.file), visible=True),
-            cards.hint(text),
+            html.hint(text),
         ]
 
     def attribute(
         self, request: gr.Request, side: int | float, progress: gr.Progress = PROGRESS, *choice: Any
     ) -> str:
-        """What the square rests on."""
+        """Return the local attribution map of the square."""
         try:
             return self.explorer.attribute(
-                _identity(request), self._choice(*choice), int(side), _told(progress)
+                _identity(request), self._choice(*choice), int(side), _reporter(progress)
             )
         except Stopped as stopped:
-            return cards.hint(str(stopped))
+            return html.hint(str(stopped))
         except EnlcaError as error:
-            return cards.problem(error)
+            return html.problem(error)
 
     def leave(self, request: gr.Request) -> None:
-        """The page was closed."""
+        """Delete the visitor's data when the page is closed."""
         self.explorer.visitors.forget(_identity(request))
 
     def _choice(
         self, model: str, scale: int, block: int | None, k: int | float, m: int | float, second: str
     ) -> Choice:
-        """What is chosen; k and m only where they are not the network's own."""
+        """Return the chosen settings; k and m only where they are not the network's own."""
         own = sr_network(self.explorer.models.load(model, scale)).config
         other_scale, _, other = second.partition(" ")
         return Choice(
@@ -139,14 +139,19 @@ class Answers:
 
 
 def connect(page: Page, explorer: Explorer, uploads: Uploads) -> None:
-    """Tell each component what it does."""
-    answers = Answers(page, explorer, uploads)
-    look: dict[str, Any] = {"fn": answers.look, "inputs": page.choice, "outputs": page.panels, **QUICK}
-    complete = {**look, "fn": answers.complete, **SLOW, **LAST, "show_progress": "hidden"}
+    """Register the callbacks of all components."""
+    callbacks = Callbacks(page, explorer, uploads)
+    quick: dict[str, Any] = {
+        "fn": callbacks.quick_maps,
+        "inputs": page.choice,
+        "outputs": page.panels,
+        **QUICK,
+    }
+    complete = {**quick, "fn": callbacks.all_maps, **SLOW, **LAST, "show_progress": "hidden"}
     settings = [page.scale, page.block, page.amplification, page.features]
     with page.blocks:
         opened = page.drop.upload(
-            answers.open,
+            callbacks.open,
             [page.drop, page.side],
             [
                 *(page.drop, page.about, page.stage, page.looking, page.slider, page.download),
@@ -154,23 +159,23 @@ def connect(page: Page, explorer: Explorer, uploads: Uploads) -> None:
             ],
             **QUICK,
         )
-        opened.success(**look).success(**complete)
+        opened.success(**quick).success(**complete)
         gr.on(
             [page.model.input, page.scale.input, page.own.click],
-            answers.settings,
+            callbacks.settings,
             [page.model, page.scale],
             settings,
             queue=False,
-        ).success(**look).success(**complete)
-        page.stage.select(answers.point, page.choice, page.panels, **QUICK, **LAST).success(**complete)
+        ).success(**quick).success(**complete)
+        page.stage.select(callbacks.point, page.choice, page.panels, **QUICK, **LAST).success(**complete)
         for component in (page.block, page.amplification, page.features, page.second):
-            component.input(**look, **LAST).success(**complete)
-        page.redraw.click(answers.redraw, page.choice, page.panels, **QUICK, **LAST).success(**complete)
+            component.input(**quick, **LAST).success(**complete)
+        page.redraw.click(callbacks.redraw, page.choice, page.panels, **QUICK, **LAST).success(**complete)
         page.side.input(None, page.side, None, js=MOVE_SQUARE)
         _long(
-            (page.enlarge, page.stop),
-            (explorer, ENLARGING),
-            answers.enlarge,
+            (page.upscale, page.stop),
+            (explorer, UPSCALING),
+            callbacks.upscale,
             [page.model, page.scale],
             [page.slider, page.download, page.status],
             show_progress_on=page.status,
@@ -178,24 +183,24 @@ def connect(page: Page, explorer: Explorer, uploads: Uploads) -> None:
         _long(
             (page.attribute, page.stop_attribution),
             (explorer, ATTRIBUTING),
-            answers.attribute,
+            callbacks.attribute,
             [page.side, *page.choice],
             [page.attribution],
         )
-        page.blocks.unload(answers.leave)
-    page.blocks.queue(max_size=MOST_WAITING)
+        page.blocks.unload(callbacks.leave)
+    page.blocks.queue(max_size=MAX_QUEUED)
 
 
 def _long(
     buttons: tuple[gr.Button, gr.Button],
-    what: tuple[Explorer, str],
-    answer: Any,
+    job: tuple[Explorer, str],
+    callback: Any,
     inputs: list[Any],
     outputs: list[Any],
     **settings: Any,
 ) -> None:
-    """Something that takes long: its button gives way to Cancel until it has ended, however it does."""
-    (start, stop), (explorer, kind) = buttons, what
+    """Register a long job: its button is replaced by Cancel until it ends, also by an error."""
+    (start, stop), (explorer, kind) = buttons, job
 
     def begin(request: gr.Request) -> list[gr.Button]:
         explorer.visitors.of(_identity(request)).begin(kind)
@@ -205,17 +210,17 @@ def _long(
         explorer.visitors.of(_identity(request)).stop(kind)
 
     start.click(begin, None, list(buttons), queue=False).then(
-        answer, inputs, outputs, **LONG, **settings
+        callback, inputs, outputs, **LONG, **settings
     ).then(lambda: [gr.Button(visible=True), gr.Button(visible=False)], None, list(buttons), queue=False)
     stop.click(cancel, None, None, queue=False)
 
 
-def _told(progress: gr.Progress) -> Report:
+def _reporter(progress: gr.Progress) -> Report:
     return lambda share, text: progress(share, desc=text)
 
 
 def _identity(request: gr.Request) -> str:
-    """One for each open page. Raises NothingOpen: it says none, and must not share another's."""
+    """Return the identity of an open page. Raises NothingOpen: the request has none."""
     if not request.session_hash:
-        raise NothingOpen("This question comes from no page.")
+        raise NothingOpen("This request does not come from a page.")
     return request.session_hash
