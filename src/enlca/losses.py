@@ -70,7 +70,7 @@ class ENLCALoss:
         contrast: bool,
         generator: torch.Generator | None = None,
     ) -> LossTerms:
-        """The loss of a batch; `contrast=False` is the warm-up, with L_rec alone."""
+        """Compute the loss of a batch; `contrast=False` is the warm-up, with L_rec alone."""
         l1 = l1_loss(sr.float(), hr.float())
         zero = l1.new_zeros(())
         if not (contrast and embeddings and self.contrast_weight):

@@ -8,8 +8,8 @@ Their body is one list, where ours has stages:
 
 Their MeanShift layers are 1 x 1 convolutions that shift by a constant; ours is `SRConfig.mean`.
 
-What the tensors do not show is fixed in the released code. So these settings are taken for granted on
-reading, and a network that differs in one of them is refused on writing: it would mean something else there.
+Settings that the shapes do not show are fixed in the released code: they are assumed on reading, and a
+network that differs in one of them is refused on writing.
 """
 
 import io
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from enlca.checkpoint.store import Card
+from enlca.checkpoint.store import Card, misfits
 from enlca.checkpoint.torch_file import read_tensors
 from enlca.errors import CheckpointError
 from enlca.network.sr import DIV2K_MEAN, SRConfig, SRNetwork
@@ -71,10 +71,10 @@ RENAMES = [  # ours, by position in their body (see `_by_position`) -> the autho
 
 
 def load_official(path: str | os.PathLike) -> tuple[SRNetwork, Card]:
-    """The network of an authors' `.pt` file, in float32 and evaluation mode, and the card it deserves.
+    """Return the network of an authors' `.pt` file, in float32 and evaluation mode, and a card for it.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, unsafe, or not a released ENLCN's.
+        CheckpointError: the file is missing, damaged, unsafe, or not a released ENLCN's.
     """
     state = read_tensors(Path(path))
     try:
@@ -90,7 +90,7 @@ def save_official(network: SRNetwork, path: str | os.PathLike) -> None:
     """Write `network` as the authors' code stores it; the file appears whole or not at all.
 
     Raises:
-        CheckpointError: if the released code has no such network.
+        CheckpointError: the released code has no such network.
     """
     try:
         state = to_official(network.config, network.state_dict())
@@ -102,10 +102,10 @@ def save_official(network: SRNetwork, path: str | os.PathLike) -> None:
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[SRConfig, dict[str, Tensor]]:
-    """The settings and our state dict of an authors' state dict; sizes are read off the shapes.
+    """Return the settings and our state dict of an authors' state dict; sizes follow from the shapes.
 
     Raises:
-        CheckpointError: for missing, unexpected or mis-shaped tensors, or pictures of another mean or range.
+        CheckpointError: missing, unexpected or mis-shaped tensors, or images of another mean or range.
     """
     if all(name.startswith("module.") for name in state):
         # DataParallel puts this before every name.
@@ -117,7 +117,7 @@ def from_official(state: Mapping[str, Tensor]) -> tuple[SRConfig, dict[str, Tens
     names, shapes, shifts = official_names(config), _shapes(config), _mean_shifts()
     expected = {name: tensor.shape for name, tensor in shifts.items()}
     expected |= {names[name]: shape for name, shape in shapes.items()}
-    _compare(state, expected, what="a released ENLCN")
+    _check(state, expected, what="a released ENLCN")
     for name, shift in shifts.items():
         if not torch.equal(state[name].cpu(), shift.to(state[name].dtype)):
             raise CheckpointError(
@@ -128,10 +128,10 @@ def from_official(state: Mapping[str, Tensor]) -> tuple[SRConfig, dict[str, Tens
 
 
 def to_official(config: SRConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' state dict of a network with these settings and our state dict.
+    """Return the authors' state dict of a network with these settings and our state dict.
 
     Raises:
-        CheckpointError: if the released code has no such network, or `state` is not one with these settings.
+        CheckpointError: the released code has no such network, or `state` is not one with these settings.
     """
     strange = [
         f"{setting} {fixed!r}, and this network {getattr(config, setting)!r}"
@@ -140,12 +140,12 @@ def to_official(config: SRConfig, state: Mapping[str, Tensor]) -> dict[str, Tens
     ]
     if strange:
         raise CheckpointError(f"no place in the authors' layout, which has {'; '.join(strange)}")
-    _compare(state, _shapes(config), what="the state dict of these settings")
+    _check(state, _shapes(config), what="the state dict of these settings")
     return _mean_shifts() | {theirs: state[ours] for ours, theirs in official_names(config).items()}
 
 
 def official_names(config: SRConfig) -> dict[str, str]:
-    """The authors' name of each tensor in our state dict."""
+    """Return the authors' name of each tensor in our state dict."""
     names = {}
     for ours in _shapes(config):
         by_position = _by_position(ours, config)
@@ -158,7 +158,7 @@ def official_names(config: SRConfig) -> dict[str, str]:
 
 
 def _by_position(name: str, config: SRConfig) -> str:
-    """Our `name` with its position in the authors' body, and a word for the upsampler's last convolution."""
+    """Return our `name` with its position in their body; `to_rgb` is the upsampler's last convolution."""
     period = config.blocks_per_stage + 1
     if name.startswith("fuse."):
         return f"body.{period * (config.n_blocks // config.blocks_per_stage) + 1}.{name}"
@@ -169,7 +169,7 @@ def _by_position(name: str, config: SRConfig) -> str:
 
 
 def _deduce(state: Mapping[str, Tensor]) -> SRConfig:
-    """The settings of the network nearest to these tensors; whether all of them fit is seen later."""
+    """Return settings from some of the shapes; the caller checks whether all tensors fit."""
 
     def rows(name: str) -> int:
         if name not in state:
@@ -211,17 +211,9 @@ def _mean_shifts() -> dict[str, Tensor]:
     }
 
 
-def _compare(found: Mapping[str, Tensor], expected: Mapping[str, torch.Size], *, what: str) -> None:
-    problems = [f"lacks {name}" for name in expected if name not in found]
-    problems += [f"has an unexpected {name}" for name in found if name not in expected]
-    problems += [
-        f"has {name} of shape {list(found[name].shape)} instead of {list(shape)}"
-        for name, shape in expected.items()
-        if name in found and found[name].shape != shape
-    ]
-    if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise CheckpointError(f"not {what}: it {'; '.join(problems[:3])}{more}")
+def _check(found: Mapping[str, Tensor], expected: Mapping[str, torch.Size], *, what: str) -> None:
+    if problems := misfits(found, expected):
+        raise CheckpointError(f"not {what}: it {problems}")
 
 
 def _numbers(tensor: Tensor) -> str:

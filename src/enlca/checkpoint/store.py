@@ -8,6 +8,7 @@ not fit are errors that say which.
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class Card:
     scores: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The text stored in the file."""
+        """Return the text stored in the file."""
         body = {
             "format": FORMAT,
             "network": self.network.to_dict(),
@@ -55,10 +56,10 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str) -> "Card":
-        """The inverse of `to_json`.
+        """Parse the text that `to_json` returns.
 
         Raises:
-            ValueError: for another format version, missing or unknown entries.
+            ValueError: another format version, missing or unknown entries.
         """
         body = json.loads(text)
         if not isinstance(body, dict) or not isinstance(body.get("network"), dict):
@@ -117,19 +118,24 @@ def load_file(path: str | os.PathLike) -> tuple[SRNetwork, Card]:
         network = SRNetwork(card.network)
     except (ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: no network can have its settings ({error})") from error
-    expected = network.state_dict()
-    problems = [f"lacks {name}" for name in sorted(expected.keys() - tensors.keys())]
-    problems += [f"has an unexpected {name}" for name in sorted(tensors.keys() - expected.keys())]
-    problems += [
-        f"has {name} of shape {list(tensors[name].shape)} instead of {list(expected[name].shape)}"
-        for name in sorted(expected.keys() & tensors.keys())
-        if tensors[name].shape != expected[name].shape
-    ]
-    if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise CheckpointError(f"{path}: does not fit its own settings: {'; '.join(problems[:3])}{more}")
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    if problems := misfits(tensors, expected):
+        raise CheckpointError(f"{path}: does not fit its own settings: {problems}")
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return network.eval(), card
+
+
+def misfits(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Size]) -> str:
+    """Return the first three of the missing, unexpected and mis-shaped tensors; empty if there are none."""
+    problems = [f"lacks {name}" for name in expected if name not in found]
+    problems += [f"has an unexpected {name}" for name in found if name not in expected]
+    problems += [
+        f"has {name} of shape {list(found[name].shape)} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name].shape != shape
+    ]
+    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+    return "; ".join(problems[:3]) + more
 
 
 def _read(path: Path, *, with_tensors: bool) -> tuple[Card, dict[str, torch.Tensor]]:

@@ -1,7 +1,7 @@
-"""Reading a file that `torch.save` wrote and a stranger sent: tensors by name, and nothing is run.
+"""Read untrusted files of `torch.save`: tensors by name, without running code.
 
-A pickle is a program. PyTorch's `weights_only=True` runs the part of it that rebuilds tensors and refuses
-the rest; what is left to do is to say what was wrong in one line, and to check what came out.
+A pickle is a program. PyTorch's `weights_only=True` runs only the part of it that rebuilds tensors; this
+module turns its errors into one line and checks the result.
 """
 
 import pickle
@@ -18,17 +18,17 @@ from enlca.errors import CheckpointError
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a state dict in a `.pt` file, on the CPU.
+    """Return the tensors of a state dict in a `.pt` file, on the CPU.
 
     Raises:
-        CheckpointError: if the file is missing, damaged or unsafe, or holds anything else.
+        CheckpointError: the file is missing, damaged or unsafe, or holds anything else.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     try:
         _check_container(path)
         with warnings.catch_warnings():
-            # Of unusual pickles, just before they are refused.
+            # PyTorch warns of unusual pickles just before it refuses them.
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
         return _named_tensors(content)
@@ -42,12 +42,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         why = f"reading it would run {asked[1]}: refused" if asked else "its pickle is damaged or foreign"
         raise CheckpointError(f"{path}: not a file of tensors alone; {why}") from error
     except Exception as error:
-        # Nothing says which errors a damaged pickle can cause.
+        # A damaged pickle can cause any error.
         raise CheckpointError(f"{path}: damaged or cut short, get a whole copy") from error
 
 
 def _check_container(path: Path) -> None:
-    """A zip archive, or the bare pickle that PyTorch wrote before version 1.6."""
+    """Refuse all but zip archives and the bare pickles that PyTorch wrote before version 1.6."""
     with path.open("rb") as file:
         start = file.read(2)
     if not start:

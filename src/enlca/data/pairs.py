@@ -251,7 +251,7 @@ class _Partners:
                 self.cuts.setdefault(stem, []).append((cuts, path))
 
     def of(self, hr: Path) -> Path:
-        """See `partner`."""
+        """Return the picture that belongs to `hr`; see `partner`."""
         fewest: dict[Path, int] = {}
         for cuts, stem in enumerate(_stems(hr)):
             for more_cuts, path in self.cuts.get(stem, ()):

@@ -161,7 +161,7 @@ def find_pictures(folder: str | os.PathLike[str], recursive: bool = False) -> li
 
 
 def _natural(file: Path) -> tuple[list[list[str | int]], str]:
-    """Sorting key in which the digits of names count as numbers; a folder sorts before its files."""
+    """Return a sorting key in which digits count as numbers; a folder sorts before its files."""
     parts = [re.split(r"(\d+)", part.casefold()) for part in file.parts]
     return [[int(s) if i % 2 else s for i, s in enumerate(part)] for part in parts], str(file)
 

@@ -1,4 +1,4 @@
-"""Which way a picture goes through a network: whole, streamed or tiled, by the memory that each takes.
+"""Choose how a picture goes through a network, whole, streamed or tiled, by the memory that each takes.
 
 Footprints are counted by hand from the tensors that are alive at the widest point of a stage, and doubled,
 because the C library keeps much of what was freed; `benchmarks/inference_memory.py` measures them.

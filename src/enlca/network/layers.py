@@ -24,7 +24,7 @@ class ResBlock(nn.Module):
         self.second = conv3x3(channels, channels)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        """Same shape out as in."""
+        """Return features of the same shape."""
         residual = self.second(self.relu(self.first(x)))
         return torch.add(x, residual, alpha=self.res_scale)
 

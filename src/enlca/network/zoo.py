@@ -7,12 +7,12 @@ from enlca.network.sr import SRConfig, SRNetwork
 
 
 def enlcn(scale: int = 4, **settings: Any) -> SRNetwork:
-    """The paper's network: 256 channels, 32 blocks, 5 ENLCA blocks; 43.58 M parameters at x4."""
+    """Build the paper's network: 256 channels, 32 blocks, 5 ENLCA blocks; 43.58 M parameters at x4."""
     return SRNetwork(SRConfig(scale=scale, **settings))
 
 
 def enlcn_light(scale: int = 4, **settings: Any) -> SRNetwork:
-    """Build the better one for laptops: 48 channels, 12 residual blocks, 3 ENLCA blocks, 0.55 M weights."""
+    """Build a better network for laptops: 48 channels, 12 residual blocks, 3 ENLCA blocks, 0.55 M weights."""
     light = {
         "channels": 48,
         "n_blocks": 12,
@@ -26,7 +26,7 @@ def enlcn_light(scale: int = 4, **settings: Any) -> SRNetwork:
 
 
 def enlcn_tiny(scale: int = 4, **settings: Any) -> SRNetwork:
-    """A network for laptop CPUs: 32 channels, 8 blocks, 2 ENLCA blocks, under 0.2 M parameters."""
+    """Build a network for laptop CPUs: 32 channels, 8 blocks, 2 ENLCA blocks, under 0.2 M parameters."""
     tiny = {
         "channels": 32,
         "n_blocks": 8,
@@ -40,17 +40,17 @@ def enlcn_tiny(scale: int = 4, **settings: Any) -> SRNetwork:
 
 
 def edsr(scale: int = 4, **settings: Any) -> SRNetwork:
-    """The paper's backbone without attention (Lim et al. 2017): the baseline of Tables 2 and 4."""
+    """Build the paper's backbone without attention (Lim et al. 2017): the baseline of Tables 2 and 4."""
     return SRNetwork(SRConfig(scale=scale, **{"attention": "none", **settings}))
 
 
 def nlan(scale: int = 4, **settings: Any) -> SRNetwork:
-    """The backbone with exact non-local attention (Eq. 1): the row NLA of Table 4."""
+    """Build the backbone with exact non-local attention (Eq. 1): the row NLA of Table 4."""
     return SRNetwork(SRConfig(scale=scale, **{"attention": "exact", **settings}))
 
 
 def nlsn(scale: int = 4, **settings: Any) -> SRNetwork:
-    """NLSN (Mei et al. 2021), the paper's main comparison: the same backbone and places, NLSA in them.
+    """Build NLSN (Mei et al. 2021), the paper's main comparison: the same backbone with NLSA for ENLA.
 
     Its kernel size and eps are those of NLSN's code; 44.16 M parameters at x4. The contrastive loss does not
     apply: train it with `loss.contrast_weight` 0.

@@ -1,1 +1,1 @@
-"""What every room stands on: files, devices and memory, threads."""
+"""The base of all rooms: files, devices and memory, threads."""

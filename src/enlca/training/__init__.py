@@ -1,1 +1,1 @@
-"""Training: typed configuration, the loop, what it saves and shows. Lightning Fabric spreads it."""
+"""Training: typed configuration, the loop, the run folder; on many devices by Lightning Fabric."""

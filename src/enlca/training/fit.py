@@ -1,4 +1,4 @@
-"""`fit`: from a configuration to a run folder, and from a run folder on."""
+"""Train: from a configuration to a run folder, or on from a run folder."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def fit(
     on_progress: OnProgress | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path | None:
-    """Train as `config` says; the path of the best weights (None on all processes but the first).
+    """Train as `config` says; return the path of the best weights (None on all processes but the first).
 
     Args:
         config: all settings.
@@ -104,13 +104,13 @@ def fit(
                 training.folder.close()
     if not finished:
         if not fabric.is_global_zero:
-            sys.exit(TrainingStopped.exit_code)  # the first process has the word
+            sys.exit(TrainingStopped.exit_code)  # the first process reports it
         raise TrainingStopped(f"stopped after step {training.done}; go on with: enlca resume {run.dir}")
     return run.dir / "best.safetensors" if fabric.is_global_zero else None
 
 
 def load_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
-    """The tensors of `run.start_from`, under the names of the run's network.
+    """Return the tensors of `run.start_from`, under the names of the run's network.
 
     The upsampler may be another, and non-local blocks may be missing: then all are, and those of the run's
     network begin with an output of zero.
@@ -151,7 +151,7 @@ def begin_with(training: Training, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def branch(source: Path, target: Path) -> None:
-    """Copy what a run has written so far and does not write again: its rows and its best weights."""
+    """Copy the rows and the best weights of a run to another folder."""
     for name in ("metrics.csv", "best.safetensors"):
         if (source / name).exists():
             write_atomically(target / name, (source / name).read_bytes())
@@ -179,7 +179,7 @@ def _open(config: TrainConfig, on_pack: Callable[[int, int], None]) -> PackedSet
 def _batches(
     patches: PatchBatches, steps: range, config: TrainConfig, device: torch.device
 ) -> Iterator[Batch]:
-    """The batches of `steps`, in order."""
+    """Return the batches of `steps`, in order."""
     if config.data.resident:
         resident = ResidentPatches(patches, device)
         return (resident[step] for step in steps)
@@ -200,5 +200,5 @@ def _batches(
 
 
 def _as_it_is(batch: Any) -> Any:
-    """PyTorch would turn tuples into lists."""
+    """Return a batch unchanged, where PyTorch would turn tuples into lists."""
     return batch

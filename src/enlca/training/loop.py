@@ -198,7 +198,7 @@ class Training:
         return self.done > 0 and (self.done % every == 0 or self.done == self.config.run.steps)
 
     def _validate_if_due(self) -> dict[str, int | float]:
-        """Validate where an epoch ends, or the run; also the epoch whose end was saved but not validated."""
+        """Validate at the end of an epoch or of the run, also where that was saved but not validated."""
         if self.validation is None or not self._validation_is_due() or self.best.validated == self.done:
             return {}
         psnr, pictures = self.validation.score(self.averaged, self.fabric)
@@ -225,7 +225,7 @@ class Training:
         return bool(cast(Tensor, self.fabric.all_reduce(flag, reduce_op="sum")) > 0)
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on."""
+        """Return the state that a resumed run needs."""
         return {
             "step": self.done,
             "best": self.best.psnr,
@@ -238,7 +238,7 @@ class Training:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`.
+        """Restore what `state` returned.
 
         Raises:
             StateError: if it is of another network, or of a run with or without an average.

@@ -1,4 +1,4 @@
-"""What one step of training computes, and the learning rate that it has.
+"""The objective and the learning rate of one training step.
 
 Letters:  B batch   P side of the LR patch   S scale
 """
@@ -18,7 +18,7 @@ from enlca.training.config import ScheduleConfig
 class Objective(nn.Module):
     """A network and the loss that it is trained on: a batch in, loss terms out.
 
-    The loss is inside, so that whatever wraps a module to spread it over devices sees one forward.
+    The loss is inside, so that DistributedDataParallel wraps one forward.
     """
 
     def __init__(self, network: SRNetwork, loss: ENLCALoss, *, compile: bool = False):
@@ -37,7 +37,7 @@ class Objective(nn.Module):
         contrast: bool,
         generator: torch.Generator | None = None,
     ) -> LossTerms:
-        """The loss of a batch; `generator` chooses the anchors of the contrastive loss."""
+        """Compute the loss of a batch; `generator` chooses the anchors of the contrastive loss."""
         sr, embeddings = self._upscale(unit_range(lr))
         target = unit_range(hr)
         if teacher is not None:
@@ -46,12 +46,12 @@ class Objective(nn.Module):
 
 
 def unit_range(pixels: UInt8[Tensor, "B 3 h w"]) -> Float[Tensor, "B 3 h w"]:
-    """Levels 0..255 as floats in [0, 1], channels last in memory."""
+    """Return levels 0..255 as floats in [0, 1], channels last in memory."""
     return pixels.to(memory_format=torch.channels_last).float() / 255
 
 
 def learning_rate_factor(step: int, *, schedule: ScheduleConfig, steps: int, steps_per_epoch: int) -> float:
-    """The learning rate of step `step` (from 0), as a multiple of the initial one."""
+    """Return the learning rate of step `step` (from 0), as a multiple of the initial one."""
     if step < schedule.warmup:
         return (step + 1) / schedule.warmup
     if schedule.kind == "cosine":
@@ -65,7 +65,7 @@ def learning_rate_factor(step: int, *, schedule: ScheduleConfig, steps: int, ste
 
 @torch.no_grad()
 def first_nonfinite(objective: Objective, lr: Tensor, hr: Tensor, *, contrast: bool) -> str:
-    """The name of the first tensor of a step that is not finite: a weight, an output, a loss or a gradient.
+    """Name the first tensor of a step that is not finite: a weight, an output, a loss or a gradient.
 
     The forward pass is repeated, so random anchors may differ; gradients are those that the weights have now.
     """

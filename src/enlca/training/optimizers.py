@@ -25,7 +25,7 @@ STEPS = 5
 
 
 def build_optimizer(network: SRNetwork, optim: OptimConfig) -> torch.optim.Optimizer:
-    """The optimiser that `optim` describes.
+    """Build the optimiser that `optim` describes.
 
     Muon updates the convolutions of the stages and of `fuse`; Adam the head, the upsampler and all biases.
     """

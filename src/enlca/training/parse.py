@@ -20,7 +20,7 @@ FIELDS = {
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig, str]:
-    """The configuration of a YAML file with `--section.field value` overrides, and its resolved YAML.
+    """Return the configuration of a YAML file with `--section.field value` overrides, and its resolved YAML.
 
     Raises:
         ConfigError: for a missing file, unknown entries (the known ones are listed) or impossible values.
@@ -41,7 +41,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig,
 
 
 def read_resumed(run: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig, str]:
-    """The configuration that the run in folder `run` goes on with, and its resolved YAML.
+    """Return the configuration that the run in folder `run` goes on with, and its resolved YAML.
 
     `--run.steps +N` is N steps more than the saved state has taken, `--schedule.decay_from now` that state's
     step. `--run.dir` is `run` unless an override names another.
@@ -61,7 +61,7 @@ def read_resumed(run: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig,
 
 
 def _split(word: str) -> list[str]:
-    """`--name=value` as two words, any other as it is."""
+    """Split `--name=value` into two words."""
     return word.split("=", 1) if word.startswith("--") and "=" in word else [word]
 
 
@@ -76,7 +76,7 @@ def _steps_taken(run: Path) -> int:
 
 
 def _refuse_unknown(path: Path, overrides: Sequence[str]) -> None:
-    """Say what there is, where something is asked for that is not: the parser's own message does not."""
+    """Refuse unknown entries with a list of the known ones, which the parser's own message lacks."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file")
     if path.stat().st_size == 0:

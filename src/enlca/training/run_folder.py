@@ -1,4 +1,4 @@
-"""What a run writes: its state, its best weights, its numbers. One process does, the first."""
+"""Write the files of a run: its state, its best weights, its numbers. Only the first process does."""
 
 import csv
 import io
@@ -76,7 +76,7 @@ class MetricsLogger:
 
 
 def _whole_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a `metrics.csv` before the first that is damaged; none without a file."""
+    """Return the rows of a `metrics.csv` before the first that is damaged; none without a file."""
     if not path.exists():
         return []
     lines = path.read_text("utf-8", errors="replace").splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Where and how a run takes place: devices and processes (Lightning Fabric), and being asked to stop."""
+"""Devices and processes of a run (Lightning Fabric), and stopping it by signals."""
 
 import logging
 import os

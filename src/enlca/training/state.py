@@ -1,4 +1,4 @@
-"""Everything needed to go on, in one file that is written whole or not at all.
+"""The saved state of a run: one file that is written whole or not at all.
 
 Random choices are functions of (seed, step), so a step number stands for all generators and for the
 place in the data; the learning rate is a function of the step, too. What remains are tensors.
@@ -35,7 +35,7 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """The same content in objects of its own, so that equal states are equal bytes.
+    """Copy the content into new objects, so that equal states are equal bytes.
 
     A pickle says of two strings whether they are one object, and objects change when they are loaded.
     """
@@ -49,7 +49,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_state(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
-    """The newest state that can be read, and a remark if that is not `last.ckpt`; None if nothing was saved.
+    """Return the newest readable state, and a remark if that is not `last.ckpt`; None if nothing was saved.
 
     Raises:
         StateError: if files are there but none can be read, or a later version of enlca wrote them.

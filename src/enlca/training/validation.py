@@ -45,7 +45,7 @@ class ValidationSet:
     def score(
         self, network: SRNetwork, fabric: Fabric
     ) -> tuple[float, list[tuple[str, UInt8[np.ndarray, "_ _ 3"]]]]:
-        """Mean PSNR-Y in dB, equal on all devices, and the middle of the first pictures, upscaled.
+        """Return the mean PSNR-Y in dB, equal on all devices, and the middle of the first pictures, upscaled.
 
         Each device scores every n-th picture. The scores are joined before they are averaged, so the mean
         is that of one device to the last bit, also where the devices have different numbers of pictures.
