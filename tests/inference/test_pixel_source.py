@@ -1,6 +1,7 @@
 """Rows that come once can be read anywhere, from memory and from an unnamed file."""
 
 import errno
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,24 +9,20 @@ import pytest
 from enlca.errors import StoreError
 from enlca.image.picture import Picture, rows_of
 from enlca.inference import pixel_source
-from enlca.inference.pixel_source import Raster, materialize, single_colour, spool_to_disk
+from enlca.inference.pixel_source import Raster, single_colour, spool_to_disk
 
 H, W = 131, 17
+materialize = partial(pixel_source.materialize, always_in_memory=0)
 
 
 def noise(*shape, dtype="uint8"):
     return np.random.default_rng(sum(shape)).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
 
 
-@pytest.fixture
-def nothing_is_small(monkeypatch):
-    monkeypatch.setattr(pixel_source, "ALWAYS_IN_MEMORY", 0)
-
-
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("layers", [1, 2, 3, 4])
 @pytest.mark.parametrize("limit", [None, 0])
-def test_any_rectangle_is_that_of_the_picture(tmp_path, nothing_is_small, dtype, layers, limit):
+def test_any_rectangle_is_that_of_the_picture(tmp_path, dtype, layers, limit):
     pixels = noise(H, W, layers, dtype=dtype)
     colours, alpha = (pixels[..., :-1], pixels[..., -1]) if layers in (2, 4) else (pixels, None)
     picture = materialize(rows_of(Picture(colours, alpha)), limit=limit, folder=tmp_path)
@@ -39,7 +36,7 @@ def test_any_rectangle_is_that_of_the_picture(tmp_path, nothing_is_small, dtype,
     assert materialize(picture) is picture
 
 
-def test_a_page_is_the_picture_that_was_put_there(nothing_is_small):
+def test_a_page_is_the_picture_that_was_put_there():
     pages = [Picture(noise(H, W + 0, 3)), Picture(noise(H, W, 3) // 2)]
     raster = materialize(rows_of(*pages), limit=0).bands
     assert isinstance(raster, Raster)
@@ -49,7 +46,7 @@ def test_a_page_is_the_picture_that_was_put_there(nothing_is_small):
 
 @pytest.mark.parametrize("limit", [None, 0])
 @pytest.mark.parametrize(("lowest", "hides"), [(255, False), (254, True)])
-def test_a_picture_that_was_read_knows_whether_alpha_hides_anything(nothing_is_small, limit, lowest, hides):
+def test_a_picture_that_was_read_knows_whether_alpha_hides_anything(limit, lowest, hides):
     alpha = np.full((H, W), 255, np.uint8)
     alpha[-1, -1] = lowest
     assert materialize(rows_of(Picture(noise(H, W, 1), alpha)), limit=limit).alpha_is_visible == hides
@@ -68,7 +65,7 @@ def test_rows_of_unknown_number_become_a_picture(tmp_path):
         spool_to_disk([])
 
 
-def test_a_full_disk_is_an_error_that_says_what_to_do(tmp_path, nothing_is_small):
+def test_a_full_disk_is_an_error_that_says_what_to_do(tmp_path):
     def rows():
         yield noise(2, W, 3)
         raise OSError(errno.ENOSPC, "No space left on device")

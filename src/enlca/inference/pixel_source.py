@@ -22,7 +22,7 @@ from enlca.errors import StoreError
 from enlca.image.rows import ROWS, Band, PictureRows, count_colours, stack_bands
 from enlca.inference.tiles import Region
 
-# Bytes of a picture that always stays in memory.
+# Bytes up to which a picture stays in memory whatever the limit.
 ALWAYS_IN_MEMORY = 1 << 20
 
 
@@ -160,13 +160,20 @@ class DihedralView:
         return region
 
 
-def materialize(rows: PictureRows, *, limit: int | None = None, folder: Path | None = None) -> PictureRows:
+def materialize(
+    rows: PictureRows,
+    *,
+    limit: int | None = None,
+    folder: Path | None = None,
+    always_in_memory: int = ALWAYS_IN_MEMORY,
+) -> PictureRows:
     """Read all rows of a picture now; return it with a `Raster` as its bands.
 
     Args:
         rows: the picture; its bands are used up.
         limit: bytes that may stay in memory; a larger picture is spooled to disk. None: no limit.
         folder: for the spooled file; None is the system's folder for temporary files ($TMPDIR).
+        always_in_memory: bytes up to which a picture stays in memory whatever the limit.
 
     Raises:
         PictureError: what the bands raise.
@@ -175,7 +182,7 @@ def materialize(rows: PictureRows, *, limit: int | None = None, folder: Path | N
     if isinstance(rows.bands, Raster):
         return rows
     shape = (rows.pages * rows.height, rows.width, rows.layers)
-    if limit is None or rows.nbytes <= max(limit, ALWAYS_IN_MEMORY):
+    if limit is None or rows.nbytes <= max(limit, always_in_memory):
         raster = Raster(stack_bands(rows.bands, shape, rows.dtype), shape, rows.dtype)
     else:
         raster = spool_to_disk(rows.bands, folder=folder)
