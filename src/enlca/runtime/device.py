@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -123,8 +124,6 @@ def free_memory(device: torch.device) -> int:
     """Return how many bytes a device has available; on the processor within the limit of a container, too."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    import psutil
-
     free = [psutil.virtual_memory().available]
     with suppress(OSError, ValueError):
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
@@ -137,8 +136,6 @@ def used_memory(device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return torch.cuda.memory_reserved(device)
-    import psutil
-
     give_back_freed_memory()
     return psutil.Process().memory_info().rss
 

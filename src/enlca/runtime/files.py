@@ -13,12 +13,10 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from enlca.errors import Stopped
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 PARTIAL = ".enlca-*.part"
 LOCK = "lock"
@@ -119,10 +117,8 @@ def cache_dir() -> Path:
     return path
 
 
-def _locked_folder(parent: Path) -> "tuple[Path, BaseFileLock]":
+def _locked_folder(parent: Path) -> tuple[Path, BaseFileLock]:
     """Make a partial folder in `parent` and lock it; return the folder and the lock."""
-    from filelock import FileLock, Timeout
-
     while True:
         folder = parent / PARTIAL.replace("*", secrets.token_hex(8))
         lock = FileLock(folder / LOCK)
@@ -140,8 +136,6 @@ def _locked_folder(parent: Path) -> "tuple[Path, BaseFileLock]":
 
 
 def _remove_if_unlocked(folder: Path) -> None:
-    from filelock import FileLock, Timeout
-
     try:
         with FileLock(folder / LOCK).acquire(timeout=0):
             shutil.rmtree(folder, ignore_errors=True)
