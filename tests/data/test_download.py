@@ -15,9 +15,9 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from enlca.data.archives import SOURCES, Archive, Source, find_source, listing
 from enlca.data.check import check_folder
 from enlca.data.download import fetch
-from enlca.data.sources import SOURCES, Archive, Source, find_source, listing
 from enlca.errors import EnlcaError, FetchError
 
 

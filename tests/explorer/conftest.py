@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from enlca.explorer.actions import Explorer
-from enlca.explorer.models import Models
-from enlca.explorer.session import Visitors
+from enlca.explorer.session import Models, Visitors
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,11 @@ import sys
 
 import typer
 
-from enlca.cli import INTERRUPTED, INTERRUPTION, data
+from enlca.cli import INTERRUPTED, INTERRUPTION
 from enlca.cli.common import printable
-from enlca.cli.cost import cost
-from enlca.cli.evaluate import audit, evaluate, score
-from enlca.cli.explore import explore
-from enlca.cli.models import convert, export, info, models
-from enlca.cli.training import resume, train
+from enlca.cli.measure import audit, cost, evaluate, score
+from enlca.cli.models import convert, explore, export, info, models
+from enlca.cli.training import data, resume, train
 from enlca.cli.upscale import degrade, upscale
 from enlca.errors import EnlcaError
 
@@ -29,7 +27,7 @@ for command in (upscale, degrade, evaluate, score, audit, info, models, convert,
 for command in (train, resume):
     # Options like --run.steps are fields of the configuration.
     app.command(command.__name__, context_settings={"ignore_unknown_options": True})(command)
-app.add_typer(data.app, name="data")
+app.add_typer(data, name="data")
 
 
 def run() -> int:

@@ -1,4 +1,4 @@
-"""Commands about weights: `info`, `models`, `convert`, `export`."""
+"""Commands about networks: `info`, `models`, `convert`, `export`, `explore`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -121,6 +121,29 @@ def export(
     print(
         f"{model} -> {out} (x{card.network.scale}, {count:,} parameters, "
         f"differs from PyTorch by at most {difference:.0e})"
+    )
+
+
+def explore(
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A checkpoint to offer beside the bundled ones; may be repeated."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 7860,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines open the page.")
+    ] = "127.0.0.1",
+    max_megapixels: Annotated[float, typer.Option(min=0.01, help="Refuse larger pictures.")] = 2.5,
+) -> None:
+    """Look into networks in the browser: upscale a picture, click on it, see where attention looks."""
+    from enlca.explorer.server import serve_until_interrupted
+
+    serve_until_interrupted(
+        lambda url: print(f"{url}  (Ctrl-C stops it and deletes all uploads and results)", flush=True),
+        host=host,
+        port=port,
+        models=model or [],
+        max_megapixels=max_megapixels,
     )
 
 

@@ -1,16 +1,20 @@
-"""Commands that train: `train`, `resume`."""
+"""Commands that train: `train`, `resume`, and `data check`, `data pack`, `data fetch` for its images."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enlca.errors import EnlcaError, require
+from enlca.cli.common import Json, Scale, progress, report_failures
+from enlca.errors import EnlcaError, Stopped, require
 
 if TYPE_CHECKING:
+    from enlca.data.check import Contents
     from enlca.training.run_folder import OnProgress, TrainingProgress
 
 Overrides = Annotated[
@@ -100,3 +104,127 @@ def _bar() -> Iterator[tuple[Callable[[int, int], None], "OnProgress | None"]]:
             bar.update(task, completed=now.step, total=now.steps, description="  ".join(numbers))
 
         yield on_pack, on_progress
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="HR images, or pairs, or a pack.")],
+    scale: Annotated[
+        Scale | None, typer.Option(help="Check this scale only. Default: every scale with LR images.")
+    ] = None,
+    patch: Annotated[
+        int | None, typer.Option(min=1, help="Side of an LR patch that must fit into every image.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Read every image of a folder or pack; report what is there and what training could not use."""
+    if patch is not None and scale is None:
+        raise typer.BadParameter("--patch counts LR pixels: give --scale, too")
+    from enlca.data.check import check_folder
+
+    with progress("reading") as show:
+        found = check_folder(folder, scale=scale, patch=patch, on_progress=partial(show, ""))
+    if as_json:
+        print(json.dumps(found.to_dict()))
+    else:
+        print(f"{folder}")
+        for contents in found.contents:
+            _print(contents)
+        print(f"  {len(found.problems) or 'no'} problem{'s' if len(found.problems) != 1 else ''}")
+    return report_failures(found.problems)
+
+
+def pack(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="HR images, or pairs.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The pack: a new folder.")],
+    scale: Annotated[Scale, typer.Option(help="The upscaling factor.")],
+    min_side: Annotated[
+        int, typer.Option(min=1, help="Refuse images with fewer LR pixels than this on a side.")
+    ] = 1,
+) -> None:
+    """Decode and degrade images once, for training from memory maps; an interrupted run can be resumed."""
+    from enlca.data.packed import open_pack
+    from enlca.data.packing import is_pack, write_pack
+    from enlca.data.pairs import training_pairs
+    from enlca.errors import PackError
+
+    pairs = training_pairs(folder, scale)
+    was_there = is_pack(out)
+    with _resumable(), progress("packing") as show:
+        count = partial(show, "")
+        write_pack(folder, pairs, out, scale=scale, min_side=min_side, on_progress=count)
+    packed = open_pack(out)
+    if packed.scale != scale or packed.names != [pair.name for pair in pairs]:
+        raise PackError(f"{out}: is a pack of other pictures, or for another scale; name another place")
+    already = "is packed already: " if was_there else ""
+    print(f"{out}: {already}{len(packed)} pictures for x{scale}, {packed.nbytes / 1e6:.1f} MB")
+
+
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="Name of a data set; see --list.")] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="Folder that receives the data set's folder."),
+    ] = None,
+    scale: Annotated[
+        Scale | None, typer.Option(help="LR images of this scale only. Default: all scales.")
+    ] = None,
+    url_base: Annotated[str | None, typer.Option(help="Address of a mirror with the same files.")] = None,
+    sha256: Annotated[
+        list[str] | None, typer.Option(metavar="FILE=HASH", help="SHA-256 of an archive; may be repeated.")
+    ] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="List the data sets and exit.")] = False,
+) -> int:
+    """Download a data set: resumed, verified and unpacked; existing files are not fetched again."""
+    from enlca.data.archives import SOURCES, find_source, listing
+
+    if list_all:
+        print(listing(), end="")
+        return 0
+    if name is None or folder is None:
+        raise typer.BadParameter(f"say what to fetch ({', '.join(SOURCES)}) and where to")
+    source = find_source(name)
+    hashes = dict(_hash(words) for words in sha256 or [])
+    with require("train", feature="fetching"):
+        from enlca.data.download import fetch
+
+    with _resumable(), progress("fetching") as show:
+        lines = fetch(source, folder, scale=scale, url_base=url_base, hashes=hashes, on_progress=show)
+        for line in lines:
+            print(line, flush=True)
+    return 0
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Turn Ctrl-C into a message that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped("interrupted; the same command goes on where this one stopped") from None
+
+
+def _hash(words: str) -> tuple[str, str]:
+    name, equals, digest = words.partition("=")
+    if not (name and equals and len(digest) == 64 and set(digest.lower()) <= set("0123456789abcdef")):
+        raise typer.BadParameter(f"--sha256 must be FILE=HASH with 64 hexadecimal digits; got {words!r}")
+    return name, digest.lower()
+
+
+def _print(contents: "Contents") -> None:
+    for_scale = f" (x{contents.scale})" if contents.scale else ""
+    print(f"  {contents.layout}{for_scale}")
+    print(f"    {contents.pictures} pictures, {contents.megapixels:.1f} megapixels")
+    if contents.smallest and contents.median and contents.largest:
+        sizes = (contents.smallest, contents.median, contents.largest)
+        words = [f"{what} {width}x{height}" for what, (width, height) in zip(WORDS, sizes, strict=True)]
+        print(f"    {', '.join(words)}")
+        print(f"    {', '.join(f'{number} {mode}' for mode, number in contents.modes.items())}")
+
+
+WORDS = ("smallest", "median", "largest")
+
+data = typer.Typer(
+    help="Images for training and testing: check, pack, fetch.", no_args_is_help=True, add_completion=False
+)
+for command in (check, pack, fetch):
+    data.command(command.__name__)(command)

@@ -1,16 +1,21 @@
-"""Archives of pictures from untrusted sources: checked in full, then unpacked into one folder, or refused."""
+"""Archives of data sets: which ones there are (`sources.toml`), and how untrusted ones are unpacked.
+
+An archive is checked in full, then unpacked into one folder, or refused.
+"""
 
 import gzip
 import os
 import shutil
 import tarfile
+import tomllib
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from enlca.errors import ArchiveError
+from enlca.errors import ArchiveError, EnlcaError
 from enlca.image.files import SUFFIXES
 
 # Unpacked bytes per byte of the archive: pictures hardly shrink, a decompression bomb has a ratio of 1000.
@@ -22,6 +27,83 @@ _DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, shutil.ReadError, zlib.error, EOFError,
     RuntimeError,
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A .zip or .tar.gz of pictures.
+
+    Attributes:
+        file: its name at the source's address.
+        folder: target of its pictures inside the data set's folder.
+        size: in bytes, if known.
+        known_hash: "sha256:..." or "md5:..." in hexadecimal, if known.
+        scale: of LR pictures; None for HR.
+    """
+
+    file: str
+    folder: str
+    size: int | None = None
+    known_hash: str | None = None
+    scale: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that can be downloaded.
+
+    Attributes:
+        title: name of its folder.
+        base: address of its archives.
+        archives: what it consists of.
+        note: size and licence, for the list.
+        ask: where to request it, if it must not be downloaded without permission.
+    """
+
+    title: str
+    base: str = ""
+    archives: tuple[Archive, ...] = ()
+    note: str = ""
+    ask: str | None = None
+
+
+def _read_sources() -> dict[str, Source]:
+    tables = tomllib.loads(Path(__file__).with_name("sources.toml").read_text("utf-8"))
+    sources = {}
+    for name, table in tables.items():
+        included = tables.get(table.get("includes"), {})
+        archives = [Archive(**one) for part in (table, included) for one in part.get("archives", ())]
+        facts = {key: table[key] for key in ("base", "note", "ask") if key in table}
+        sources[name] = Source(table["title"], archives=tuple(archives), **facts)
+    return sources
+
+
+SOURCES = _read_sources()
+
+
+def find_source(name: str) -> Source:
+    """Return the source called `name`, ignoring case.
+
+    Raises:
+        EnlcaError: there is none of that name, or it must be requested; the message says where.
+    """
+    source = SOURCES.get(name.lower())
+    if source is None:
+        raise EnlcaError(f"unknown data set {name!r}; known: {', '.join(SOURCES)} (see --list)")
+    if source.ask:
+        raise EnlcaError(f"{source.title} cannot be fetched without asking: {source.ask}")
+    return source
+
+
+def listing() -> str:
+    """Return a line per source: name, size where known, note."""
+    lines = []
+    for name, source in SOURCES.items():
+        sizes = [archive.size for archive in source.archives]
+        known = [size for size in sizes if size is not None]
+        size = f"{sum(known) / 1e9:.1f} GB" if known and len(known) == len(sizes) else "-"
+        lines.append(f"{name:12}{size:>8}  {source.note}\n")
+    return "".join(lines)
 
 
 def unpack(archive: Path, staging: Path) -> Path:

@@ -18,8 +18,7 @@ import pooch
 import requests
 from filelock import FileLock, Timeout
 
-from enlca.data.archives import unpack
-from enlca.data.sources import Archive, Source
+from enlca.data.archives import Archive, Source, unpack
 from enlca.errors import ArchiveError, EnlcaError, FetchError
 
 RECORD = "fetched.json"

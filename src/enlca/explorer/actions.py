@@ -16,8 +16,15 @@ from enlca.analysis.correlation import View, view_of
 from enlca.errors import TooMuch
 from enlca.explorer import html
 from enlca.explorer.maps import N_QUICK, MapSettings, attention_maps
-from enlca.explorer.models import Models, count_blocks, sr_network
-from enlca.explorer.session import Job, OpenPicture, Visitor, Visitors
+from enlca.explorer.session import (
+    Job,
+    Models,
+    OpenPicture,
+    Visitor,
+    Visitors,
+    count_blocks,
+    sr_network,
+)
 from enlca.explorer.uploads import read_upload
 from enlca.image.picture import Picture, collect, rows_of, write_image
 from enlca.image.resize import imresize

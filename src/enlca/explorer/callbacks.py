@@ -5,11 +5,11 @@ from typing import Any
 
 import gradio as gr
 
-from enlca.errors import EnlcaError, Stopped
+from enlca.errors import EnlcaError, NothingOpen, Stopped
 from enlca.explorer import html
 from enlca.explorer.actions import ATTRIBUTING, UPSCALING, Choice, Explorer, Report
-from enlca.explorer.models import sr_network
 from enlca.explorer.page import Page
+from enlca.explorer.session import sr_network
 from enlca.explorer.uploads import Uploads
 
 # Long jobs of all visitors run one after the other; clicks wait neither for them nor for slow maps.

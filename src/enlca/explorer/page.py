@@ -7,7 +7,7 @@ import gradio as gr
 
 from enlca.explorer import html
 from enlca.explorer.maps import has_amplification
-from enlca.explorer.models import Models, count_blocks, sr_network
+from enlca.explorer.session import Models, count_blocks, sr_network
 
 HERE = Path(__file__).parent
 # Seconds after which files are deleted although their page is open, and seconds between two checks.

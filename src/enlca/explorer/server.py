@@ -12,8 +12,7 @@ from typing import Any, Never
 from enlca.errors import PortTaken, require
 from enlca.explorer.actions import Explorer
 from enlca.explorer.gate import Gate
-from enlca.explorer.models import Models
-from enlca.explorer.session import Visitors
+from enlca.explorer.session import Models, Visitors
 from enlca.explorer.uploads import Uploads, temporary_folder
 from enlca.runtime.allocator import share_freed_memory
 

@@ -22,7 +22,6 @@ from torch.nn.functional import pad
 
 from enlca.errors import NotFinite
 from enlca.image.rows import count_colours
-from enlca.inference.alpha import merged
 from enlca.inference.feature_cache import FeatureCache
 from enlca.inference.pixel_source import (
     DihedralView,
@@ -36,7 +35,7 @@ from enlca.inference.pixel_source import (
 from enlca.inference.strategy import Strategy, smaller
 from enlca.inference.streaming import Features, stream
 from enlca.inference.tiles import Region, crop, cut
-from enlca.inference.transforms import Forward, self_ensemble, undo_dihedral
+from enlca.inference.transforms import Forward, merged, self_ensemble, undo_dihedral
 from enlca.network.interface import SRModel
 from enlca.network.sr import SRNetwork
 from enlca.runtime.concurrency import Passes, Progress

@@ -31,10 +31,9 @@ from enlca.attention.block import Embed, NonLocalBlock
 from enlca.attention.linear import KeyValueSummary, LinearAttend, combine, summarise
 from enlca.attention.workspace import CHUNK
 from enlca.errors import StreamingError
-from enlca.inference.bilinear import tap_weights, upscale_axis
 from enlca.inference.feature_cache import FeatureCache, FeatureMap
 from enlca.inference.pixel_source import Pixels, as_tensor
-from enlca.inference.tiles import Region, crop, cut
+from enlca.inference.tiles import Region, crop, cut, tap_weights, upscale_axis
 from enlca.network.sr import QUERIES, SRNetwork
 from enlca.runtime.concurrency import Passes
 from enlca.runtime.device import inference
