@@ -1,11 +1,15 @@
 """What people outside may rely on: cheap imports, and commands in the README that exist."""
 
+import builtins
+import dis
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
 
 import pytest
 import typer.main
@@ -183,3 +187,24 @@ def test_no_version_with_a_hole_that_undermines_our_promises_is_accepted(name, l
     assert used is not None
     assert used[1] in specifier
     assert last not in specifier
+
+
+def code_objects(code: CodeType) -> Iterator[CodeType]:
+    """Yield the code of a module and of everything that is defined in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from code_objects(constant)
+
+
+def test_functions_use_no_undefined_names():
+    # The linters cannot tell: jaxtyping's shapes look like undefined names to them.
+    undefined = []
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        module = compile(path.read_text(encoding="utf-8"), str(path), "exec")
+        known = {"__file__", "__name__", "__path__", "__doc__", *dir(builtins)}
+        known |= {step.argval for step in dis.get_instructions(module) if step.opname == "STORE_NAME"}
+        for code in code_objects(module):
+            used = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+            undefined += [f"{path.name}: {code.co_name} uses {name}" for name in sorted(used - known)]
+    assert undefined == []
