@@ -72,6 +72,8 @@ MISTAKES = {
     "optimiser": (["--optim.kind", "sgd"], "optim.kind must be one of adam, muon; got 'sgd'"),
     "muon's rate": (["--optim.muon_lr", "0"], "optim.muon_lr must be positive"),
     "momentum": (["--optim.momentum", "1"], "optim.momentum must be in [0, 1), got 1"),
+    "weight decay": (["--optim.weight_decay", "-1"], "optim.weight_decay must be at least 0, got -1"),
+    "weight decay of Adam": (["--optim.weight_decay", "0.1"], "optim.weight_decay is Muon's"),
     "decay of a cosine": (
         ["--schedule.kind", "cosine", "--schedule.decay_from", "3"],
         "schedule.decay_from belongs to kind stable, not to cosine",

@@ -83,6 +83,15 @@ def test_a_state_that_was_saved_and_loaded_goes_on_the_same(training, home):
             assert torch.equal(second[part][name], tensor)
 
 
+def test_settings_of_the_optimiser_may_change_when_a_run_is_resumed(training):
+    made, batches = training(kind="muon", momentum=0.95)
+    made.run([batches[0]])
+    again, _ = training(kind="muon", momentum=0.9, weight_decay=0.1)
+    again.load_state(made.state())
+    adam, muon = again.optimizer.param_groups
+    assert (adam["betas"], muon["momentum"], muon["weight_decay"]) == ((0.9, 0.99), 0.9, 0.1)
+
+
 def test_a_gradient_is_clipped_to_the_norm_asked_for(training):
     seen = []
     for clip in (None, 1e-3):

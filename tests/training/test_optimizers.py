@@ -61,6 +61,18 @@ def test_a_step_is_nesterov_momentum_orthogonalized_as_written_by_hand():
     torch.testing.assert_close(parameters[0].detach().flatten(1), wanted)
 
 
+def test_weight_decay_shrinks_the_matrices_alone():
+    parameters, gradients = weights_and_gradients(1)
+    others, _ = weights_and_gradients(1)
+    plain = Muon(parameters[:1], parameters[1:], **SETTINGS)
+    decayed = Muon(others[:1], others[1:], **SETTINGS, weight_decay=3.0)
+    start = parameters[0].detach().clone()
+    take(plain, parameters, gradients[0])
+    take(decayed, others, gradients[0])
+    torch.testing.assert_close(parameters[0] - others[0], 0.01 * 3.0 * start)
+    assert torch.equal(parameters[1], others[1])
+
+
 def test_a_matrix_of_more_rows_than_columns_takes_longer_steps():
     tall = nn.Parameter(torch.zeros(12, 3))
     tall.grad = torch.randn(12, 3, generator=torch.Generator().manual_seed(2))

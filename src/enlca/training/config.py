@@ -93,6 +93,8 @@ class OptimConfig:
         betas: Adam's; the paper has (0.9, 0.99), the released code (0.9, 0.999).
         muon_lr: Muon's initial learning rate.
         momentum: Muon's.
+        weight_decay: Muon's, decoupled. Orthogonal steps at a constant rate let weights grow without end
+            (experiments/LOG.md, 2026-11-28); long runs need it.
         clip: largest norm of the gradient; None does not clip.
         ema: decay of the weights' moving average, which is what gets validated and kept; 0 is none.
     """
@@ -102,6 +104,7 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.99)
     muon_lr: float = 0.01
     momentum: float = 0.95
+    weight_decay: float = 0.0
     clip: float | None = None
     ema: float = 0.999
 
@@ -112,6 +115,10 @@ class OptimConfig:
                 raise ConfigError(f"optim.{name} must be positive, got {rate}")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"optim.momentum must be in [0, 1), got {self.momentum}")
+        if not 0 <= self.weight_decay * self.muon_lr < 1:
+            raise ConfigError(f"optim.weight_decay must be at least 0, got {self.weight_decay}")
+        if self.weight_decay and self.kind != "muon":
+            raise ConfigError("optim.weight_decay is Muon's: it needs optim.kind muon")
         if not 0 <= self.ema < 1:
             raise ConfigError(f"optim.ema must be in [0, 1), got {self.ema}")
         if not all(0 <= beta < 1 for beta in self.betas):

@@ -258,6 +258,13 @@ class Training:
         self.network.load_state_dict(state["network"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        # The configuration decides on momentum, betas and the like: they may be changed when a run is resumed.
+        settings = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in self.optimizer.param_groups
+        ]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own)
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.done, self.best = state["step"], Best(state["best"], state["validated"])

@@ -43,6 +43,7 @@ def build_optimizer(network: SRNetwork, optim: OptimConfig) -> torch.optim.Optim
         betas=optim.betas,
         muon_lr=optim.muon_lr,
         momentum=optim.momentum,
+        weight_decay=optim.weight_decay,
     )
 
 
@@ -72,6 +73,7 @@ class Muon(torch.optim.Optimizer):
         muon_lr: Muon's learning rate: the spectral norm of a step, times sqrt(rows / columns) where there are
             more rows.
         momentum: Muon's, with Nesterov's look ahead.
+        weight_decay: Muon's, decoupled: a step shrinks `matrices` by muon_lr * weight_decay.
 
     Raises:
         ValueError: if one of `matrices` has fewer than two dimensions.
@@ -86,14 +88,14 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float],
         muon_lr: float,
         momentum: float,
+        weight_decay: float = 0.0,
     ):
         matrices = list(matrices)
         if flat := [tuple(weight.shape) for weight in matrices if weight.ndim < 2]:
             raise ValueError(f"Muon needs matrices, got a parameter of shape {flat[0]}")
         adam = {"kind": "adam", "params": list(others), "lr": lr, "betas": betas}
-        super().__init__(
-            [adam, {"kind": "muon", "params": matrices, "lr": muon_lr, "momentum": momentum}], {}
-        )
+        muon = {"kind": "muon", "params": matrices, "lr": muon_lr, "momentum": momentum}
+        super().__init__([adam, muon | {"weight_decay": weight_decay}], {})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -149,4 +151,4 @@ class Muon(torch.optim.Optimizer):
             rows, columns = shape[0], shape[1:].numel()
             size = group["lr"] * max(1.0, rows / columns) ** 0.5
             for weight, update in zip(alike[shape], orthogonalize(torch.stack(matrices)), strict=True):
-                weight.sub_(update.view(shape), alpha=size)
+                weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update.view(shape), alpha=size)

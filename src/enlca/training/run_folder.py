@@ -180,7 +180,12 @@ class RunFolder:
             "schedule": config.schedule.kind,
         }
         if config.optim.kind == "muon":
-            history |= {"muon_lr": config.optim.muon_lr, "momentum": config.optim.momentum}
+            optim = config.optim
+            history |= {
+                "muon_lr": optim.muon_lr,
+                "momentum": optim.momentum,
+                "weight_decay": optim.weight_decay,
+            }
         if config.schedule.decay_from is not None:
             history["decay_from"] = config.schedule.decay_from
         if config.data.teacher is not None:
