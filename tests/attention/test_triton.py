@@ -60,14 +60,14 @@ COMPILE = """
 import inspect, torch, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from enlca.attention.triton import backward, forward, launch
+from enlca.attention.triton import kernels, launch
 outer = {"k", "v", "q", "y", "g_k", "g_v", "g_q", "g_y"}
 numbers = {"n", "span"}
 for name in ("summarise_parts", "read", "summarise_gradient", "read_gradient", "read_parts"):
-    kernel = getattr(forward, name, None) or getattr(backward, name)
+    kernel = getattr(kernels, name)
     names = list(inspect.signature(kernel.fn).parameters)
     for dtype, kind, e, floor in ((torch.float32, "fp32", 64, 0), (torch.bfloat16, "bf16", 256, 1)):
-        tile = launch.tile_of(e, gradients=not hasattr(forward, name))
+        tile = launch.tile_of(e, gradients=name not in ("summarise_parts", "read"))
         fixed = launch.constants(tile, (64, 128, e), (dtype, dtype), floor=floor)
         # The last axis lies side by side, and addresses are whole lines, as a launch would find out.
         fixed |= {one: 1 for one in names if one.endswith("_n")}

@@ -1,4 +1,4 @@
-"""ENLA on a GPU: the four functions of `chunked.py` by the Triton kernels of `forward.py` and `backward.py`.
+"""ENLA on a GPU: the four functions of `chunked.py` by the Triton kernels of `kernels.py`.
 
 Sums over positions are taken in at most `PARTS` parts, which are added up afterwards in a fixed order, so
 that results do not depend on timing. float64 is computed by `chunked.py`. On a CPU the kernels run under
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enlca.attention import chunked
-from enlca.attention.triton import backward, forward
+from enlca.attention.triton import kernels
 from enlca.attention.workspace import empty_output
 
 # Parts of the positions, at most: enough for all multiprocessors of a large card.
@@ -52,7 +52,7 @@ def summarise_forward(
     # Sums of the largest finite values must not overflow.
     share = 2.0 ** -(1 + n.bit_length())
     _launch(
-        forward.summarise_parts, tile, (_cdiv(m, tile.m), parts, b), k, v, projection.float().contiguous(),
+        kernels.summarise_parts, tile, (_cdiv(m, tile.m), parts, b), k, v, projection.float().contiguous(),
         shift, total, weighted, *k.stride(), *v.stride(), n, span, share, _log(floor),
         sizes=(d, m, e), floor=floor, types=(k.dtype, v.dtype),
     )  # fmt: skip
@@ -78,7 +78,7 @@ def read_forward(
     y, tile = empty_output(q, mean), tile_of(e)
     share = 2.0 ** -(1 + m.bit_length())
     _launch(
-        forward.read, tile, (_cdiv(n, tile.n), b), q, projection.float().contiguous(),
+        kernels.read, tile, (_cdiv(n, tile.n), b), q, projection.float().contiguous(),
         mean.contiguous(), log_total.contiguous(), y, *q.stride(), *y.stride(), n, share, _log(floor),
         sizes=(d, m, e), floor=floor, types=(q.dtype, y.dtype),
     )  # fmt: skip
@@ -102,7 +102,7 @@ def summarise_backward(
     g_k, g_v, tile = torch.empty_like(k), torch.empty_like(v), tile_of(e, gradients=True)
     rest = (g_log_total - (g_mean * mean).sum(dim=-1)).contiguous()
     _launch(
-        backward.summarise_gradient, tile, (_cdiv(n, tile.n), b), k, v, projection.float().contiguous(),
+        kernels.summarise_gradient, tile, (_cdiv(n, tile.n), b), k, v, projection.float().contiguous(),
         g_mean.contiguous(), rest, log_total.contiguous(), g_k, g_v,
         *k.stride(), *v.stride(), *g_k.stride(), *g_v.stride(), n, _log(floor),
         sizes=(d, len(projection), e), floor=floor, types=(k.dtype, v.dtype),
@@ -126,7 +126,7 @@ def read_backward(
     mean, log_total = mean.contiguous(), log_total.contiguous()
     log_sum, average = q.new_empty(b, 2, n, dtype=torch.float32), q.new_empty(b, n, dtype=torch.float32)
     _launch(
-        backward.read_gradient, tile, (_cdiv(n, tile.n), b), g_y, q, f, mean, log_total,
+        kernels.read_gradient, tile, (_cdiv(n, tile.n), b), g_y, q, f, mean, log_total,
         g_q, log_sum, average, *g_y.stride(), *q.stride(), *g_q.stride(), n, _log(floor),
         sizes=(d, m, e), floor=floor, types=(q.dtype, g_y.dtype),
     )  # fmt: skip
@@ -134,7 +134,7 @@ def read_backward(
     g_mean = q.new_empty(b, parts, m, e, dtype=torch.float32)
     g_log_total = q.new_empty(b, parts, m, dtype=torch.float32)
     _launch(
-        backward.read_parts, tile, (_cdiv(m, tile.m), parts, b), g_y, q, f, mean, log_total, log_sum,
+        kernels.read_parts, tile, (_cdiv(m, tile.m), parts, b), g_y, q, f, mean, log_total, log_sum,
         average, g_mean, g_log_total, *g_y.stride(), *q.stride(), n, span, _log(floor),
         sizes=(d, m, e), floor=floor, types=(q.dtype, g_y.dtype),
     )  # fmt: skip
@@ -190,7 +190,7 @@ def _launch(
     types: tuple[torch.dtype, torch.dtype],
 ) -> None:
     first = arguments[0]
-    if first.device.type != "cuda" and not forward.INTERPRETED:
+    if first.device.type != "cuda" and not kernels.INTERPRETED:
         raise ValueError(f'kernel "triton" needs a CUDA device, not {first.device}; "torch" runs everywhere')
     with torch.cuda.device_of(first):
         fixed = constants(tile, sizes, types, floor=floor)
