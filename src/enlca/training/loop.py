@@ -258,7 +258,7 @@ class Training:
         self.network.load_state_dict(state["network"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        # The configuration decides on momentum, betas and the like: they may be changed when a run is resumed.
+        # The configuration decides on momentum, betas and the like, also where they changed since the save.
         settings = [
             {name: value for name, value in group.items() if name != "params"}
             for group in self.optimizer.param_groups
