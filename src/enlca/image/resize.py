@@ -10,8 +10,10 @@ additions does not matter: at the scales 1/2, 1/4, 2, 4 each weight is a dyadic 
 and at 1/3 and 3 the weights are multiples of 1/81 or 1/27, whose sums never end in one half.
 
 Letters:  H height   W width   C channels   N outputs along an axis   P inputs that touch one output
+         O outputs of a block   I inputs of a block
 """
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -47,6 +49,23 @@ def contributions(size: int, scale: Fraction) -> tuple[Int[np.ndarray, "N P"], F
     weight = stretch * cubic(stretch * (centre[:, None] - index))
     weight /= weight.sum(axis=1, keepdims=True)
     return index.astype(np.int64) - 1, weight
+
+
+def weight_tables(
+    size: int, scale: Fraction, *, block: int
+) -> Iterator[tuple[slice, Int[np.ndarray, "I"], Float[np.ndarray, "O I"]]]:
+    """Yield blocks of `block` outputs along an axis, the inputs that they need, and the weights.
+
+    Inputs beyond the edges are mirrored, the edge pixel repeated: c b a | a b c | c b a.
+    """
+    index, weight = contributions(size, scale)
+    for start in range(0, len(index), block):
+        outputs = slice(start, min(start + block, len(index)))
+        first, last = index[outputs].min(), index[outputs].max()
+        table = np.zeros((len(index[outputs]), last - first + 1))
+        np.put_along_axis(table, index[outputs] - first, weight[outputs], axis=1)
+        inputs = np.arange(first, last + 1) % (2 * size)
+        yield outputs, np.where(inputs < size, inputs, 2 * size - 1 - inputs), table
 
 
 def imresize(
@@ -90,26 +109,14 @@ def _resize_rows(pixels: np.ndarray, scale: Fraction, block: int, strip_bytes: i
     """Resize axis 0 and round to uint8."""
     size = pixels.shape[0]
     flat = np.ascontiguousarray(pixels).reshape(size, -1)
-    index, weight = contributions(size, scale)
-    out = np.empty((len(index), flat.shape[1]), dtype=np.uint8)
-    for start in range(0, len(index), block):
-        rows = slice(start, start + block)
-        first = index[rows].min()
-        inputs = np.arange(first, index[rows].max() + 1)
-        table = np.zeros((len(index[rows]), len(inputs)))
-        np.put_along_axis(table, index[rows] - first, weight[rows], axis=1)
-        mirrored = _mirror(inputs, size)
+    tables = list(weight_tables(size, scale, block=block))
+    out = np.empty((tables[-1][0].stop, flat.shape[1]), dtype=np.uint8)
+    for rows, inputs, table in tables:
         columns = max(1, strip_bytes // (8 * len(inputs)))
         for column in range(0, flat.shape[1], columns):
-            strip = flat[mirrored, column : column + columns]
+            strip = flat[inputs, column : column + columns]
             out[rows, column : column + columns] = _to_uint8(table @ strip.astype(np.float64))
-    return out.reshape(len(index), *pixels.shape[1:])
-
-
-def _mirror(index: np.ndarray, size: int) -> np.ndarray:
-    """Reflect positions at the picture's edges, the edge pixel repeated: c b a | a b c | c b a."""
-    index = index % (2 * size)
-    return np.where(index < size, index, 2 * size - 1 - index)
+    return out.reshape(-1, *pixels.shape[1:])
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Pictures of exactly the size that was asked for: the smallest network that reaches it, then a plain resize.
 
-The resize is MATLAB's antialiased bicubic (`image.resize.contributions`), row by row, with a factor of its
+The resize is MATLAB's antialiased bicubic (`image.resize.weight_tables`), row by row, with a factor of its
 own for each axis and rounded once: here no exact agreement with MATLAB is needed. Colours are weighted by
 alpha, so that transparent ones do not bleed into visible ones.
 
@@ -19,7 +19,7 @@ from jaxtyping import Float64, Shaped, UInt8, UInt16
 
 from enlca.checkpoint.store import bundled, locate, read_card
 from enlca.errors import CheckpointError
-from enlca.image.resize import contributions
+from enlca.image.resize import weight_tables
 from enlca.image.rows import PictureRows
 from enlca.inference.pixel_source import materialize
 
@@ -163,7 +163,7 @@ def resize(
     """
     (columns, n_rows), (width, height) = size, target
     peak = np.iinfo(kind).max
-    across, down = list(_tables(columns, width)), list(_tables(n_rows, height))
+    across, down = _tables(columns, width), _tables(n_rows, height)
     # The first row that is still needed from each block on.
     needed_from = list(accumulate((int(used.min()) for _, used, _ in reversed(down)), min))[::-1]
     window, first = np.empty((0, columns, layers), kind), 0
@@ -203,16 +203,7 @@ def _straight(values: Float64[np.ndarray, "_ _ L"], peak: int) -> Float64[np.nda
     return values.clip(0, peak) + 0.5
 
 
-def _tables(size: int, target: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yield blocks of outputs along an axis, the inputs that they need, and the weights."""
-    index, weight = contributions(size, Fraction(target, size))
+def _tables(size: int, target: int) -> list[tuple[slice, np.ndarray, np.ndarray]]:
     # Where one output needs many inputs, fewer outputs at a time.
-    step = max(1, min(BLOCK, BLOCK * target // size))
-    for start in range(0, target, step):
-        block = slice(start, min(start + step, target))
-        first, last = index[block].min(), index[block].max()
-        table = np.zeros((len(index[block]), last - first + 1))
-        np.put_along_axis(table, index[block] - first, weight[block], axis=1)
-        # Beyond the edges the picture is mirrored, the edge pixel repeated: c b a | a b c | c b a.
-        inputs = np.arange(first, last + 1) % (2 * size)
-        yield block, np.where(inputs < size, inputs, 2 * size - 1 - inputs), table
+    block = max(1, min(BLOCK, BLOCK * target // size))
+    return list(weight_tables(size, Fraction(target, size), block=block))
