@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -109,6 +110,34 @@ def test_ctrl_c_while_libvips_is_at_work(folder, tiny_model, command, ctrl_c_wor
 
 
 def test_an_interrupt_lost_in_a_destructor_comes_a_moment_later(ctrl_c_works, capsys):
+    class Doomed:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def work():
+        with interruptible():
+            Doomed()
+            deadline = time.monotonic() + 9
+            while time.monotonic() < deadline:
+                pass
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert capsys.readouterr().err == ""
+
+
+def test_an_interrupt_that_comes_again_while_its_timer_starts_comes_a_moment_later(
+    ctrl_c_works, capsys, monkeypatch
+):
+    start, early = threading.Timer.start, [signal.SIGINT]
+
+    def slow(timer):
+        start(timer)
+        if early:
+            signal.raise_signal(early.pop())
+
+    monkeypatch.setattr(threading.Timer, "start", slow)
+
     class Doomed:
         def __del__(self):
             signal.raise_signal(signal.SIGINT)

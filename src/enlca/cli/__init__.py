@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Never
+from typing import Any
 
 INTERRUPTED = 130
 # Objects that PyTorch creates while it loads stay alive, but Python's default thresholds (700, 10) search
@@ -62,18 +62,29 @@ def interruptible() -> Iterator[None]:
     """
     received: list[int] = []
     again: list[threading.Timer] = []
+    reporting = missed = False
 
-    def interrupt(number: int, frame: FrameType | None) -> Never:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal missed
         received.append(number)
+        if reporting:
+            missed = True
+            return
         raise KeyboardInterrupt
 
     def report(lost: Any) -> None:
-        # In a callback or a destructor nothing can be raised; but a moment later it can.
-        if isinstance(lost.exc_value, KeyboardInterrupt):
+        # In a callback or a destructor nothing can be raised; but a moment later it can. On a busy machine
+        # that moment may be over before the timer's thread has started.
+        nonlocal reporting, missed
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            hook(lost)
+            return
+        reporting = missed = True
+        while missed:
+            missed = False
             again.append(threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]))
             again[-1].start()
-        else:
-            hook(lost)
+        reporting = False
 
     handler, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
     # A shell that starts a command in the background has Ctrl-C ignored: that stays.
