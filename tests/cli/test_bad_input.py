@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.cli import common, evaluate, upscale
+from enlca.cli import common, measure, upscale
 from enlca.evaluation.evaluate import PROTOCOLS
 from enlca.image import files
 from enlca.inference import strategy
@@ -147,7 +147,7 @@ def test_the_words_that_options_know_are_those_of_the_rooms_behind_them():
     assert get_args(upscale.Frames) == ("auto", *files.FRAMES)
     assert get_args(common.Device) == device.DEVICES
     assert get_args(common.Scale) == sr.SCALES
-    assert get_args(evaluate.Protocol) == PROTOCOLS
+    assert get_args(measure.Protocol) == PROTOCOLS
 
 
 @pytest.mark.parametrize("case", USAGE)
