@@ -100,19 +100,23 @@ class LinearAttend(nn.Module):
 
     def summarise(self, k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]) -> KeyValueSummary:
         """Summarise the positions of `k` and `v`, in at least float32; `combine` adds up tiles."""
-        f, floor = self.projection, self.floor
-        if ops.are_allowed(f):
-            return KeyValueSummary(*ops.summarise(k, v, f, floor=floor, kernel=self.kernel))
-        with ops.autocast_disabled(k):
-            return summarise(log_features(k, f, floor=floor), v)
+        return self._summarise(k, v, self.projection)
 
     def read(self, q: Float[Tensor, "B D N"], image: KeyValueSummary) -> Float[Tensor, "B E N"]:
         """Return attention's output at the positions of `q`, in q's type."""
-        f, floor = self.projection, self.floor
+        return self._read(q, image, self.projection)
+
+    def _summarise(self, k: Tensor, v: Tensor, f: Tensor) -> KeyValueSummary:
         if ops.are_allowed(f):
-            return ops.read(q, *image, f, floor=floor, kernel=self.kernel)
+            return KeyValueSummary(*ops.summarise(k, v, f, floor=self.floor, kernel=self.kernel))
+        with ops.autocast_disabled(k):
+            return summarise(log_features(k, f, floor=self.floor), v)
+
+    def _read(self, q: Tensor, image: KeyValueSummary, f: Tensor) -> Tensor:
+        if ops.are_allowed(f):
+            return ops.read(q, *image, f, floor=self.floor, kernel=self.kernel)
         with ops.autocast_disabled(q):
-            return read(log_features(q, f, floor=floor), image).to(q.dtype)
+            return read(log_features(q, f, floor=self.floor), image).to(q.dtype)
 
     def forward(
         self, q: Float[Tensor, "B D Nq"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]

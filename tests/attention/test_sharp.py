@@ -1,0 +1,212 @@
+"""Features fitted to the picture: exact identities, an unbiased estimate, and sums that add up over tiles."""
+
+import pytest
+import torch
+
+from enlca.attention import sharp
+from enlca.attention.exact import ExactAttend
+from enlca.attention.features import orthogonal_gaussian
+from enlca.attention.linear import LinearAttend, combine
+from enlca.attention.sharp import FEATURES, SharpAttend, Statistics, add, fit, square_roots, statistics
+
+B, D, N, M, E = 2, 5, 53, 31, 3
+KINDS = sorted(FEATURES)
+
+
+def picture(seed=0, *, n=N, spread=0.1, offset=1.0, dtype=torch.float32, length=2.0):
+    """q, k and v of an anisotropic picture; q and k have one length."""
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.logspace(0, torch.tensor(spread).log10().item(), D).view(1, D, 1)
+    q, k = (torch.randn(B, D, n, generator=generator) * scale for _ in range(2))
+    q, k = (u + offset * torch.randn(B, D, 1, generator=generator) for u in (q, k + 0.5 * q))
+    q, k = (length * u / u.norm(dim=1, keepdim=True) for u in (q, k))
+    return q.to(dtype), k.to(dtype), torch.randn(B, E, n, generator=generator).to(dtype)
+
+
+def attend(kind, *, m=M, seed=1):
+    return SharpAttend(D, n_features=m, features=kind, generator=torch.Generator().manual_seed(seed))
+
+
+def dense(module, q, k, v, frame=None):
+    """The estimate written out: every feature of every position, in float64, by the docstring's formulas."""
+    seen = statistics(q, k)
+    frame = frame or module.fit(seen)
+    f = module.projection.double()
+    rows = []
+    for b in range(len(q)):
+        to_q, to_k = frame.to_q[b].double(), frame.to_k[b].double()
+        mean_q, mean_k = (seen.q[b] / seen.count, seen.k[b] / seen.count)
+        own = frame.projection[b].double()
+        growth = (own.norm() / f.norm()) ** 2  # B^2 = 1 - 4A
+        a = (1 - growth) / 4
+        x = to_q @ (q[b].double() - mean_q.unsqueeze(1))
+        y = to_k @ (k[b].double() - mean_k.unsqueeze(1))
+        weight = (to_q @ mean_q) @ y
+        square = a * f.square().sum(1, keepdim=True)
+        phi_q = (square + own @ x - x.square().sum(0) / 2).exp()
+        phi_k = (square + own @ y - y.square().sum(0) / 2 + weight).exp()
+        weights = phi_q.mT @ phi_k
+        rows.append((weights @ v[b].double().mT / weights.sum(1, keepdim=True)).mT)
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_affine_maps_compute_the_features_of_the_paper(kind):
+    q, k, v = picture()
+    module = attend(kind)
+    torch.testing.assert_close(module(q, k, v).double(), dense(module, q, k, v), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_those_of_the_dense_form_with_the_statistics_as_constants(kind):
+    module, upstream = attend(kind), torch.randn(B, E, N, generator=torch.Generator().manual_seed(9))
+    found = []
+    for form in (lambda *u: module(*u), lambda *u: dense(module, *u).float()):
+        leaves = [u.requires_grad_() for u in picture()]
+        found.append(torch.autograd.grad(form(*leaves), leaves, upstream))
+    for fast, slow in zip(*found, strict=True):
+        torch.testing.assert_close(fast, slow, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_many_features_it_is_softmax_attention(kind):
+    q, k, v = picture(length=1.0)
+    many = attend(kind, m=20_000)
+    torch.testing.assert_close(many(q, k, v), ExactAttend()(q, k, v), rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_estimate_of_the_kernel_is_unbiased_for_fixed_statistics(kind):
+    q, k, _ = (u[:1] for u in picture(length=1.5))
+    seen, draws = statistics(q, k), 40_000
+    generator = torch.Generator().manual_seed(4)
+    # Features are independent of one another in the mean: many rows are many draws.
+    frame = fit(seen, orthogonal_gaussian(draws, D, generator=generator), kind=kind)
+    uq, uk = frame.to_q @ q - frame.from_q, frame.to_k @ k - frame.from_k
+    log_phi_q, log_phi_k = (frame.projection @ u for u in (uq, uk))
+    log_phi = log_phi_q[0, :, :7] + frame.log_weight[0].unsqueeze(1)
+    products = (
+        log_phi.unsqueeze(-1) + (log_phi_k - uk.square().sum(1, keepdim=True) / 2)[0, :, None, :7]
+    ).exp()
+    mean, spread = products.mean(0), products.std(0) / draws**0.5
+    # exp(q.k) but for a factor of each query, so that of its first key is taken out.
+    wanted = (q[0, :, :7].mT @ k[0, :, :7]).exp()
+    ratio = mean / wanted
+    off = (ratio / ratio[:, :1] - 1).abs()
+    margin = 5 * (spread / mean + (spread / mean)[:, :1])
+    assert (off <= margin).all()
+
+
+def relative_error(module, parts):
+    exact = ExactAttend()(*parts)
+    return float((module(*parts) - exact).square().mean() / exact.square().mean()) ** 0.5
+
+
+def test_each_part_lowers_the_error_where_queries_and_keys_spread_in_different_directions():
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.tensor([2.0, 1.4, 1.0, 0.7, 0.5]).view(1, D, 1)
+    q, k = (torch.randn(B, D, 499, generator=generator) * scale / 2 for scale in (spread, 1 / spread))
+    q, k = (u + 0.7 * torch.randn(B, D, 1, generator=generator) for u in (q, k))
+    parts = (q, k, torch.randn(B, E, 499, generator=generator))
+    errors = []
+    for kind in ("positive", "centred", "balanced", "sharp"):
+        total = 0.0
+        for seed in range(12):
+            generator = torch.Generator().manual_seed(seed)
+            module = (
+                LinearAttend(D, n_features=M, generator=generator)
+                if kind == "positive"
+                else SharpAttend(D, n_features=M, features=kind, generator=generator)
+            )
+            total += relative_error(module, parts)
+        errors.append(total)
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.75 * errors[0]
+
+
+def test_balancing_gives_queries_and_keys_one_covariance():
+    q, k, _ = picture(n=997)
+    frame = fit(statistics(q, k), torch.randn(M, D), kind="balanced")
+    cov_q, cov_k = (
+        torch.stack([torch.cov(one) for one in maps @ u]) for maps, u in ((frame.to_q, q), (frame.to_k, k))
+    )
+    torch.testing.assert_close(cov_q, cov_k, rtol=0.02, atol=1e-3)
+    eye = torch.eye(D).expand(B, D, D)
+    torch.testing.assert_close(frame.to_q @ frame.to_k.mT, eye, rtol=0, atol=1e-5)
+
+
+def test_isotropic_centred_data_is_left_as_it_is_but_for_the_sharpening():
+    generator = torch.Generator().manual_seed(2)
+    q = torch.randn(1, D, 50_021, generator=generator)
+    k = torch.randn(1, D, 50_021, generator=generator)
+    frame = fit(statistics(q, k), torch.randn(M, D), kind="balanced")
+    for maps in (frame.to_q, frame.to_k):
+        torch.testing.assert_close(maps, torch.eye(D).unsqueeze(0), rtol=0, atol=0.02)
+    torch.testing.assert_close(frame.log_weight, torch.zeros(1, M), rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tiles_add_up_to_the_whole(kind):
+    q, k, v = picture()
+    module, cut = attend(kind), 19
+    seen = add(statistics(q[..., :cut], k[..., :cut]), statistics(q[..., cut:], k[..., cut:]))
+    for one, whole in zip(seen, statistics(q, k), strict=True):
+        torch.testing.assert_close(one, whole, rtol=1e-6, atol=1e-6)
+    frame = module.fit(Statistics(*seen))
+    summary = combine(
+        module.summarise(k[..., :cut], v[..., :cut], frame),
+        module.summarise(k[..., cut:], v[..., cut:], frame),
+    )
+    torch.testing.assert_close(module.read(q, summary, frame), module(q, k, v), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_does_not_depend_on_its_company_in_the_batch(kind):
+    q, k, v = picture()
+    module = attend(kind)
+    alone = module(q[1:], k[1:], v[1:])
+    torch.testing.assert_close(module(q, k, v)[1:], alone)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_constant_pictures_and_single_positions_give_the_average_of_the_values(kind):
+    module = attend(kind)
+    q = torch.ones(1, D, N)
+    v = torch.randn(1, E, N, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(
+        module(q, q, v), v.mean(-1, keepdim=True).expand(1, E, N), rtol=1e-4, atol=1e-4
+    )
+    one = picture(n=1)
+    torch.testing.assert_close(module(*one), one[2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_finite_and_near_float32(dtype):
+    parts = picture(length=5.0)
+    module = attend("sharp")
+    half = module(*(part.to(dtype) for part in parts))
+    assert half.dtype == dtype
+    full = module(*(part.to(dtype).float() for part in parts))
+    torch.testing.assert_close(half.float(), full, rtol=0.05, atol=0.05)
+
+
+def test_square_roots_are_those_of_the_eigenvalues():
+    generator = torch.Generator().manual_seed(6)
+    basis = torch.linalg.qr(torch.randn(3, 7, 7, generator=generator, dtype=torch.float64)).Q
+    values = torch.logspace(-6, 1, 7, dtype=torch.float64)
+    root, inverse = square_roots(basis * values @ basis.mT)
+    torch.testing.assert_close(root, basis * values.sqrt() @ basis.mT, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(inverse, basis * values.rsqrt() @ basis.mT, rtol=1e-6, atol=1e-4)
+
+
+def test_unknown_features_are_refused():
+    with pytest.raises(ValueError, match="features must be one of centred, balanced, sharp; got 'soft'"):
+        SharpAttend(D, features="soft")
+
+
+def test_the_least_variance_keeps_flat_directions_finite():
+    q, k, v = picture()
+    q[:, 2] = 0
+    k[:, 3] = 0
+    assert sharp.LEAST_VARIANCE > 0
+    assert attend("sharp")(q, k, v).isfinite().all()
