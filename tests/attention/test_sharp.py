@@ -7,7 +7,17 @@ from enlca.attention import sharp
 from enlca.attention.exact import ExactAttend
 from enlca.attention.features import orthogonal_gaussian
 from enlca.attention.linear import LinearAttend, combine
-from enlca.attention.sharp import FEATURES, SharpAttend, Statistics, add, fit, square_roots, statistics
+from enlca.attention.sharp import (
+    FEATURES,
+    FittedAttend,
+    SharpAttend,
+    Statistics,
+    add,
+    fit,
+    newton_schulz,
+    roots,
+    statistics,
+)
 
 B, D, N, M, E = 2, 5, 53, 31, 3
 KINDS = sorted(FEATURES)
@@ -30,13 +40,14 @@ def attend(kind, *, m=M, seed=1):
 def dense(module, q, k, v, frame=None):
     """The estimate written out: every feature of every position, in float64, by the docstring's formulas."""
     seen = statistics(q, k)
-    frame = frame or module.fit(seen)
+    frame = frame or module.fitted(seen).frame
     f = module.projection.double()
     rows = []
     for b in range(len(q)):
-        to_q, to_k = frame.to_q[b].double(), frame.to_k[b].double()
-        mean_q, mean_k = (seen.q[b] / seen.count, seen.k[b] / seen.count)
-        own = frame.projection[b].double()
+        to_k = frame.to_k[b].double()
+        to_q = to_k.inverse().mT
+        mean_q, mean_k = seen.q[b] / seen.n_q, seen.k[b] / seen.n_k
+        own = frame.of_keys[b].double()
         growth = (own.norm() / f.norm()) ** 2  # B^2 = 1 - 4A
         a = (1 - growth) / 4
         x = to_q @ (q[b].double() - mean_q.unsqueeze(1))
@@ -82,12 +93,9 @@ def test_the_estimate_of_the_kernel_is_unbiased_for_fixed_statistics(kind):
     generator = torch.Generator().manual_seed(4)
     # Features are independent of one another in the mean: many rows are many draws.
     frame = fit(seen, orthogonal_gaussian(draws, D, generator=generator), kind=kind)
-    uq, uk = frame.to_q @ q - frame.from_q, frame.to_k @ k - frame.from_k
-    log_phi_q, log_phi_k = (frame.projection @ u for u in (uq, uk))
-    log_phi = log_phi_q[0, :, :7] + frame.log_weight[0].unsqueeze(1)
-    products = (
-        log_phi.unsqueeze(-1) + (log_phi_k - uk.square().sum(1, keepdim=True) / 2)[0, :, None, :7]
-    ).exp()
+    fitted = FittedAttend(attend(kind), frame)
+    log_phi_q, log_phi_k = fitted.log_query_features(q), fitted.log_key_features(k)
+    products = (log_phi_q[0, :, :7].unsqueeze(-1) + log_phi_k[0, :, None, :7]).exp()
     mean, spread = products.mean(0), products.std(0) / draws**0.5
     # exp(q.k) but for a factor of each query, so that of its first key is taken out.
     wanted = (q[0, :, :7].mT @ k[0, :, :7]).exp()
@@ -127,12 +135,12 @@ def test_each_part_lowers_the_error_where_queries_and_keys_spread_in_different_d
 def test_balancing_gives_queries_and_keys_one_covariance():
     q, k, _ = picture(n=997)
     frame = fit(statistics(q, k), torch.randn(M, D), kind="balanced")
+    to_q = frame.to_k.inverse().mT
     cov_q, cov_k = (
-        torch.stack([torch.cov(one) for one in maps @ u]) for maps, u in ((frame.to_q, q), (frame.to_k, k))
+        torch.stack([torch.cov(one) for one in maps @ u]) for maps, u in ((to_q, q), (frame.to_k, k))
     )
     torch.testing.assert_close(cov_q, cov_k, rtol=0.02, atol=1e-3)
-    eye = torch.eye(D).expand(B, D, D)
-    torch.testing.assert_close(frame.to_q @ frame.to_k.mT, eye, rtol=0, atol=1e-5)
+    torch.testing.assert_close(frame.of_queries, frame.of_keys @ to_q, rtol=1e-5, atol=1e-5)
 
 
 def test_isotropic_centred_data_is_left_as_it_is_but_for_the_sharpening():
@@ -140,8 +148,8 @@ def test_isotropic_centred_data_is_left_as_it_is_but_for_the_sharpening():
     q = torch.randn(1, D, 50_021, generator=generator)
     k = torch.randn(1, D, 50_021, generator=generator)
     frame = fit(statistics(q, k), torch.randn(M, D), kind="balanced")
-    for maps in (frame.to_q, frame.to_k):
-        torch.testing.assert_close(maps, torch.eye(D).unsqueeze(0), rtol=0, atol=0.02)
+    torch.testing.assert_close(frame.to_k, torch.eye(D).unsqueeze(0), rtol=0, atol=0.02)
+    torch.testing.assert_close(frame.of_queries, frame.of_keys, rtol=0, atol=0.1)
     torch.testing.assert_close(frame.log_weight, torch.zeros(1, M), rtol=0, atol=0.1)
 
 
@@ -152,12 +160,11 @@ def test_tiles_add_up_to_the_whole(kind):
     seen = add(statistics(q[..., :cut], k[..., :cut]), statistics(q[..., cut:], k[..., cut:]))
     for one, whole in zip(seen, statistics(q, k), strict=True):
         torch.testing.assert_close(one, whole, rtol=1e-6, atol=1e-6)
-    frame = module.fit(Statistics(*seen))
+    fitted = module.fitted(Statistics(*seen))
     summary = combine(
-        module.summarise(k[..., :cut], v[..., :cut], frame),
-        module.summarise(k[..., cut:], v[..., cut:], frame),
+        fitted.summarise(k[..., :cut], v[..., :cut]), fitted.summarise(k[..., cut:], v[..., cut:])
     )
-    torch.testing.assert_close(module.read(q, summary, frame), module(q, k, v), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fitted.read(q, summary), module(q, k, v), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -190,13 +197,19 @@ def test_half_precision_is_finite_and_near_float32(dtype):
     torch.testing.assert_close(half.float(), full, rtol=0.05, atol=0.05)
 
 
-def test_square_roots_are_those_of_the_eigenvalues():
+@pytest.mark.parametrize("order", [2, 4])
+@pytest.mark.parametrize("by", ["eigenvalues", "products"])
+def test_roots_are_those_of_the_eigenvalues(by, order):
     generator = torch.Generator().manual_seed(6)
     basis = torch.linalg.qr(torch.randn(3, 7, 7, generator=generator, dtype=torch.float64)).Q
     values = torch.logspace(-6, 1, 7, dtype=torch.float64)
-    root, inverse = square_roots(basis * values @ basis.mT)
-    torch.testing.assert_close(root, basis * values.sqrt() @ basis.mT, rtol=1e-6, atol=1e-8)
-    torch.testing.assert_close(inverse, basis * values.rsqrt() @ basis.mT, rtol=1e-6, atol=1e-4)
+    given = basis * values @ basis.mT
+    if by == "eigenvalues":
+        root, inverse = roots(given, order=order)
+    else:
+        root, inverse = newton_schulz(given if order == 2 else newton_schulz(given)[0])
+    torch.testing.assert_close(root, basis * values.pow(1 / order) @ basis.mT, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(inverse, basis * values.pow(-1 / order) @ basis.mT, rtol=1e-6, atol=1e-4)
 
 
 def test_unknown_features_are_refused():

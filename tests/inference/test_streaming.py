@@ -68,9 +68,10 @@ TILES = [16, 17, 36, 64, 16, 16, 17, 16, 17]
 
 
 # 36 and 16 leave remainders of one pixel.
+@pytest.mark.parametrize("features", ["positive", "sharp"])
 @pytest.mark.parametrize(("size", "tile"), list(zip(SIZES, TILES, strict=True)))
-def test_streamed_is_whole_at_every_size_of_picture_and_tile(size, tile):
-    net, pixels = network(skip="bilinear", embed_kernel=3).double(), picture(*size)
+def test_streamed_is_whole_at_every_size_of_picture_and_tile(size, tile, features):
+    net, pixels = network(skip="bilinear", embed_kernel=3, features=features).double(), picture(*size)
     torch.testing.assert_close(streamed(net, pixels, tile), whole(net, pixels), **FLOAT64)
 
 
@@ -79,10 +80,27 @@ def test_streamed_is_whole_at_every_size_of_picture_and_tile(size, tile):
 def test_streamed_is_whole_in_float32(tiny_network, memory_format, dtype):
     pixels = (255 * picture(37, 41)).astype(dtype)
     pixels = pixels if dtype == np.uint8 else pixels / np.float32(255)
-    for net in (tiny_network, network(scale=3, channels=9)):
+    for net in (tiny_network, network(scale=3, channels=9), network(features="sharp")):
         net.to(memory_format=memory_format)
         torch.testing.assert_close(streamed(net, pixels, 16), whole(net, pixels), **FLOAT32)
         net.to(memory_format=torch.contiguous_format)
+
+
+@pytest.mark.parametrize("features", ["centred", "balanced", "sharp"])
+@pytest.mark.parametrize("amplification", [6.0, 24.0])
+def test_statistics_of_tiles_fit_the_features_of_the_whole(features, amplification):
+    net = network(features=features, amplification=amplification, embed_channels=5, n_features=29)
+    pixels = picture(83, 97)
+    torch.testing.assert_close(
+        streamed(net, pixels.astype(np.float32), 32), whole(net, pixels.astype(np.float32)), **FLOAT32
+    )
+    torch.testing.assert_close(streamed(net.double(), pixels, 32), whole(net, pixels), **FLOAT64)
+
+
+def test_the_parts_of_half_precision_are_fitted_in_float32():
+    net, pixels = network(features="sharp"), picture(37, 41, np.float32)
+    half = streamed(net, pixels, 16, half=torch.bfloat16).float()
+    assert float((half - whole(net, pixels)).square().mean().sqrt()) < 0.02
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -139,8 +157,9 @@ def test_a_mapped_picture_is_read_as_it_is(tmp_path):
     assert torch.equal(streamed(net, mapped, 16), streamed(net, pixels, 16))
 
 
-def test_progress_hears_of_every_pass_in_order_and_ends_at_its_total():
-    calls, net = [], network()
+@pytest.mark.parametrize("features", ["positive", "sharp"])
+def test_progress_hears_of_every_pass_in_order_and_ends_at_its_total(features):
+    calls, net = [], network(features=features)
     executor, strategy = Executor(net, net), Strategy("stream", 16)
     passes = executor.passes(
         strategy,
@@ -149,14 +168,19 @@ def test_progress_hears_of_every_pass_in_order_and_ends_at_its_total():
         progress=lambda what, done, total: calls.append((what, done, total)),
     )
     list(executor.bands(picture(20, 17, np.float32), strategy, passes=passes))
-    assert list(dict.fromkeys(what for what, _, _ in calls)) == [
+    expected = [
+        "stage 1 of 5, statistics",
         "stage 1 of 5, summary",
         "stage 2 of 5",
+        "stage 3 of 5, statistics",
         "stage 3 of 5, summary",
         "stage 4 of 5",
+        "stage 5 of 5, statistics",
         "stage 5 of 5, summary",
         "upscaling",
     ]
+    heard = [what for what in expected if features == "sharp" or "statistics" not in what]
+    assert list(dict.fromkeys(what for what, _, _ in calls)) == heard
     shares = [done / total for _, done, total in calls]
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] == 1

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from enlca.attention.exact import ExactAttend
 from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend
+from enlca.attention.sharp import FEATURES, SharpAttend
 
 
 class Embeddings(NamedTuple):
@@ -62,6 +63,12 @@ class Embed(nn.Module):
     def queries(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D N"]:
         """Return q alone, for reading a summary."""
         return self._amplified(self.query(x))
+
+    def queries_and_keys(
+        self, x: Float[Tensor, "B C H W"]
+    ) -> tuple[Float[Tensor, "B D N"], Float[Tensor, "B D N"]]:
+        """Return q and k, for fitting features to a picture."""
+        return self._amplified(self.query(x)), self._amplified(self.key(x))
 
     def keys_and_values(
         self, x: Float[Tensor, "B C H W"]
@@ -121,10 +128,25 @@ class AttentionKind(NamedTuple):
     attend_settings: tuple[str, ...] = ()
 
 
+def linear_attend(dim: int, *, n_features: int, floor: float, features: str) -> LinearAttend:
+    """Build ENLA with the random features asked for.
+
+    Raises:
+        ValueError: unknown features, or a floor under features that have none.
+    """
+    if features == "positive":
+        return LinearAttend(dim, n_features=n_features, floor=floor)
+    if floor > 0:
+        raise ValueError(FLOOR_NEEDS_POSITIVE.format(features))
+    return SharpAttend(dim, n_features=n_features, features=features)
+
+
+KINDS_OF_FEATURES = ("positive", *FEATURES)
+FLOOR_NEEDS_POSITIVE = "a floor (the released code's) needs positive features; got features {!r}"
 _AMPLIFIED = Embed, ("channels", "dim", "amplification", "kernel_size", "eps")
 ATTENDS = {
     "exact": AttentionKind(*_AMPLIFIED, ExactAttend),
-    "linear": AttentionKind(*_AMPLIFIED, LinearAttend, ("dim", "n_features", "floor")),
+    "linear": AttentionKind(*_AMPLIFIED, linear_attend, ("dim", "n_features", "floor", "features")),
     "lsh": AttentionKind(
         SharedEmbed, ("channels", "dim", "kernel_size", "eps"), LSHAttend, ("n_hashes", "chunk")
     ),
@@ -140,6 +162,7 @@ class NonLocalBlock(nn.Module):
         dim: channels of q and k; None is channels / 4, as in the paper's network (64 of 256).
         amplification: the paper's k; not of "lsh".
         n_features: the paper's m; "linear" only.
+        features: "positive" (the paper's) or fitted to the picture, see `sharp.SharpAttend`; "linear" only.
         res_scale: weight of the attention in the sum.
         kernel_size: of the embedding convolutions.
         eps: see `Embed`.
@@ -159,6 +182,7 @@ class NonLocalBlock(nn.Module):
         dim: int | None = None,
         amplification: float = 6.0,
         n_features: int = 128,
+        features: str = "positive",
         res_scale: float = 0.1,
         kernel_size: int = 1,
         eps: float = 1e-12,
@@ -174,6 +198,7 @@ class NonLocalBlock(nn.Module):
             "dim": max(1, channels // 4) if dim is None else dim,
             "amplification": amplification,
             "n_features": n_features,
+            "features": features,
             "kernel_size": kernel_size,
             "eps": eps,
             "floor": floor,

@@ -20,7 +20,7 @@ Letters:  B batch   D embedding channels   M random features   N positions   E v
          Nq positions of queries
 """
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -61,12 +61,25 @@ def read(log_phi_q: Float[Tensor, "B M N"], image: KeyValueSummary) -> Float[Ten
     return image.mean.mT @ (log_phi_q + image.log_total.unsqueeze(-1)).softmax(dim=1)
 
 
+@runtime_checkable
+class Fitted(Protocol):
+    """Attention whose features are known: what summarises the tiles of one picture and reads the summary."""
+
+    def summarise(self, k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]) -> KeyValueSummary: ...
+
+    def read(self, q: Float[Tensor, "B D N"], image: KeyValueSummary) -> Float[Tensor, "B E N"]: ...
+
+    def log_key_features(self, k: Float[Tensor, "B D N"]) -> Float[Tensor, "B M N"]: ...
+
+    def log_query_features(self, q: Float[Tensor, "B D N"]) -> Float[Tensor, "B M N"]: ...
+
+
 class LinearAttend(nn.Module):
     """ENLA (Eq. 4-6) as a module. Its only state is F (`projection`).
 
-    The global stage of a network is `summarise` over all tiles, `combine`, then `read` at any position. (An
-    estimator that draws F from statistics of the whole image, which add up over tiles as well, takes one pass
-    before these and then the same three steps.)
+    The global stage of a network is `summarise` over all tiles, `combine`, then `read` at any position. (The
+    features of `sharp.SharpAttend` are fitted to statistics of the whole image first, which add up over tiles
+    as well.)
 
     The result is that of the functions above, in float32 at least whatever the inputs' type and autocast say,
     but computed in chunks of positions by `chunked.py` (or, with `kernel = "triton"`, by the kernels of
@@ -90,6 +103,7 @@ class LinearAttend(nn.Module):
         self, dim: int, *, n_features: int = 128, floor: float = 0.0, generator: torch.Generator | None = None
     ):
         super().__init__()
+        self.features = "positive"
         self.floor = floor
         self.register_buffer("projection", orthogonal_gaussian(n_features, dim, generator=generator))
 
@@ -98,21 +112,42 @@ class LinearAttend(nn.Module):
         """Replace F by a new draw: an event of training, never of evaluation."""
         self.projection.copy_(orthogonal_gaussian(*self.projection.shape, generator=generator))
 
+    def fitted_to(self, q: Float[Tensor, "B D Nq"], k: Float[Tensor, "B D N"]) -> Fitted:
+        """Return the attention whose `summarise` and `read` are to be used for a picture with these q and k.
+
+        Positive features do not depend on the picture: it is this module itself. See `sharp.py` for others.
+        """
+        return self
+
     def summarise(self, k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]) -> KeyValueSummary:
         """Summarise the positions of `k` and `v`, in at least float32; `combine` adds up tiles."""
-        return self._summarise(k, v, self.projection)
+        return self.summarise_with(k, v, self.projection)
 
     def read(self, q: Float[Tensor, "B D N"], image: KeyValueSummary) -> Float[Tensor, "B E N"]:
         """Return attention's output at the positions of `q`, in q's type."""
-        return self._read(q, image, self.projection)
+        return self.read_with(q, image, self.projection)
 
-    def _summarise(self, k: Tensor, v: Tensor, f: Tensor) -> KeyValueSummary:
+    def log_key_features(self, k: Float[Tensor, "B D N"]) -> Float[Tensor, "B M N"]:
+        """Return log phi(k)."""
+        return log_features(k, self.projection, floor=self.floor)
+
+    def log_query_features(self, q: Float[Tensor, "B D N"]) -> Float[Tensor, "B M N"]:
+        """Return log phi(q)."""
+        return log_features(q, self.projection, floor=self.floor)
+
+    def summarise_with(
+        self, k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"], f: Float[Tensor, "M D"]
+    ) -> KeyValueSummary:
+        """`summarise` with the features `f`."""
         if ops.are_allowed(f):
             return KeyValueSummary(*ops.summarise(k, v, f, floor=self.floor, kernel=self.kernel))
         with ops.autocast_disabled(k):
             return summarise(log_features(k, f, floor=self.floor), v)
 
-    def _read(self, q: Tensor, image: KeyValueSummary, f: Tensor) -> Tensor:
+    def read_with(
+        self, q: Float[Tensor, "B D N"], image: KeyValueSummary, f: Float[Tensor, "M D"]
+    ) -> Float[Tensor, "B E N"]:
+        """`read` with the features `f`."""
         if ops.are_allowed(f):
             return ops.read(q, *image, f, floor=self.floor, kernel=self.kernel)
         with ops.autocast_disabled(q):
@@ -122,4 +157,5 @@ class LinearAttend(nn.Module):
         self, q: Float[Tensor, "B D Nq"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"]
     ) -> Float[Tensor, "B E Nq"]:
         """Attend from each query to all positions, in time linear in Nq + N; in q's type."""
-        return self.read(q, self.summarise(k, v))
+        attend = self.fitted_to(q, k)
+        return attend.read(q, attend.summarise(k, v))

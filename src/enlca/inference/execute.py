@@ -73,7 +73,8 @@ class Executor:
         total = 1
         if strategy.mode == "stream":
             assert isinstance(self.model, SRNetwork)
-            stages = len(self.model.body) + self.ensemble
+            fits = len(self.model.non_local_blocks) if self.model.fits_features else 0
+            stages = len(self.model.body) + fits + self.ensemble
             total += stages * (8 if self.ensemble else 1) * (1 + has_alpha)
         return Passes(progress, pages * total)
 

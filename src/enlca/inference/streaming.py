@@ -7,6 +7,7 @@ along the chain:
     local stage     features of a wider rectangle, convolutions, crop                  kept in the cache
     global stage    one pass over the tiles: embed, summarise, combine (Eq. 5-6)
                     then, at any rectangle: embed, read, add                           computed on demand
+                    (before, with features that are fitted to the picture, one pass for its statistics)
 
 The head is computed from the picture on demand: that is cheaper than caching it. Exact attention has no
 summary; there each query meets the keys of one tile after the other (`StreamingForward.all_pairs`).
@@ -28,7 +29,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from enlca.attention.block import Embed, NonLocalBlock
-from enlca.attention.linear import KeyValueSummary, LinearAttend, combine, summarise
+from enlca.attention.linear import Fitted, KeyValueSummary, LinearAttend, combine, summarise
+from enlca.attention.sharp import SharpAttend, Statistics, add, statistics
 from enlca.attention.workspace import CHUNK
 from enlca.errors import StreamingError
 from enlca.inference.feature_cache import FeatureCache, FeatureMap
@@ -226,21 +228,33 @@ class StreamingForward:
         return region.grown(self.network.config.embed_kernel // 2, self.whole)
 
     def summarised(self, x: Features, block: NonLocalBlock, name: str) -> Read:
-        """Sum over all positions, tile by tile (ENLA).
-
-        An estimator that needs statistics of the picture first takes one more such pass before it.
-        """
-        attend = block.attend
-        assert isinstance(attend, LinearAttend)
+        """Sum over all positions, tile by tile (ENLA)."""
+        assert isinstance(block.attend, LinearAttend)
+        attend = self.fitted(x, block, block.attend, name)
 
         def part(region: Region) -> KeyValueSummary:
             k, v = self.embedded(x, block, region)
             # Sums of many tiles lose no digits in float64, which not every device has.
-            return KeyValueSummary(*(sums.to("cpu").double() for sums in attend.summarise(k, v)))
+            return attend.summarise(k, v).to("cpu", torch.float64)
 
         image = reduce(combine, map(part, self.passes.over(self.tiles, f"{name}, summary")))
         dtype = torch.promote_types(self.dtype, torch.float32)
-        return partial(attend.read, image=KeyValueSummary(*(sums.to(self.device, dtype) for sums in image)))
+        return partial(attend.read, image=image.to(self.device, dtype))
+
+    def fitted(self, x: Features, block: NonLocalBlock, attend: LinearAttend, name: str) -> Fitted:
+        """Fit the features to the statistics of all tiles; positive features need none."""
+        if not isinstance(attend, SharpAttend):
+            return attend
+        embed = block.embed
+        assert isinstance(embed, Embed)
+
+        def part(region: Region) -> Statistics:
+            wide = self.embedding_input(region)
+            embedded = embed.queries_and_keys(dense(x(wide)))
+            return statistics(*(positions(u, region, wide) for u in embedded)).to("cpu", torch.float64)
+
+        seen = reduce(add, map(part, self.passes.over(self.tiles, f"{name}, statistics")))
+        return attend.fitted(seen)
 
     def all_pairs(self, x: Features, block: NonLocalBlock, name: str) -> Read:
         """Combine what each query reads in all tiles (exact attention): sums over keys add up."""

@@ -18,7 +18,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from enlca.attention.block import ATTENDS, Embeddings, NonLocalBlock
+from enlca.attention.block import (
+    ATTENDS,
+    FLOOR_NEEDS_POSITIVE,
+    KINDS_OF_FEATURES,
+    Embeddings,
+    NonLocalBlock,
+)
 from enlca.attention.workspace import CHUNK
 from enlca.network.interface import SRModel
 from enlca.network.layers import UPSAMPLERS, ResBlock, conv3x3, widest_elements
@@ -46,6 +52,8 @@ class SRConfig:
         embed_channels: channels of q and k (the paper's c).
         amplification: the paper's k.
         n_features: the paper's m.
+        features: "positive" (the paper's), or "centred", "balanced" or "sharp", which are fitted to the
+            picture; see `attention/sharp.py`. "linear" only.
         embed_kernel: kernel size of the embedding convolutions; see `Embed`.
         embed_eps: smallest length that q and k are divided by; released code 5e-5.
         feature_floor: added to each random feature; released code 1e-4.
@@ -69,6 +77,7 @@ class SRConfig:
     embed_channels: int = 64
     amplification: float = 6.0
     n_features: int = 128
+    features: str = "positive"
     embed_kernel: int = 1
     embed_eps: float = 1e-12
     feature_floor: float = 0.0
@@ -84,6 +93,7 @@ class SRConfig:
         choices = {
             "scale": SCALES,
             "attention": ("none", *sorted(ATTENDS)),
+            "features": KINDS_OF_FEATURES,
             "upsampler": tuple(UPSAMPLERS),
             "skip": SKIPS,
         }
@@ -97,6 +107,8 @@ class SRConfig:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
         if self.amplification <= 0:
             raise ValueError(f"amplification must be positive, got {self.amplification}")
+        if self.features != "positive" and self.feature_floor > 0:
+            raise ValueError(FLOOR_NEEDS_POSITIVE.format(self.features))
         if self.embed_kernel % 2 == 0:
             raise ValueError(f"embed_kernel must be odd, got {self.embed_kernel}")
         if self.n_blocks % self.blocks_per_stage:
@@ -170,6 +182,7 @@ class SRNetwork(SRModel):
                     dim=config.embed_channels,
                     amplification=config.amplification,
                     n_features=config.n_features,
+                    features=config.features,
                     res_scale=config.attention_scale,
                     kernel_size=config.embed_kernel,
                     eps=config.embed_eps,
@@ -190,6 +203,11 @@ class SRNetwork(SRModel):
         return self.config.attention != "lsh"
 
     @property
+    def fits_features(self) -> bool:
+        """Whether each global stage takes statistics of the whole picture before its summary."""
+        return self.config.attention == "linear" and self.config.features != "positive"
+
+    @property
     def elements_per_pixel(self) -> int:
         """Tensor elements alive for each LR pixel at the widest point of a forward pass."""
         channels = self.config.channels
@@ -200,10 +218,13 @@ class SRNetwork(SRModel):
         """Tensor elements alive for each position of a stage.
 
         A residual block: input, two copies of it inside the branch, the sum, and copies for one convolution.
-        Attention: the features, the values as maps and as positions, the output in parts and put together.
+        Attention: the features, the values as maps and as positions, the output in parts and put together;
+        features that are fitted to the picture map the keys once more.
         """
-        embedding = 0 if self.config.attention == "none" else 8 * self.config.embed_channels
-        return 8 * self.config.channels + embedding
+        config = self.config
+        embedding = 0 if config.attention == "none" else 8 * config.embed_channels
+        mapped = config.embed_channels if self.fits_features else 0
+        return 8 * config.channels + embedding + mapped
 
     @property
     def workspace_elements(self) -> int:
