@@ -27,7 +27,7 @@ from enlca.network.zoo import enlcn_tiny
 
 N, D, M, E = 97, 13, 31, 7  # distinct primes
 COSINES = (-0.9, 0.0, 0.7)
-ESTIMATORS = [{"kind": "exact"}, {"n_features": M}, {"orthogonal": False}]
+ESTIMATORS = [{"kind": "exact"}, {"n_features": M}, {"orthogonal": False}, {"features": "sharp"}]
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -197,6 +197,7 @@ def test_the_copy_s_config_says_what_it_is(tiny_network):
     )
     assert (exact.attention, exact.n_features) == ("exact", own.n_features)
     assert (more.config.attention, more.config.n_features) == ("linear", M)
+    assert with_estimator(tiny_network, features="sharp").config.features == "sharp"
     assert with_estimator(tiny_network).config == own
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from enlca.analysis.approximation import attend_with
 from enlca.analysis.correlation import (
     CHUNK,
     View,
@@ -22,6 +23,7 @@ from enlca.attention.exact import ExactAttend
 from enlca.attention.features import orthogonal_gaussian, positive_features
 from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend
+from enlca.attention.sharp import SharpAttend
 from enlca.network.sr import SRNetwork
 from enlca.network.zoo import enlcn_tiny
 
@@ -80,15 +82,23 @@ def test_the_linear_row_is_a_row_of_the_same_features_written_out(floor, chunk):
     rows = dense(seen, floor=floor)
     for at in (0, 31, N - 1):
         torch.testing.assert_close(
-            linear_weights(seen, at, projection(), floor=floor, chunk=chunk), rows[at], atol=1e-6, rtol=0
+            linear_weights(seen, at, attend_with(projection(), floor=floor), chunk=chunk),
+            rows[at],
+            atol=1e-6,
+            rtol=0,
         )
 
 
 @pytest.mark.parametrize("at", [0, 31, N - 1])
 @pytest.mark.parametrize(
     "attend",
-    [ExactAttend(), LinearAttend(D, n_features=M), LinearAttend(D, n_features=M, floor=1e-4)],
-    ids=["exact", "linear", "linear with a floor"],
+    [
+        ExactAttend(),
+        LinearAttend(D, n_features=M),
+        LinearAttend(D, n_features=M, floor=1e-4),
+        SharpAttend(D, n_features=M),
+    ],
+    ids=["exact", "linear", "linear with a floor", "sharp"],
 )
 def test_the_row_times_the_values_is_the_output_of_attention(attend, at):
     seen, v = view(attend), values()
@@ -114,18 +124,19 @@ def test_the_sparse_row_rests_on_three_chunks_a_round_at_most():
 
 
 def test_rows_stay_finite_where_the_features_themselves_overflow():
-    weights = linear_weights(view(amplification=1e4), 0, projection())
+    weights = linear_weights(view(amplification=1e4), 0, attend_with(projection()))
     assert bool(weights.isfinite().all())
     assert float(weights.sum()) == pytest.approx(1.0)
 
 
-def test_the_spread_over_redraws_is_mean_and_deviation_of_the_rows():
-    seen, draws = view(), 5
-    spread = redraw_spread(seen, 3, n_features=M, draws=draws, generator=torch.Generator().manual_seed(1))
-    again = torch.Generator().manual_seed(1)
-    rows = torch.stack(
-        [linear_weights(seen, 3, orthogonal_gaussian(M, D, generator=again)) for _ in range(draws)]
-    )
+@pytest.mark.parametrize("features", ["positive", "sharp"])
+def test_the_spread_over_redraws_is_mean_and_deviation_of_the_rows(features):
+    seen, draws, (one, again) = view(), 5, (torch.Generator().manual_seed(1) for _ in range(2))
+    spread = redraw_spread(seen, 3, n_features=M, draws=draws, generator=one, features=features)
+    attends = [
+        attend_with(orthogonal_gaussian(M, D, generator=again), features=features) for _ in range(draws)
+    ]
+    rows = torch.stack([linear_weights(seen, 3, attend) for attend in attends])
     torch.testing.assert_close(spread.mean, rows.mean(dim=0), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(spread.deviation, rows.std(dim=0), atol=1e-6, rtol=1e-5)
 

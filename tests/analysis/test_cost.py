@@ -16,11 +16,13 @@ from enlca.analysis.cost import (
     lsh_flops,
     lsh_flops_as_printed,
     seconds,
+    sharp_flops,
     table4,
 )
 from enlca.attention.exact import ExactAttend
 from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend
+from enlca.attention.sharp import SharpAttend
 from enlca.network.sr import SRConfig, SRNetwork
 
 EXPECTED = tomllib.loads((Path(__file__).parents[2] / "experiments" / "expected.toml").read_text())["table4"]
@@ -49,6 +51,11 @@ def test_there_is_a_row_for_each_method_of_the_paper_that_has_attention_or_convo
 @pytest.mark.parametrize("n", [1, N, 4096, 4097])
 def test_linear_attention_runs_its_formula(n):
     assert count(lambda: LinearAttend(C, n_features=M), *qkv(n)).flops == linear_flops(n, C, E, n_features=M)
+
+
+@pytest.mark.parametrize("n", [1, N, 4000, 8011])
+def test_sharp_features_run_their_formula(n):
+    assert count(lambda: SharpAttend(C, n_features=M), *qkv(n)).flops == sharp_flops(n, C, E, n_features=M)
 
 
 @pytest.mark.parametrize("n", [1, N, 997])
@@ -85,7 +92,7 @@ def test_fused_attention_on_the_cpu_is_counted_too():
     assert found.flops == exact_flops(N, 16, 16)
 
 
-@pytest.mark.parametrize("attention", ["linear", "exact", "lsh", "none"])
+@pytest.mark.parametrize("attention", ["linear", "sharp", "exact", "lsh", "none"])
 def test_a_network_is_the_sum_of_its_layers(attention):
     height, width, channels, dim = 11, 13, 8, 3
     config = SRConfig(
@@ -95,12 +102,14 @@ def test_a_network_is_the_sum_of_its_layers(attention):
         blocks_per_stage=1,
         embed_channels=dim,
         n_features=M,
-        attention=attention,
+        attention="linear" if attention == "sharp" else attention,
+        features="sharp" if attention == "sharp" else "positive",
         chunk=29,
     )
     n = height * width
     per_block = {
         "linear": linear_flops(n, dim, channels, n_features=M),
+        "sharp": sharp_flops(n, dim, channels, n_features=M),
         "exact": exact_flops(n, dim, channels),
         "lsh": lsh_flops(n, dim, channels, chunk=29),
         "none": 0,

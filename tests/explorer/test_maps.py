@@ -10,7 +10,7 @@ from PIL import Image
 from enlca.analysis.correlation import exact_weights, own_weights, view_of
 from enlca.explorer import maps
 from enlca.explorer.maps import MapSettings, attention_maps
-from enlca.network.zoo import nlan, nlsn
+from enlca.network.zoo import enlcn_tiny, nlan, nlsn
 
 SMALL = {"channels": 8, "n_blocks": 2, "blocks_per_stage": 1, "embed_channels": 4, "n_features": 8}
 AT = (5, 3)
@@ -31,6 +31,17 @@ def test_untouched_settings_show_what_the_network_applies(tiny_network):
     torch.testing.assert_close(found["ENLA, as applied"].weights.flatten(), own_weights(view, at))
     torch.testing.assert_close(found["Exact softmax"].weights.flatten(), exact_weights(view, at))
     assert "own F" in found["ENLA, as applied"].about
+
+
+def test_fitted_features_are_fitted_to_the_picture_as_the_network_fits_them():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = enlcn_tiny(4, features="sharp", **SMALL).eval()
+    view, found = maps_of(network)
+    applied = found["ENLA, as applied"]
+    torch.testing.assert_close(applied.weights.flatten(), own_weights(view, view.position(*AT)))
+    assert applied.about == "m = 8, sharp features, the network's own F"
+    assert float(found["ENLA's spread"].weights.sum()) > 0
 
 
 def test_every_map_sums_to_one_but_the_spread(tiny_network):

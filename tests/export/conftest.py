@@ -24,6 +24,8 @@ KINDS = {
     "linear": {"scale": 4, "attention": "linear", "upsampler": "direct", "skip": "bilinear"},
     "released": {"scale": 2, "attention": "linear", "feature_floor": 1e-4, "embed_eps": 5e-5},
     "sharp": {"scale": 2, "attention": "linear", "amplification": 300.0, "embed_kernel": 3},
+    "fitted": {"scale": 2, "attention": "linear", "features": "sharp", "skip": "bilinear"},
+    "centred": {"scale": 2, "attention": "linear", "features": "centred", "amplification": 24.0},
     "exact": {"scale": 3, "attention": "exact", "skip": "bilinear"},
     "none": {"scale": 2, "attention": "none"},
 }
@@ -84,7 +86,7 @@ def export_once(tmp_path_factory) -> Callable[[str], Exported]:
 
 @pytest.fixture(
     scope="session",
-    params=["linear", "released", "exact", "none", pytest.param("sharp", marks=pytest.mark.slow)],
+    params=["linear", "released", "fitted", "exact", "none", pytest.param("sharp", marks=pytest.mark.slow)],
 )
 def exported(request, export_once) -> Exported:
     """Each kind, one after the other."""

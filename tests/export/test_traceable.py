@@ -12,7 +12,7 @@ from enlca.network.sr import SRConfig, SRNetwork
 
 # Exact attention is compiled wherever it runs: test_parity runs it as it is exported.
 @pytest.mark.parametrize("size", [(1, 1), (1, 13), (17, 1), (13, 17), (37, 61)])
-@pytest.mark.parametrize("kind", ["linear", "released", "sharp", "none"])
+@pytest.mark.parametrize("kind", ["linear", "released", "sharp", "fitted", "centred", "none"])
 @torch.no_grad()
 def test_the_traceable_copy_computes_what_the_network_computes(kind, size, small_network):
     network = small_network(kind)
@@ -70,7 +70,7 @@ def test_nlsa_is_refused_in_one_line_that_says_why():
 
 
 def test_every_other_attention_has_a_form_for_export(small_network):
-    kinds = ("linear", "released", "sharp", "exact")
+    kinds = ("linear", "released", "sharp", "fitted", "exact")
     blocks = [m for kind in kinds for m in traceable(small_network(kind)).modules()]
     assert not any(isinstance(block, NonLocalBlock) for block in blocks)
-    assert sum(isinstance(block, PictureBlock) for block in blocks) == 2 * 4
+    assert sum(isinstance(block, PictureBlock) for block in blocks) == 2 * 5

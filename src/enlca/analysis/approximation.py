@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from enlca.attention.block import unit
+from enlca.attention.block import linear_attend, unit
 from enlca.attention.exact import ExactAttend
 from enlca.attention.features import orthogonal_gaussian
 from enlca.attention.linear import LinearAttend
@@ -114,9 +114,13 @@ def estimator_moments(
     )
 
 
-def attend_with(projection: Float[Tensor, "M D"], *, floor: float = 0.0) -> LinearAttend:
-    """Build ENLA with the features F = `projection`."""
-    attend = LinearAttend(projection.shape[1], n_features=1, floor=floor, generator=torch.Generator())
+def attend_with(
+    projection: Float[Tensor, "M D"], *, features: str = "positive", floor: float = 0.0
+) -> LinearAttend:
+    """Build ENLA with F = `projection`; `features` and `floor` as in `NonLocalBlock`."""
+    attend = linear_attend(
+        projection.shape[1], n_features=1, features=features, floor=floor, generator=torch.Generator()
+    )
     attend.projection = projection
     return attend
 
@@ -128,13 +132,16 @@ def output_error(
     v: Float[Tensor, "B E N"],
     *,
     projection: Float[Tensor, "M D"],
+    features: str = "positive",
     floor: float = 0.0,
 ) -> float:
     """Return |ENLA - exact| / |exact|, norms over all positions and channels.
 
-    A projection of zeros weights all positions equally, and gives the error of the plain mean of the values.
+    A projection of zeros, with positive features, weights all positions equally, and gives the error of the
+    plain mean of the values.
     """
-    return _relative(attend_with(projection, floor=floor)(q, k, v), ExactAttend()(q, k, v))
+    attend = attend_with(projection, features=features, floor=floor)
+    return _relative(attend(q, k, v), ExactAttend()(q, k, v))
 
 
 def _relative(y: Tensor, exact: Tensor) -> float:
@@ -162,6 +169,7 @@ def error_over(
     draws: int,
     generator: torch.Generator,
     orthogonal: Sequence[bool] = (True, False),
+    features: str = "positive",
     floor: float = 0.0,
 ) -> Iterator[Error]:
     """Yield the output's error for each k, each m and each kind of F.
@@ -184,7 +192,8 @@ def error_over(
                 errors = q.new_empty(draws, dtype=torch.float64)
                 for number in range(draws):
                     f = draw(m, q.shape[1], orthogonal=kind, generator=generator).to(q)
-                    errors[number] = _relative(attend_with(f, floor=floor)(queries, keys, v), exact)
+                    attend = attend_with(f, features=features, floor=floor)
+                    errors[number] = _relative(attend(queries, keys, v), exact)
                 yield Error(amplification, m, kind, float(errors.mean()), float(errors.std()))
 
 
@@ -193,6 +202,7 @@ def with_estimator(
     *,
     kind: str = "linear",
     n_features: int | None = None,
+    features: str | None = None,
     seed: int = 0,
     orthogonal: bool = True,
 ) -> SRNetwork:
@@ -204,6 +214,7 @@ def with_estimator(
         network: with linear attention.
         kind: "exact", or "linear" with new features, drawn for each block.
         n_features: the m of the copy; None is that of `network`. "linear" only.
+        features: the kind of features of the copy; None is that of `network`. "linear" only.
         seed: of the features. "linear" only.
         orthogonal: whether they are orthogonal, `dim` rows at a time. "linear" only.
 
@@ -216,7 +227,8 @@ def with_estimator(
         raise ValueError(f"attention {network.config.attention!r} has no random features to replace")
     m = network.config.n_features if n_features is None else n_features
     changed = copy.deepcopy(network)
-    changed.config = replace(network.config, attention=kind, n_features=m)
+    features = network.config.features if features is None else features
+    changed.config = replace(network.config, attention=kind, n_features=m, features=features)
     generator = torch.Generator().manual_seed(seed)
     for block in changed.non_local_blocks:
         old = block.attend
@@ -224,6 +236,6 @@ def with_estimator(
         block.attend = ExactAttend()
         if kind == "linear":
             f = draw(m, old.projection.shape[1], orthogonal=orthogonal, generator=generator)
-            block.attend = attend_with(f.to(old.projection), floor=old.floor)
+            block.attend = attend_with(f.to(old.projection), features=features, floor=old.floor)
         block.attend.train(old.training)
     return changed

@@ -6,7 +6,7 @@ linear in N.
     exact     w_j = softmax_j( q.k_j )                                      as the paper draws it
     linear    w_j = sum_r softmax_r( log phi_r(q) + log_total_r ) a_rj      as ENLA applies it, with
               a_rj = softmax_j( log phi_r(k_j) )                            the weight of position j in
-              feature r
+              feature r, of features fitted to the picture where the attention fits them
     sparse    w_j = sum over rounds of share x softmax over the query's chunk and its neighbours      NLSA's
 
 Each row is non-negative and sums to one, and a row times the values is the output of `ExactAttend`,
@@ -25,9 +25,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from enlca.analysis.approximation import attend_with
 from enlca.attention.exact import ExactAttend
-from enlca.attention.features import log_features, orthogonal_gaussian
-from enlca.attention.linear import LinearAttend
+from enlca.attention.features import orthogonal_gaussian
+from enlca.attention.linear import Fitted, LinearAttend
 from enlca.attention.lsh import LSHAttend, hash_codes
 from enlca.network.sr import SRNetwork
 
@@ -94,7 +95,7 @@ def view_of(network: SRNetwork, lr: Float[Tensor, "1 3 H W"], *, block: int) -> 
 def own_weights(view: View, at: int) -> Float[Tensor, "N"]:
     """Return the weights that the block itself applies at position `at`."""
     if isinstance(view.attend, LinearAttend):
-        return linear_weights(view, at, view.attend.projection, floor=view.attend.floor)
+        return linear_weights(view, at, view.attend)
     if isinstance(view.attend, LSHAttend):
         return sparse_weights(view, at, view.attend)
     assert isinstance(view.attend, ExactAttend)
@@ -108,26 +109,25 @@ def exact_weights(view: View, at: int) -> Float[Tensor, "N"]:
 
 
 @torch.inference_mode()
-def linear_weights(
-    view: View, at: int, projection: Float[Tensor, "M D"], *, floor: float = 0.0, chunk: int = CHUNK
-) -> Float[Tensor, "N"]:
-    """Return ENLA's weights at position `at` with features `projection` (Eq. 4-6), by chunks of keys."""
-    log_total = torch.full_like(projection[:, 0], -math.inf)
-    for _, log_phi in _features(view.k, projection, floor, chunk):
+def linear_weights(view: View, at: int, attend: LinearAttend, *, chunk: int = CHUNK) -> Float[Tensor, "N"]:
+    """Return ENLA's weights at position `at` (Eq. 4-6), by chunks of keys."""
+    fitted = attend.fitted_to(view.q[None], view.k[None])
+    log_total = torch.full_like(attend.projection[:, 0], -math.inf)
+    for _, log_phi in _features(view.k, fitted, chunk):
         log_total = torch.logaddexp(log_total, log_phi.logsumexp(dim=1))
-    of_query = log_features(view.q[None, :, at : at + 1], projection, floor=floor)[0, :, 0]
+    of_query = fitted.log_query_features(view.q[None, :, at : at + 1])[0, :, 0]
     shares = (of_query + log_total).softmax(dim=0)
     weights = torch.empty_like(view.k[0])
-    for span, log_phi in _features(view.k, projection, floor, chunk):
+    for span, log_phi in _features(view.k, fitted, chunk):
         torch.mv(log_phi.sub_(log_total[:, None]).exp_().mT, shares, out=weights[span])
     return weights
 
 
 def _features(
-    k: Float[Tensor, "D N"], projection: Float[Tensor, "M D"], floor: float, chunk: int
+    k: Float[Tensor, "D N"], fitted: Fitted, chunk: int
 ) -> Iterator[tuple[slice, Float[Tensor, "M n"]]]:
     for span in _spans(k.shape[1], chunk):
-        yield span, log_features(k[None, :, span], projection, floor=floor)[0]
+        yield span, fitted.log_key_features(k[None, :, span])[0]
 
 
 def _spans(n: int, chunk: int) -> Iterator[slice]:
@@ -164,19 +164,26 @@ class Spread(NamedTuple):
 
 
 def redraw_spread(
-    view: View, at: int, *, n_features: int, draws: int, generator: torch.Generator, floor: float = 0.0
+    view: View,
+    at: int,
+    *,
+    n_features: int,
+    draws: int,
+    generator: torch.Generator,
+    features: str = "positive",
+    floor: float = 0.0,
 ) -> Spread:
     """Measure how much ENLA's weights depend on the draw of F. The deviation is of single draws (n - 1).
 
     Raises:
-        ValueError: if there are fewer than two draws.
+        ValueError: if there are fewer than two draws, or for unknown `features`.
     """
     if draws < 2:
         raise ValueError(f"a spread takes at least 2 draws, got {draws}")
     mean, squares = torch.zeros_like(view.k[0]), torch.zeros_like(view.k[0])
     for number in range(1, draws + 1):
         f = orthogonal_gaussian(n_features, len(view.q), generator=generator).to(view.q)
-        weights = linear_weights(view, at, f, floor=floor)
+        weights = linear_weights(view, at, attend_with(f, features=features, floor=floor))
         # Welford's algorithm: sums of squares would lose the digits of small weights.
         difference = weights - mean
         mean = mean + difference / number

@@ -30,6 +30,16 @@ def linear_flops(n: int, c: int, c_out: int, *, n_features: int) -> int:
     return 2 * (2 * n_features * n * c + 2 * n_features * n * c_out)
 
 
+def sharp_flops(n: int, c: int, c_out: int, *, n_features: int) -> int:
+    """Return the operations of ENLA with sharp features: 6 N c^2 more than `linear_flops`, and a constant.
+
+    The products of coordinates of q and of k, and the map of k; then ten products of c x c matrices, F times
+    one of them, and the maps of two means. Two eigenvalue decompositions of c x c are not counted.
+    """
+    fitting = 6 * n * c**2 + 20 * c**3 + 2 * n_features * c**2 + 4 * c**2
+    return linear_flops(n, c, c_out, n_features=n_features) + fitting
+
+
 def exact_flops(n: int, c: int, c_out: int) -> int:
     """Return the operations of NLA: Q^T K and its product with V."""
     return 2 * n**2 * (c + c_out)

@@ -128,17 +128,24 @@ class AttentionKind(NamedTuple):
     attend_settings: tuple[str, ...] = ()
 
 
-def linear_attend(dim: int, *, n_features: int, floor: float, features: str) -> LinearAttend:
-    """Build ENLA with the random features asked for.
+def linear_attend(
+    dim: int,
+    *,
+    n_features: int = 128,
+    features: str = "positive",
+    floor: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> LinearAttend:
+    """Build ENLA with the random features asked for; settings as those of `NonLocalBlock`.
 
     Raises:
         ValueError: unknown features, or a floor under features that have none.
     """
     if features == "positive":
-        return LinearAttend(dim, n_features=n_features, floor=floor)
+        return LinearAttend(dim, n_features=n_features, floor=floor, generator=generator)
     if floor > 0:
         raise ValueError(FLOOR_NEEDS_POSITIVE.format(features))
-    return SharpAttend(dim, n_features=n_features, features=features)
+    return SharpAttend(dim, n_features=n_features, features=features, generator=generator)
 
 
 KINDS_OF_FEATURES = ("positive", *FEATURES)

@@ -53,7 +53,7 @@ NEWTON_STEPS = 30
 
 
 class Statistics(NamedTuple):
-    """Sums over positions: how many queries and keys, q, k, and the products of their coordinates; in float64."""
+    """Sums over positions, in float64: numbers of queries and keys, q, k, products of their coordinates."""
 
     n_q: Float[Tensor, ""]
     n_k: Float[Tensor, ""]
@@ -128,8 +128,8 @@ def fit(seen: Statistics, projection: Float[Tensor, "M D"], *, kind: str) -> Fra
         if "sharpen" in parts:
             # The means are zero, so the mean of |q + k|^2 is the sum of both variances.
             s = ((to_q @ cov_q * to_q) + (to_k @ cov_k * to_k)).sum((-2, -1)).view_as(a)
-            rho = 2 * d / (((2 * s + d) ** 2 + 8 * d * s).sqrt() + 2 * s + d)
-            a = (1 - 1 / rho) / 8
+            by_rho = (((2 * s + d) ** 2 + 8 * d * s).sqrt() + 2 * s + d) / (2 * d)
+            a = (1 - by_rho) / 8
         own = (1 - 4 * a).sqrt() * f
         from_k = to_k @ mean_k + to_q @ mean_q
         frame = to_k, from_k, own, own @ to_q, (2 * a).squeeze(-1) * f.square().sum(-1)
@@ -153,16 +153,19 @@ def roots(
 
 
 def newton_schulz(
-    matrices: Float[Tensor, "B D D"],
-) -> tuple[Float[Tensor, "B D D"], Float[Tensor, "B D D"]]:
-    """Return C^(1/2) and C^(-1/2) by the coupled Newton-Schulz iteration (Higham 2008, Eq. 6.35)."""
+    matrices: Float[Tensor, "*B D D"],
+) -> tuple[Float[Tensor, "*B D D"], Float[Tensor, "*B D D"]]:
+    """Return C^(1/2) and C^(-1/2) by the coupled Newton-Schulz iteration (Higham 2008, Eq. 6.35).
+
+    Nothing is divided or subtracted: exported graphs contain it, see `export/traceable.py`.
+    """
     eye = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
-    size = matrices.square().sum((-2, -1), keepdim=True).sqrt()
-    root, inverse = matrices / size, eye.expand_as(matrices)
+    square = (matrices * matrices).sum((-2, -1), keepdim=True)
+    root, inverse = matrices * square.pow(-0.5), eye.expand_as(matrices)
     for _ in range(NEWTON_STEPS):
-        step = 1.5 * eye - 0.5 * inverse @ root
+        step = 1.5 * eye + -0.5 * (inverse @ root)
         root, inverse = root @ step, step @ inverse
-    return root * size.sqrt(), inverse / size.sqrt()
+    return root * square.pow(0.25), inverse * square.pow(-0.25)
 
 
 def _covariance(mean: Float[Tensor, "B D 1"], square: Float[Tensor, "B D D"]) -> Float[Tensor, "B D D"]:
@@ -198,7 +201,8 @@ class FittedAttend(NamedTuple):
 
     def log_query_features(self, q: Float[Tensor, "B D N"]) -> Float[Tensor, "B M N"]:
         """Return log phi(q) and the numbers that `log_key_features` leaves out, but for one of each query."""
-        return self.frame.of_queries @ q + self.frame.log_weight.unsqueeze(-1)
+        dtype = torch.promote_types(q.dtype, self.frame.of_queries.dtype)
+        return self.frame.of_queries.to(dtype) @ q.to(dtype) + self.frame.log_weight.unsqueeze(-1)
 
     def _mapped(self, k: Float[Tensor, "B D N"]) -> Float[Tensor, "B D N"]:
         with ops.autocast_disabled(k):

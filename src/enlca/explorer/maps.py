@@ -20,6 +20,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from enlca.analysis.approximation import attend_with
 from enlca.analysis.correlation import (
     Sparsity,
     View,
@@ -106,21 +107,25 @@ def attention_maps(
         amplified = view.amplified(settings.amplification / own)
         k_text = f"k = {settings.amplification:g}"
     m = settings.n_features or config.n_features
-    floor = view.attend.floor if isinstance(view.attend, LinearAttend) else 0.0
+    own_features: dict[str, Any] = {}
+    if isinstance(view.attend, LinearAttend):
+        own_features = {"features": view.attend.features, "floor": view.attend.floor}
 
     def described(name: str, about: str, weights: Float[Tensor, "N"]) -> AttentionMap:
         return AttentionMap(name, about, weights.cpu().view(view.height, view.width), sparsity(weights))
 
     yield described("Exact softmax", f"what the paper draws, {k_text}", exact_weights(amplified, at))
     f, of_f = _projection(view, m, settings.redraw)
-    yield described("ENLA, as applied", f"m = {m}, {of_f}", linear_weights(amplified, at, f, floor=floor))
+    of_f = f"{config.features} features, {of_f}" if config.features != "positive" else of_f
+    enla = linear_weights(amplified, at, attend_with(f, **own_features))
+    yield described("ENLA, as applied", f"m = {m}, {of_f}", enla)
     if has_amplification(config):
         yield described("Exact without k", "unit vectors, k = 1", exact_weights(view.amplified(1 / own), at))
     lsh = view.attend if isinstance(view.attend, LSHAttend) else LSHAttend()
     yield described("NLSA", "softmax among those that hash alike", sparse_weights(amplified, at, lsh))
     draws = max(FEWEST_DRAWS, min(DRAWS, FEATURES_DRAWN // (m * view.height * view.width)))
     generator = torch.Generator().manual_seed(SPREAD_SEED)
-    spread = redraw_spread(amplified, at, n_features=m, draws=draws, generator=generator, floor=floor)
+    spread = redraw_spread(amplified, at, n_features=m, draws=draws, generator=generator, **own_features)
     about = f"standard deviation over {draws} redraws of F"
     yield AttentionMap("ENLA's spread", about, spread.deviation.cpu().view(view.height, view.width))
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from enlca.attention.block import Embed, NonLocalBlock
 from enlca.attention.exact import ExactAttend
 from enlca.attention.linear import LinearAttend
+from enlca.attention.sharp import FEATURES, LEAST_SQUARE, LEAST_VARIANCE, SharpAttend, newton_schulz
 from enlca.errors import ExportError
 from enlca.network.sr import SRNetwork
 
@@ -54,25 +55,92 @@ class LinearPicture(nn.Module):
         self, q: Float[Tensor, "Nq D"], k: Float[Tensor, "N D"], v: Float[Tensor, "N E"]
     ) -> Float[Tensor, "Nq E"]:
         """Attend with each query over all positions."""
+        return self.attended(q, k, v, self.projection, self.projection[:, :-1])
+
+    def attended(
+        self,
+        q: Float[Tensor, "Nq D"],
+        k: Float[Tensor, "N D"],
+        v: Float[Tensor, "N E"],
+        of_keys: Float[Tensor, "M D+1"],
+        of_queries: Float[Tensor, "M D"],
+        log_weight: Float[Tensor, " M"] | None = None,
+    ) -> Float[Tensor, "Nq E"]:
+        """Attend with features of their own for keys and queries, and a weight of each feature."""
         keys = _blocks(_with_half_square(k), fill=None)
         # Positions that only fill the last block have no weight: their "1" is 0.
         values = _blocks(torch.cat([v, torch.ones_like(v[:, :1])], dim=1), fill=0.0)
-        log_phi = self._floored(keys @ self.projection.mT)
+        log_phi = self._floored(keys @ of_keys.mT)
         top = log_phi.flatten(0, 1).amax(dim=0)
         # Without `unsqueeze` OpenVINO makes a separate layer of it, which loses its name.
         weights = (log_phi + (-1.0 * top).unsqueeze(0)).exp()
         mean, log_sum = _average((weights.mT @ values).sum(dim=0))
         if self.floor == 0:
             # |q|^2/2 is common to all features and cancels.
-            log_phi_q = q @ self.projection[:, :-1].mT
+            log_phi_q = q @ of_queries.mT
         else:
             log_phi_q = self._floored(_with_half_square(q) @ self.projection.mT)
-        return (log_phi_q + (top + log_sum)).softmax(dim=-1) @ mean
+        log_total = top + log_sum if log_weight is None else top + log_sum + log_weight
+        return (log_phi_q + log_total).softmax(dim=-1) @ mean
 
     def _floored(self, log_phi: Tensor) -> Tensor:
         if self.floor == 0:
             return log_phi
         return torch.logaddexp(log_phi, torch.full_like(log_phi[..., :1, :1], self.floor).log())
+
+
+class SharpPicture(LinearPicture):
+    """ENLA with features fitted to the image: `attention.sharp.fit`, by products alone and in float32.
+
+    Runtimes have no eigenvalues, and OpenVINO no float64. So means are taken out before the products of
+    coordinates, and T^-T is refined to be the inverse of T^T after both were found.
+    """
+
+    eye: Tensor
+
+    def __init__(self, attend: SharpAttend):
+        super().__init__(attend)
+        self.parts = FEATURES[attend.features]
+        self.register_buffer("eye", torch.eye(attend.projection.shape[1]), persistent=False)
+
+    def forward(
+        self, q: Float[Tensor, "Nq D"], k: Float[Tensor, "N D"], v: Float[Tensor, "N E"]
+    ) -> Float[Tensor, "Nq E"]:
+        """Attend with each query over all positions."""
+        f, d = self.projection[:, :-1], self.projection.shape[1] - 1
+        mean_q, cov_q = self._moments(q)
+        mean_k, cov_k = self._moments(k)
+        to_q = to_k = self.eye
+        if "balance" in self.parts:
+            root, inverse = newton_schulz(cov_q)
+            up, down = newton_schulz(newton_schulz(root @ cov_k @ root)[0])
+            to_q, to_k = up @ inverse, down @ root
+            for _ in range(2):
+                to_k = to_k @ (2.0 * self.eye + -1.0 * (to_q.mT @ to_k))
+        if "sharpen" in self.parts:
+            s = ((to_q @ cov_q) * to_q + (to_k @ cov_k) * to_k).sum()
+            spread = 2.0 * s + d
+            by_rho = ((spread * spread + 8.0 * d * s).sqrt() + spread) * (0.5 / d)
+            # B^2 = 1 - 4A, and A = (1 - 1 / rho) / 8.
+            own, a = (0.5 + 0.5 * by_rho).sqrt() * f, 0.125 + -0.125 * by_rho
+        else:
+            own, a = f, torch.zeros_like(mean_q.sum())
+        from_k = mean_k @ to_k.mT + mean_q @ to_q.mT
+        u = k @ to_k.mT + -1.0 * from_k
+        of_keys = torch.cat([own, self.projection[:, -1:]], dim=1)
+        return self.attended(q, u, v, of_keys, own @ to_q, 2.0 * a * (f * f).sum(dim=1))
+
+    def _moments(self, u: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "1 D"], Float[Tensor, "D D"]]:
+        """Return mean and covariance, with the least variances of `sharp.fit`."""
+        by_n = _blocks(torch.ones_like(u[:, :1]), fill=0.0).sum(dim=1).sum(dim=0).pow(-1.0)
+        mean = (_blocks(u, fill=0.0).sum(dim=1).sum(dim=0) * by_n).unsqueeze(0)
+        centred = _blocks(u + -1.0 * mean, fill=0.0)
+        covariance = (centred.mT @ centred).sum(dim=0) * by_n
+        by_d = 1.0 / u.shape[1]
+        variance = (covariance * self.eye).sum() * by_d
+        power = variance + (mean * mean).sum() * by_d
+        least = LEAST_VARIANCE * variance + LEAST_SQUARE * power + torch.finfo(torch.float32).tiny
+        return mean, covariance + least * self.eye
 
 
 class ExactPicture(nn.Module):
@@ -127,6 +195,7 @@ class PictureBlock(nn.Module):
 
 PICTURES: dict[type[nn.Module], Callable[..., nn.Module]] = {
     LinearAttend: LinearPicture,
+    SharpAttend: SharpPicture,
     ExactAttend: lambda attend: ExactPicture(),
 }
 
