@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from enlca.attention.linear import LinearAttend
+from enlca.attention.sharp import SharpAttend
 
 B, N, D, M, E = 2, 4099, 13, 31, 7  # distinct primes; three chunks
 
@@ -32,6 +33,16 @@ def test_it_compiles_without_graph_breaks_and_computes_the_same(module, backend)
     assert all(map(torch.equal, found, expected))
     with torch.inference_mode():
         assert torch.equal(compiled(*inputs), expected[0])
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_fitted_features_compile_without_graph_breaks(backend):
+    torch._dynamo.reset()
+    module = SharpAttend(D, n_features=M, generator=torch.Generator().manual_seed(7))
+    inputs = embeddings()
+    compiled = torch.compile(module, fullgraph=True, backend=backend)
+    for found, expected in zip(*(results(form(*inputs), inputs) for form in (compiled, module)), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_one_graph_serves_images_of_any_size(module):

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from enlca.attention import sharp
+from enlca.attention.block import NonLocalBlock
 from enlca.attention.exact import ExactAttend
-from enlca.attention.features import orthogonal_gaussian
+from enlca.attention.features import log_features, orthogonal_gaussian
 from enlca.attention.linear import LinearAttend, combine
 from enlca.attention.sharp import (
     FEATURES,
@@ -223,3 +224,106 @@ def test_the_least_variance_keeps_flat_directions_finite():
     k[:, 3] = 0
     assert sharp.LEAST_VARIANCE > 0
     assert attend("sharp")(q, k, v).isfinite().all()
+
+
+def one_pair_variance(kind, q, k, *, draws=20_000):
+    """Variance of the estimate of exp(q.k), by its square: the mean of five pairs."""
+    frame = fit(statistics(q, k), orthogonal_gaussian(draws, D, generator=seeded(8)), kind=kind)
+    fitted = FittedAttend(attend(kind), frame)
+    products = fitted.log_query_features(q[..., :5]) + fitted.log_key_features(k[..., :5])
+    estimates = (products - products.amax(dim=1, keepdim=True)).double().exp()[0]
+    return float((estimates.var(dim=0) / estimates.mean(dim=0).square()).mean())
+
+
+def positive_variance(q, k, *, draws=20_000):
+    f = orthogonal_gaussian(draws, D, generator=seeded(8))
+    products = (log_features(q[..., :5], f) + log_features(k[..., :5], f))[0]
+    estimates = (products - products.amax(dim=0)).double().exp()
+    return float((estimates.var(dim=0) / estimates.mean(dim=0).square()).mean())
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_variance_is_below_that_of_positive_features_where_directions_differ():
+    spread = torch.tensor([1.2, 1.0, 0.7, 0.5, 0.4]).view(1, D, 1)
+    q, k = (torch.randn(1, D, 499, generator=seeded(1 + i)) * (spread, spread.flip(1))[i] / 2 for i in (0, 1))
+    q, k = q + 0.5, k - 0.3
+    assert one_pair_variance("sharp", q, k) < one_pair_variance("balanced", q, k)
+    assert one_pair_variance("balanced", q, k) < one_pair_variance("centred", q, k)
+    assert one_pair_variance("centred", q, k) < positive_variance(q, k)
+
+
+def test_without_sharpening_isotropic_centred_data_have_the_features_of_the_paper():
+    # A sphere's corners: mean zero and covariance 1 / D for both, exactly.
+    corners = torch.cat([torch.eye(D), -torch.eye(D)], dim=1).unsqueeze(0)
+    v = torch.randn(1, E, 2 * D, generator=seeded(3))
+    generator = (seeded(1) for _ in range(2))
+    positive = LinearAttend(D, n_features=M, generator=next(generator))
+    balanced = SharpAttend(D, n_features=M, features="balanced", generator=next(generator))
+    torch.testing.assert_close(balanced(corners, corners, v), positive(corners, corners, v))
+    assert one_pair_variance("balanced", corners, corners) == pytest.approx(
+        positive_variance(corners, corners), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_order_of_the_positions_does_not_matter(kind):
+    q, k, v = picture()
+    order = torch.randperm(N, generator=seeded(5))
+    module = attend(kind)
+    torch.testing.assert_close(
+        module(q[..., order], k[..., order], v[..., order]), module(q, k, v)[..., order], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_queries_may_be_others_than_the_positions():
+    q, k, v = picture()
+    module = attend("sharp")
+    few = module(q[..., :17], k, v)
+    torch.testing.assert_close(few.double(), dense(module, q[..., :17], k, v), rtol=1e-3, atol=1e-4)
+
+
+def test_a_million_positions_lose_no_digits_in_the_statistics():
+    u = torch.full((1, 2, 1_000_003), 0.1)
+    seen = statistics(u, u)
+    torch.testing.assert_close(seen.q, torch.full((1, 2), 100_000.3, dtype=torch.float64), rtol=1e-6, atol=0)
+    torch.testing.assert_close(seen.kk, torch.full((1, 2, 2), 10_000.03).double(), rtol=5e-6, atol=0)
+
+
+def test_redrawing_changes_f_and_so_the_features():
+    q, k, v = picture()
+    module = attend("sharp")
+    before = module(q, k, v)
+    module.redraw_(seeded(9))
+    assert not torch.allclose(module(q, k, v), before)
+
+
+def test_products_alone_find_the_frame_of_the_eigenvalues(monkeypatch):
+    q, k, v = picture()
+    expected = attend("sharp")(q, k, v)
+    monkeypatch.setattr(
+        sharp,
+        "roots",
+        lambda c, *, order: newton_schulz(c) if order == 2 else newton_schulz(newton_schulz(c)[0]),
+    )
+    torch.testing.assert_close(attend("sharp")(q, k, v), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_floor_needs_positive_features():
+    with pytest.raises(ValueError, match=r"a floor .* needs positive features; got features 'sharp'"):
+        NonLocalBlock(8, features="sharp", floor=1e-4)
+    with pytest.raises(ValueError, match="features must be one of centred, balanced, sharp; got 'soft'"):
+        NonLocalBlock(8, features="soft")
+
+
+def test_a_block_takes_the_features_and_passes_its_embeddings_on():
+    block = NonLocalBlock(8, features="balanced", n_features=M)
+    assert isinstance(block.attend, SharpAttend)
+    assert (block.attend.features, NonLocalBlock(8).attend.features) == ("balanced", "positive")
+    x = torch.randn(2, 8, 5, 7, generator=seeded(4))
+    y, (q, k, v) = block.forward_with_embeddings(x)
+    torch.testing.assert_close(y, x + 0.1 * block.attend(q, k, v).unflatten(-1, (5, 7)))
+    y.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in block.parameters())

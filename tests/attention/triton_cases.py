@@ -11,6 +11,7 @@ from torch import Tensor
 from enlca.attention import chunked
 from enlca.attention.features import log_features
 from enlca.attention.linear import LinearAttend, read, summarise
+from enlca.attention.sharp import SharpAttend
 from enlca.attention.triton import launch
 
 B, N, NQ, D, M, E = 2, 139, 61, 13, 37, 7  # distinct primes: a swapped axis cannot hide
@@ -105,6 +106,18 @@ def test_the_switch_leads_to_the_kernels_and_is_off_by_default(monkeypatch):
     gradients = (torch.autograd.grad(y.square().sum(), (q, k, v)) for y in (found, expected))
     assert_same(*gradients, torch.float32)
     assert calls == ["summarise_forward", "read_forward", "read_backward", "summarise_backward"]
+
+
+def test_fitted_features_go_through_the_same_switch():
+    module = SharpAttend(D, n_features=M, generator=torch.Generator().manual_seed(7)).to(DEVICE)
+    results = []
+    for kernel in ("torch", "triton"):
+        module.kernel = kernel
+        given = [u.requires_grad_() for u in inputs(torch.float32)]
+        y = module(*given)
+        results.append([y, *torch.autograd.grad(y.square().sum(), given)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
