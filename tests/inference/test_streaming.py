@@ -149,6 +149,16 @@ def test_rounded_bands_are_the_rounded_pixels_of_the_whole():
     assert np.abs(streamed.astype(int) - whole).max() <= 1
 
 
+def test_the_mean_of_eight_streamed_views_is_that_of_whole_views_where_features_are_fitted():
+    net, pixels = network(features="sharp"), picture(21, 18, np.float32)
+    executor = Executor(net, net, ensemble=True)
+    streamed, whole = (
+        np.concatenate(list(executor.bands(pixels, strategy)))
+        for strategy in (Strategy("stream", 16), Strategy("whole"))
+    )
+    np.testing.assert_allclose(streamed, whole, rtol=0, atol=1e-5)
+
+
 def test_a_mapped_picture_is_read_as_it_is(tmp_path):
     pixels = (255 * picture(20, 17)).astype(np.uint8)
     pixels.tofile(tmp_path / "rgb")

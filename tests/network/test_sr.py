@@ -88,16 +88,18 @@ def test_each_pixel_depends_on_the_whole_image_with_attention_and_on_its_neighbo
         assert (float(difference) > 0) is sees, attention
 
 
-def test_gradients_reach_every_parameter():
-    network = small().train()
+@pytest.mark.parametrize("features", ["positive", "sharp"])
+def test_gradients_reach_every_parameter(features):
+    network = small(features=features).train()
     network(picture()).square().sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert bool(parameter.grad.abs().sum() > 0), name
 
 
-def test_redrawing_changes_every_projection_and_no_parameter():
-    network = small()
+@pytest.mark.parametrize("features", ["positive", "sharp"])
+def test_redrawing_changes_every_projection_and_no_parameter(features):
+    network = small(features=features)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.redraw_(torch.Generator().manual_seed(5))
     for name, tensor in network.state_dict().items():
@@ -192,3 +194,23 @@ def test_unknown_and_missing_settings_are_refused():
         SRConfig.from_dict({"scale": 4, "depth": 3})
     with pytest.raises(ValueError, match="lack 'scale'"):
         SRConfig.from_dict({"channels": 3})
+
+
+def test_a_picture_does_not_depend_on_its_batch_where_features_are_fitted_to_it():
+    network, x = small(features="sharp"), picture()
+    torch.testing.assert_close(network(x)[1:], network(x[1:]))
+
+
+def test_features_are_a_setting_with_the_papers_as_default():
+    known = small(features="balanced").config
+    assert SRConfig.from_dict(json.loads(json.dumps(known.to_dict()))) == known
+    older = known.to_dict()
+    del older["features"]
+    assert SRConfig.from_dict(older).features == "positive"
+    assert small(features="sharp").state_dict().keys() == small().state_dict().keys()
+    with pytest.raises(
+        ValueError, match="features must be one of positive, centred, balanced, sharp; got 'x'"
+    ):
+        small(features="x")
+    with pytest.raises(ValueError, match=r"a floor .* needs positive features; got features 'sharp'"):
+        small(features="sharp", feature_floor=1e-4)

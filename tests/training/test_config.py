@@ -26,8 +26,10 @@ def test_what_the_file_does_not_say_is_the_papers(file):
 
 def test_any_field_can_be_overridden(file):
     overrides = ["--run.steps", "11", "--network.attention=none", "--optim.betas", "[0.8, 0.9]"]
+    overrides += ["--network.features", "sharp"]
     config, text = read_config(file, [*overrides, "--data.validation", "Val", "--loss.anchors", "5"])
     assert (config.run.steps, config.network.attention, config.optim.betas) == (11, "none", (0.8, 0.9))
+    assert config.network.features == "sharp"
     assert (str(config.data.validation), config.loss.anchors) == ("Val", 5)
     file.write_text(text)
     assert read_config(file) == (config, text)
