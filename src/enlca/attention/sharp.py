@@ -27,7 +27,6 @@ Letters:  B batch   D embedding channels   M random features   N positions   E v
          Nq positions of queries, where they may be others than N
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -210,7 +209,7 @@ class FittedAttend(NamedTuple):
             return torch.baddbmm(-self.frame.from_k.to(dtype), self.frame.to_k.to(dtype), k.to(dtype))
 
 
-def _joined(images: Sequence[Tensor]) -> Tensor:
+def _joined(images: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
     # `cat` would copy a single one.
     return torch.cat(images) if len(images) > 1 else images[0]
 
