@@ -36,7 +36,6 @@ RELEASED: dict[str, Any] = {
     "amplification": 6.0,
     "embed_kernel": 1,
     "embed_eps": 5e-5,
-    "features": "positive",
     "feature_floor": 1e-4,
     "res_scale": 0.1,
     "attention_scale": 0.1,
