@@ -70,8 +70,8 @@ def measure_errors(
             for m in features:
                 found = []
                 for q, keys, v in (blocks[block] for blocks in seen):
-                    scaled = (unit(u, eps=1e-12, length=k**0.5) for u in (q, keys))
-                    found.append(errors_of(Embeddings(*scaled, v), m, range(draws)))
+                    q, keys = (unit(u, eps=1e-12, length=k**0.5) for u in (q, keys))
+                    found.append(errors_of(Embeddings(q, keys, v), m, range(draws)))
                 for kind in KINDS_OF_FEATURES:
                     means = [statistics.fmean(errors[kind]) for errors in found]
                     spreads = [statistics.stdev(errors[kind]) for errors in found]

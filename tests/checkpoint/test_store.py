@@ -79,16 +79,20 @@ def test_storing_leaves_the_network_as_it_was(tiny_network, tmp_path):
 
 
 def test_every_setting_survives_json():
-    words = {"attention": "exact", "upsampler": "direct", "skip": "bilinear"}
+    words = {"attention": "exact", "features": "sharp", "upsampler": "direct", "skip": "bilinear"}
     other = {"scale": 3, "n_blocks": 6, "blocks_per_stage": 3, "mean": (0.1, 0.2, 0.3), **words}
     for field in fields(SRConfig):
         if field.name not in other:
             assert field.type in (int, float), f"add a value for {field.name}"
             other[field.name] = 2 * field.default + field.type(3)
-    card = Card(network=SRConfig(**other), variant="released", training=TRAINING, scores=SCORES)
-    again = Card.from_json(card.to_json())
-    assert again == card
-    assert not [field for field in fields(SRConfig) if getattr(again.network, field.name) == field.default]
+    # A floor needs the default features, and other features no floor: each is left out once.
+    for default in ("features", "feature_floor"):
+        values = {name: value for name, value in other.items() if name != default}
+        card = Card(network=SRConfig(**values), variant="released", training=TRAINING, scores=SCORES)
+        again = Card.from_json(card.to_json())
+        assert again == card
+        same = [f.name for f in fields(SRConfig) if getattr(again.network, f.name) == f.default]
+        assert same == [default]
 
 
 def test_the_card_is_read_without_the_weights(tiny_model, monkeypatch):

@@ -27,6 +27,7 @@ Letters:  B batch   D embedding channels   M random features   N positions   E v
          Nq positions of queries, where they may be others than N
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -209,9 +210,10 @@ class FittedAttend(NamedTuple):
             return torch.baddbmm(-self.frame.from_k.to(dtype), self.frame.to_k.to(dtype), k.to(dtype))
 
 
-def _joined(images: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+def _joined(images: Iterable[Tensor]) -> Tensor:
     # `cat` would copy a single one.
-    return torch.cat(images) if len(images) > 1 else images[0]
+    first, *others = images
+    return torch.cat([first, *others]) if others else first
 
 
 class SharpAttend(LinearAttend):
