@@ -109,20 +109,21 @@ def test_ctrl_c_while_libvips_is_at_work(folder, tiny_model, command, ctrl_c_wor
     assert not (folder / "out" / "2_x4.png").exists()
 
 
-def test_an_interrupt_lost_in_a_destructor_comes_a_moment_later(ctrl_c_works, capsys):
+def be_interrupted_in_a_destructor():
     class Doomed:
         def __del__(self):
             signal.raise_signal(signal.SIGINT)
 
-    def work():
-        with interruptible():
-            Doomed()
-            deadline = time.monotonic() + 9
-            while time.monotonic() < deadline:
-                pass
+    with interruptible():
+        Doomed()
+        deadline = time.monotonic() + 9
+        while time.monotonic() < deadline:
+            pass
 
+
+def test_an_interrupt_lost_in_a_destructor_comes_a_moment_later(ctrl_c_works, capsys):
     with pytest.raises(KeyboardInterrupt):
-        work()
+        be_interrupted_in_a_destructor()
     assert capsys.readouterr().err == ""
 
 
@@ -138,19 +139,8 @@ def test_an_interrupt_that_comes_again_while_its_timer_starts_comes_a_moment_lat
 
     monkeypatch.setattr(threading.Timer, "start", slow)
 
-    class Doomed:
-        def __del__(self):
-            signal.raise_signal(signal.SIGINT)
-
-    def work():
-        with interruptible():
-            Doomed()
-            deadline = time.monotonic() + 9
-            while time.monotonic() < deadline:
-                pass
-
     with pytest.raises(KeyboardInterrupt):
-        work()
+        be_interrupted_in_a_destructor()
     assert capsys.readouterr().err == ""
 
 
