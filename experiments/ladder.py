@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.report import processor
-from experiments.ablation import RESULTS, Mean, minutes
+from experiments.ablation import RESULTS, Mean, answer, minutes
 from experiments.variants import Budget, Run, Variant, runs_of, train_all
 
 from enlca.checkpoint.store import read_card, write_atomically
@@ -121,30 +121,27 @@ def run(arguments: argparse.Namespace) -> None:
     print(text)
 
 
-def main() -> int:
-    """Read the command line; what cannot be done is one line."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
+    options.add_argument(
         "--arms", nargs="+", choices=ARMS, default=[BASE], metavar="NAME", help=", ".join(ARMS)
     )
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, a thread each")
-    parser.add_argument("--train", type=Path, metavar="DIR", help="training pictures (default: the recipe's)")
-    parser.add_argument("--teacher", type=Path, metavar="DIR", help="a teacher's pictures of them")
-    parser.add_argument(
+    options.add_argument("--seeds", type=int, default=1)
+    options.add_argument("--jobs", type=int, default=1, help="trainings at a time, a thread each")
+    options.add_argument(
+        "--train", type=Path, metavar="DIR", help="training pictures (default: the recipe's)"
+    )
+    options.add_argument("--teacher", type=Path, metavar="DIR", help="a teacher's pictures of them")
+    options.add_argument(
         "--tests", type=Path, nargs="+", default=TESTS, metavar="DIR", help="the first decides"
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where the table goes")
-    try:
-        run(parser.parse_args())
-    except EnlcaError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+    options.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept")
+    options.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where the table goes")
+    return options
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(run, parser()))

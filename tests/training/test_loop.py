@@ -184,6 +184,9 @@ def test_non_local_blocks_inserted_into_a_trunk_change_nothing_at_first(home, co
     torch.testing.assert_close(network(lr), trunk(lr))
     assert len(network.non_local_blocks) == 3
     assert all(block.embed.query.weight.any() for block in network.non_local_blocks)
+    short = ("--network.n_blocks=1", "--run.dir=short")
+    done = command("train", "tiny.yaml", "--run.start_from=run/best.safetensors", *short)
+    assert (done.code, "holds another network (2 residual blocks there, 1 here)" in done.err) == (2, True)
     made = command("train", "tiny.yaml", "--run.start_from=run/best.safetensors", "--run.dir=grown")
     assert made.code == 0
     grown, _ = load_file("grown/best.safetensors")

@@ -88,7 +88,7 @@ class OptimConfig:
 
     Args:
         kind: "adam" (the paper's) for all parameters, or "muon" for the convolutions between the first and
-            the upsampler and Adam for the others; see `training.muon`.
+            the upsampler and Adam for the others; see `training.optimizers`.
         lr: Adam's initial learning rate.
         betas: Adam's; the paper has (0.9, 0.99), the released code (0.9, 0.999).
         muon_lr: Muon's initial learning rate.

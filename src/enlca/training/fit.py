@@ -122,12 +122,20 @@ def load_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
     path = config.run.start_from
     assert path is not None
     with torch.random.fork_rng(devices=[]):
+        # Inserted blocks begin as they would in a run of this seed.
+        torch.manual_seed(config.run.seed)
         source, target = load_file(path)[0], SRNetwork(config.network)
     tensors, own = source.state_dict(), target.state_dict()
     if not source.non_local_blocks:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("body.")}
-        for (name, _), block in zip(_residual_blocks(target), _residual_blocks(source), strict=False):
-            tensors |= {f"{name}.{key}": tensor for key, tensor in block[1].state_dict().items()}
+        blocks, own_blocks = _residual_blocks(source), _residual_blocks(target)
+        if len(blocks) != len(own_blocks):
+            raise ConfigError(
+                f"run.start_from: {path} holds another network ({len(blocks)} residual blocks there,"
+                f" {len(own_blocks)} here)"
+            )
+        for (name, _), (_, block) in zip(own_blocks, blocks, strict=True):
+            tensors |= {f"{name}.{key}": tensor for key, tensor in block.state_dict().items()}
         for name, tensor in own.items():
             if ".embed." in name or ".attend." in name:
                 tensors[name] = torch.zeros_like(tensor) if ".embed.value." in name else tensor
