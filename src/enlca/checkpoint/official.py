@@ -23,10 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from enlca.checkpoint.store import Card, misfits
+from enlca.checkpoint.store import Card
 from enlca.checkpoint.torch_file import read_tensors
 from enlca.errors import CheckpointError
 from enlca.network.sr import DIV2K_MEAN, SRConfig, SRNetwork
+from enlca.network.state_dict import misfits
 from enlca.runtime.files import write_atomically
 
 # NOTE(released): the 1e-4 floor and eps 5e-5 are not in the paper.

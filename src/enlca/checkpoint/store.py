@@ -8,7 +8,6 @@ not fit are errors that say which.
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors.torch import save as serialise
 
 from enlca.errors import CheckpointError
 from enlca.network.sr import SRConfig, SRNetwork
+from enlca.network.state_dict import misfits
 from enlca.runtime.files import write_atomically
 
 FORMAT = 1
@@ -123,19 +123,6 @@ def load_file(path: str | os.PathLike) -> tuple[SRNetwork, Card]:
         raise CheckpointError(f"{path}: does not fit its own settings: {problems}")
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return network.eval(), card
-
-
-def misfits(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Size]) -> str:
-    """Return the first three of the missing, unexpected and mis-shaped tensors; empty if there are none."""
-    problems = [f"lacks {name}" for name in expected if name not in found]
-    problems += [f"has an unexpected {name}" for name in found if name not in expected]
-    problems += [
-        f"has {name} of shape {list(found[name].shape)} instead of {list(shape)}"
-        for name, shape in expected.items()
-        if name in found and found[name].shape != shape
-    ]
-    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-    return "; ".join(problems[:3]) + more
 
 
 def _read(path: Path, *, with_tensors: bool) -> tuple[Card, dict[str, torch.Tensor]]:
