@@ -119,8 +119,8 @@ def load_file(path: str | os.PathLike) -> tuple[SRNetwork, Card]:
     except (ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: no network can have its settings ({error})") from error
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    if problems := misfits(tensors, expected):
-        raise CheckpointError(f"{path}: does not fit its own settings: {problems}")
+    if {name: tensor.shape for name, tensor in tensors.items()} != expected:
+        raise CheckpointError(f"{path}: does not fit its own settings: {misfits(tensors, expected)}")
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return network.eval(), card
 
