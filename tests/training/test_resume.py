@@ -10,6 +10,7 @@ import threading
 import pytest
 import torch
 
+from enlca.checkpoint.store import read_card
 from enlca.training import run_folder
 from enlca.training import state as run_state
 from enlca.training.loop import Training
@@ -65,26 +66,28 @@ EVERYTHING = (
     "--data.teacher=teacher",
     "--loss.teacher=0.5",
     "--data.soften=[0.4,1.2]",
+    "--data.leave_out=held_out.txt",
     "--run.steps=24",
 )
 
 
 @pytest.fixture
 def teacher(home):
-    """Pictures of a teacher: those of the training set, mod-cropped and turned to grey."""
+    """The teacher's picture of the one that is not left out: mod-cropped and turned to grey."""
     from PIL import Image
 
-    for path in (home / "pictures").iterdir():
-        picture = Image.open(path)
-        width, height = (side // 2 * 2 for side in picture.size)
-        (home / "teacher").mkdir(exist_ok=True)
-        picture.crop((0, 0, width, height)).convert("L").save(home / "teacher" / path.name)
+    (home / "held_out.txt").write_text("# tested on\n0.png\n")
+    picture = Image.open(home / "pictures" / "1.png")
+    width, height = (side // 2 * 2 for side in picture.size)
+    (home / "teacher").mkdir()
+    picture.crop((0, 0, width, height)).convert("L").save(home / "teacher" / "1.png")
 
 
-def test_muon_a_stable_schedule_a_teacher_and_softening_go_on_to_the_bit(
+def test_muon_a_stable_schedule_a_teacher_softening_and_left_out_pictures_go_on_to_the_bit(
     home, command, teacher, monkeypatch, assert_same
 ):
     assert command("train", "tiny.yaml", *EVERYTHING).code == 0
+    assert read_card(home / "run" / "best.safetensors").training["left_out"] == "held_out.txt"
     for stop in (5, 14):
         with monkeypatch.context() as patch:
             patch.setattr(Training, "_agreed_to_stop", lambda self, stop=stop: self.done == stop)
@@ -94,11 +97,20 @@ def test_muon_a_stable_schedule_a_teacher_and_softening_go_on_to_the_bit(
 
 
 def test_a_teacher_that_lacks_a_picture_is_refused_before_anything_is_written(home, command, teacher):
-    (home / "teacher" / "1.png").unlink()
+    (home / "teacher" / "1.png").rename(home / "teacher" / "2.png")
     done = command("train", "tiny.yaml", *EVERYTHING)
     assert done.code == 1
     [line] = done.err.splitlines()
     assert "1.png: the teacher has no picture of this name" in line
+    assert not (home / "run").exists()
+
+
+def test_a_list_of_pictures_that_are_not_there_is_refused_before_anything_is_written(home, command):
+    (home / "list.txt").write_text("2.png\n")
+    done = command("train", "tiny.yaml", "--data.leave_out=list.txt")
+    assert done.code == 2
+    [line] = done.err.splitlines()
+    assert "1 of 1 pictures of list.txt are not in data.train: 2.png; " in line
     assert not (home / "run").exists()
 
 

@@ -39,6 +39,8 @@ class DataConfig:
 
     Args:
         train: folder of HR pictures, of pairs, or a pack; sub-folders count.
+        leave_out: text file of pictures of `train` that are never drawn, to test on them: on each line the
+            path of one inside `train`; # begins a comment. null is none.
         teacher: folder of pictures of HR size that any other method made of the same LR pictures, under the
             same names, for `loss.teacher`; null is none.
         soften: [low, high]: blur HR by a Gaussian of a random sigma between them (in HR pixels) before LR is
@@ -53,6 +55,7 @@ class DataConfig:
     """
 
     train: Path
+    leave_out: Path | None = None
     teacher: Path | None = None
     soften: tuple[float, float] | None = None
     soften_share: float = 0.5

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from enlca.checkpoint.store import load_file
+from enlca.data.left_out import leave_out
 from enlca.data.packed import PackedSet, open_teacher, open_training_set
 from enlca.data.patches import Batch, PatchBatches, ResidentPatches, Soften
 from enlca.errors import ConfigError, StateError, TrainingStopped
@@ -50,7 +51,8 @@ def fit(
         say: receives remarks, a line each.
 
     Raises:
-        ConfigError: if the run folder already holds a run, or `run.start_from` is another network.
+        ConfigError: if the run folder already holds a run, `run.start_from` is another network, or
+            `data.leave_out` names pictures that are not there.
         StateError: if there is nothing to go on from, or it is of another network.
         PictureError: if a picture cannot be used.
         TrainingFailed: if a number is not finite, or the end cannot be saved.
@@ -178,6 +180,8 @@ def _open(config: TrainConfig, on_pack: Callable[[int, int], None]) -> PackedSet
     packed = open_training_set(
         data.train, scale=config.network.scale, min_side=data.patch, cache=data.cache, on_progress=on_pack
     )
+    if data.leave_out is not None:
+        packed = leave_out(packed, data.leave_out)
     if data.teacher is None:
         return packed
     teacher = open_teacher(data.teacher, packed, cache=data.cache, on_progress=on_pack)

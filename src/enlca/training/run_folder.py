@@ -188,6 +188,8 @@ class RunFolder:
             }
         if config.schedule.decay_from is not None:
             history["decay_from"] = config.schedule.decay_from
+        if config.data.leave_out is not None:
+            history["left_out"] = config.data.leave_out.name
         if config.data.teacher is not None:
             history |= {"teacher": config.data.teacher.resolve().name, "teacher_share": config.loss.teacher}
         if config.data.soften is not None:
