@@ -1,9 +1,11 @@
 """The methods that the paper compares with, one file each, and the readers of their published weights."""
 
+from enlca.peers import oisr, rcan, rdn, san, srfbn
 from enlca.peers.layout import Peer
 
 # In the order of Table 1. A new method is one file and one entry here.
-PEERS: dict[str, Peer] = {item.name.lower(): item for item in ()}
+_METHODS = (rdn, rcan, srfbn, oisr, san)
+PEERS: dict[str, Peer] = {method.PEER.name.lower(): method.PEER for method in _METHODS}
 
 
 def peer(name: str) -> Peer:

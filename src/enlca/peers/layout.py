@@ -19,6 +19,10 @@ from enlca.network.state_dict import misfits
 Shapes = Mapping[str, torch.Size]
 
 
+def no_check(_: SRModel) -> None:
+    """Accept all numbers."""
+
+
 def no_constants(_: SRModel) -> dict[str, Tensor]:
     """Return no tensors: every published tensor of the method is one of ours."""
     return {}
@@ -40,6 +44,7 @@ class Peer:
         published: the published name of each tensor in a model's state dict.
         constants: published tensors that are no weights (mean shifts), by published name; compared on
             reading, written on writing.
+        check: raises ValueError, in one line, if numbers that were read are not those of the method.
     """
 
     name: str
@@ -48,6 +53,7 @@ class Peer:
     deduce: Callable[[Shapes], dict[str, Any]]
     published: Callable[[SRModel], dict[str, str]]
     constants: Callable[[SRModel], dict[str, Tensor]] = no_constants
+    check: Callable[[SRModel], None] = no_check
 
     def read(self, tensors: Mapping[str, Tensor], *, scale: int | None = None) -> SRModel:
         """Return the model with the published `tensors`, in float32 and evaluation mode.
@@ -76,6 +82,10 @@ class Peer:
                 raise CheckpointError(
                     f"{self.name}: {name} is {_numbers(found)} instead of {_numbers(constant)}"
                 )
+        try:
+            self.check(model)
+        except ValueError as error:
+            raise CheckpointError(f"not {self.name}: {error}") from error
         return model.eval()
 
     def write(self, model: SRModel) -> dict[str, Tensor]:
