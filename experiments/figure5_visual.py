@@ -21,6 +21,7 @@ from experiments.ablation import HERE, answer, command_line, publish, trained
 from experiments.table2_ablation import rows
 from jaxtyping import UInt8
 
+from enlca.data.names import Partners
 from enlca.data.pairs import Pair, find_pairs, load_made, load_pair
 from enlca.errors import EnlcaError
 from enlca.evaluation.evaluate import method_called
@@ -101,7 +102,7 @@ def panels(arguments: argparse.Namespace) -> tuple[list[Panel], Sequence[int]]:
     made = [Panel("original", hr, None)]
     for title, where in methods_of(arguments).items():
         if Path(where).is_dir():
-            sr, _ = load_made(pair.hr, find_pictures(Path(where)), scale)
+            sr, _ = load_made(pair.hr, Partners([pair.hr], find_pictures(Path(where))).of(pair.hr), scale)
         else:
             sr = method_called(where, scale=scale, device="cpu").upscale(lr)
         planes = luma(sr), luma(hr)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from enlca.cli import common, measure, upscale
 from enlca.evaluation.evaluate import PROTOCOLS
+from enlca.evaluation.report import LR_TYPES
 from enlca.image import files
 from enlca.inference import strategy
 from enlca.network import sr
@@ -148,6 +149,7 @@ def test_the_words_that_options_know_are_those_of_the_rooms_behind_them():
     assert get_args(common.Device) == device.DEVICES
     assert get_args(common.Scale) == sr.SCALES
     assert get_args(measure.Protocol) == PROTOCOLS
+    assert get_args(measure.LrType) == tuple(LR_TYPES)
 
 
 @pytest.mark.parametrize("case", USAGE)

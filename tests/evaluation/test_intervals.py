@@ -73,7 +73,7 @@ def test_the_same_numbers_give_the_same_interval():
 
 @pytest.mark.parametrize("differences", [[], [math.inf, 1.0], [math.nan]])
 def test_what_has_no_interval_is_refused(differences):
-    with pytest.raises(ValueError, match="must be finite|no differences"):
+    with pytest.raises(ValueError, match=r"must be finite|no differences"):
         paired_interval(differences)
 
 

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.data.pairs import partner
+from enlca.data.names import Partners
 from enlca.errors import PictureError
 from enlca.evaluation.evaluate import score_folders
 from enlca.image.picture import read_image
 from enlca.metrics import psnr
+
+
+def partner(original, made):
+    return Partners([original], made).of(original)
 
 
 def noise(seed, *shape):
@@ -33,12 +37,29 @@ def folders(tmp_path):
     [
         *("photo", "photo_x4", "photox4", "photo_SR", "photo_x4_SR", "photo_sr_x4", "photo_bicubic"),
         *("photo_enlcn-tiny", "photo_EDSR_baseline_x4", "photo_x4_enlcn-tiny"),
+        *("photo_RCAN_x2", "photo_LRBI_x2", "photox2", "photo_SRF_2_SR"),
     ],
 )
 @pytest.mark.parametrize("original", ["photo", "photo_HR", "photo_GT"])
 def test_what_methods_append_to_names_does_not_matter(name, original):
     made = [Path("SR/other_x4.png"), Path(f"SR/{name}.png"), Path("SR/photo2_x4.png")]
     assert partner(Path(f"HR/{original}.png"), made) == made[1]
+
+
+@pytest.mark.parametrize("tail", ["_NoSuchMethod-v2_x2", "_4x-UltraSharp", " (upscaled)", "_left_out"])
+@pytest.mark.parametrize("original", ["", "_HR_x2", "_clean"])
+def test_a_tail_that_all_names_have_does_not_matter(tail, original):
+    names = ["img_001", "img_002", "ruby", "baby"]
+    made = [Path(f"SR/{name}{tail}.png") for name in names]
+    originals = [Path(f"HR/{name}{original}.png") for name in names]
+    partners = Partners(originals, made)
+    assert [partners.of(path) for path in originals] == made
+
+
+def test_numbers_that_all_names_end_in_belong_to_the_name():
+    partners = Partners([Path("HR/a.png"), Path("HR/b.png")], [Path("SR/a_7.png"), Path("SR/b_7.png")])
+    with pytest.raises(PictureError, match="has no partner"):
+        partners.of(Path("HR/a.png"))
 
 
 def test_names_that_end_like_a_suffix_are_still_told_apart():
@@ -96,3 +117,38 @@ def test_a_folder_without_pictures_is_refused(folders, tmp_path):
     for pair in ((tmp_path / "empty", folders[1]), (folders[0], tmp_path / "empty")):
         with pytest.raises(PictureError, match="empty: no pictures"):
             score_folders(*pair, scale=4)
+
+
+def test_pictures_and_originals_are_found_where_benchmarks_and_authors_keep_them(tmp_path, command):
+    pixels = noise(0, 44, 36, 3)
+    for folder, name, picture in [
+        ("Set1/HR_x2", "a.png", pixels),
+        ("Set1/LR_x2", "a.png", pixels[::2, ::2]),
+        ("Theirs/Set1/x2", "a_Theirs_x2.png", pixels // 2),
+        ("Flat/x2", "a_Flat_x2.png", pixels // 2),
+    ]:
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / folder / name)
+    for made, name in (("Theirs", "Theirs"), ("Theirs/Set1", "Set1"), ("Flat", "Flat"), ("Flat/x2", "Flat")):
+        done = command("score", tmp_path / made, tmp_path / "Set1", "--scale", 2)
+        assert (done.code, done.err) == (0, "")
+        assert f"| Set1 | x2 | {name} | {psnr(pixels // 2, pixels, shave=2):.3f} |" in done.out
+    assert command("audit", tmp_path / "Theirs", tmp_path / "Set1", "--scale", 2).code == 0
+
+
+# What the authors printed for Set5 (their paper and repository).
+RCAN = {2: (38.274, 0.9614), 3: (34.742, 0.9299), 4: (32.634, 0.9002)}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("scale", RCAN)
+def test_published_pictures_score_what_their_authors_print(shared_data, command, scale):
+    published = shared_data / "peers" / "published"
+    if not published.is_dir():
+        pytest.skip(f"no published pictures at {published}")
+    done = command(
+        "score", published / "RCAN" / f"x{scale}", published / "HR" / f"x{scale}", "--scale", scale
+    )
+    assert (done.code, done.err) == (0, "")
+    psnr_y, ssim_y = RCAN[scale]
+    assert f"| RCAN | {psnr_y} | {ssim_y} | 5 |" in done.out

@@ -22,7 +22,7 @@ def slow_cubic(x):
     return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x <= 2 else 0.0
 
 
-def slow_line(line, scale):
+def slow_line(line, scale, *, rounded=True):
     """MATLAB's imresize.m for one line of pixels, word for word, counting from 1."""
     n, scale, out = len(line), float(scale), []
     stretch = min(scale, 1.0)
@@ -37,7 +37,7 @@ def slow_line(line, scale):
             w / sum(weights) * float(line[aux[(position - 1) % (2 * n)] - 1])
             for w, position in zip(weights, positions, strict=True)
         )
-        out.append(floor(min(max(value, 0.0), 255.0) + 0.5))
+        out.append(floor(min(max(value, 0.0), 255.0) + 0.5) if rounded else value)
     return out
 
 
@@ -50,6 +50,18 @@ def slow_imresize(pixels, scale):
 def test_imresize_is_matlabs_arithmetic_pixel_by_pixel(scale):
     picture = noise(H, W)
     np.testing.assert_array_equal(imresize(picture, scale), slow_imresize(picture, scale))
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=str)
+def test_float_pictures_are_neither_rounded_nor_clipped(scale):
+    # Steps between black and white, in areas wide enough to overshoot.
+    picture = np.kron(np.where(noise(4, 3) > 127, 255.0, 0.0), np.ones((11, 13)))[:H, :W]
+    expected = np.stack([slow_line(line, scale, rounded=False) for line in picture.T], axis=1)
+    expected = np.stack([slow_line(line, scale, rounded=False) for line in expected], axis=0)
+    resized = imresize(picture, scale)
+    np.testing.assert_allclose(resized, expected, atol=1e-10)
+    assert resized.min() < 0
+    assert resized.max() > 255
 
 
 @pytest.mark.parametrize("scale", [Fraction(1, 4), Fraction(3)], ids=str)

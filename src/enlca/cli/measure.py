@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,38 +17,55 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 Protocol = Literal["whole", "chop"]
+LrType = Literal["uint8", "float"]
+InQuadrants = Annotated[
+    Protocol, typer.Option("--protocol", help="chop: the released code's overlapping quadrants.")
+]
+Ensemble = Annotated[
+    bool, typer.Option("--ensemble", help="Average the 8 flips and rotations; 8 times slower.")
+]
+OfLr = Annotated[
+    LrType, typer.Option("--lr", help="float: LR made here, not rounded to 8 bits; LR files are not used.")
+]
+OnDevice = Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")]
+Data = Annotated[list[Path] | None, typer.Option(help="Benchmark folder; may be given several times.")]
+More = Annotated[list[Path] | None, typer.Argument(metavar="[DIR]...", help="More benchmark folders.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write protocol and scores to this file.")]
 CsvFile = Annotated[Path | None, typer.Option("--csv", help="Write a row per image to this file.")]
 
 
 def evaluate(
-    model: Annotated[str, typer.Option(help="A bundled name, a file, or bicubic.")],
-    data: Annotated[list[Path], typer.Option(help="Benchmark folder; may be given several times.")],
+    model: Annotated[
+        list[str], typer.Option(help="A bundled name, a file, or bicubic; several make one table.")
+    ],
     scale: Annotated[Scale, typer.Option(help="The upscaling factor.")],
-    more: Annotated[
-        list[Path] | None, typer.Argument(metavar="[DIR]...", help="More benchmark folders.")
-    ] = None,
-    protocol: Annotated[
-        Protocol, typer.Option(help="chop: the released code's overlapping quadrants.")
-    ] = "whole",
-    ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="Average the 8 flips and rotations; 8 times slower.")
-    ] = False,
-    device: Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")] = "auto",
+    data: Data = None,
+    more: More = None,
+    protocol: InQuadrants = "whole",
+    ensemble: Ensemble = False,
+    lr: OfLr = "uint8",
+    device: OnDevice = "auto",
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
-    save_images: Annotated[Path | None, typer.Option(help="Write the SR images to this folder.")] = None,
+    save_images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the SR images to this folder, in one folder per model if there are several."
+        ),
+    ] = None,
 ) -> int:
     """Upscale benchmark images and score them: PSNR and SSIM on luma, by the protocol of the field.
 
     A folder holds HR_xS and LR_xS, or HR images only; LR images are then made by MATLAB's bicubic.
     """
-    from enlca.evaluation.evaluate import evaluate, method_called
+    from enlca.evaluation.several import evaluate_each, methods_called
 
-    method = method_called(model, scale=scale, device=device, protocol=protocol, ensemble=ensemble)
+    folders = folders_of(data, more)
+    options = {"device": device, "protocol": protocol, "ensemble": ensemble}
+    methods = methods_called(model, scale=scale, **options)
     with progress("evaluating") as show:
-        result = evaluate(method, [*data, *(more or [])], scale=scale, save_images=save_images, on_image=show)
-    return _publish(result, json_file, csv_file)
+        results = evaluate_each(methods, folders, scale=scale, lr=lr, save_images=save_images, on_image=show)
+    return _publish(results, json_file, csv_file)
 
 
 def score(
@@ -60,7 +78,7 @@ def score(
     """Score existing SR images, made by any method, against HR."""
     from enlca.evaluation.evaluate import score_folders
 
-    return _publish(score_folders(sr_dir, hr_dir, scale=scale), json_file, csv_file)
+    return _publish([score_folders(sr_dir, hr_dir, scale=scale)], json_file, csv_file)
 
 
 def audit(
@@ -70,7 +88,7 @@ def audit(
 ) -> int:
     """Score the same images under every common convention: why do my numbers differ?"""
     from enlca.evaluation.audit import to_markdown
-    from enlca.evaluation.evaluate import audit_folders
+    from enlca.evaluation.given import audit_folders
 
     rows, failures = audit_folders(sr_dir, hr_dir, scale=scale)
     print(to_markdown(rows), end="")
@@ -174,11 +192,22 @@ def _lines(body: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _publish(result: "Evaluation", json_file: Path | None, csv_file: Path | None) -> int:
-    if result.report.images:
+def folders_of(data: Sequence[Path] | None, more: Sequence[Path] | None) -> list[Path]:
+    """Return the benchmark folders of `--data` and of the arguments. Raises a usage error without any."""
+    folders = [*(data or []), *(more or [])]
+    if not folders:
+        raise typer.BadParameter("name a benchmark folder: --data DIR")
+    return folders
+
+
+def _publish(results: Sequence["Evaluation"], json_file: Path | None, csv_file: Path | None) -> int:
+    from enlca.evaluation.report import to_csv, to_json, to_markdown
+
+    if reports := [result.report for result in results if result.report.images]:
         if json_file:
-            write_text(json_file, result.report.to_json())
+            write_text(json_file, to_json(reports))
         if csv_file:
-            write_text(csv_file, result.report.to_csv())
-        print(result.report.to_markdown(), end="")
-    return report_failures(result.failures)
+            write_text(csv_file, to_csv(reports))
+        print(to_markdown(reports), end="")
+    # A picture that cannot be read is the same failure for every model.
+    return report_failures(list(dict.fromkeys(line for result in results for line in result.failures)))

@@ -3,16 +3,15 @@
 Letters:  h, w height and width of LR   H, W of HR   S scale
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
+from enlca.data.names import Partners
 from enlca.errors import PictureError
 from enlca.image.files import find_pictures
 from enlca.image.picture import Picture, read_image
@@ -78,6 +77,15 @@ def find_pairs(folder: Path, scale: int) -> list[Pair]:
     """
     hr, lr = find_layout(folder, scale) or (folder, None)
     return _alone(find_pictures(hr)) if lr is None else match(find_pictures(hr), find_pictures(lr))
+
+
+def find_originals(folder: Path, scale: int) -> list[Path]:
+    """Return the HR pictures of a benchmark folder, whatever its layout.
+
+    Raises:
+        PictureError: there are none.
+    """
+    return find_pictures((find_layout(folder, scale) or (folder, None))[0])
 
 
 def training_pairs(folder: Path, scale: int) -> list[Pair]:
@@ -163,9 +171,7 @@ def load_pair(pair: Pair, scale: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8
     Raises:
         PictureError: there is no partner, a file cannot be used, or the two sizes do not fit.
     """
-    if pair.fault:
-        raise PictureError(pair.fault)
-    hr = read_hr(pair.hr, scale).pixels
+    hr = _hr(pair, scale)
     if pair.lr is None:
         lr = imresize(hr, Fraction(1, scale))
     else:
@@ -178,15 +184,32 @@ def load_pair(pair: Pair, scale: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8
     return as_rgb(lr), as_rgb(hr)
 
 
-def load_made(
-    hr_path: Path, made: Sequence[Path], scale: int
-) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"]]:
-    """Return the picture of `made` (super-resolved) that belongs to `hr_path`, and HR mod-cropped.
+def load_unrounded_pair(
+    pair: Pair, scale: int
+) -> tuple[Float64[np.ndarray, "h w 3"], UInt8[np.ndarray, "H W 3"]]:
+    """Return LR and HR as `load_pair`, but LR always made here and kept in float64 from 0 to 255.
 
     Raises:
-        PictureError: there is no partner, a file cannot be used, or the two sizes differ.
+        PictureError: the HR file cannot be used.
     """
-    sr_path = partner(hr_path, made)
+    hr = _hr(pair, scale)
+    return as_rgb(imresize(hr.astype(np.float64), Fraction(1, scale))), as_rgb(hr)
+
+
+def _hr(pair: Pair, scale: int) -> UInt8[np.ndarray, "H W C"]:
+    if pair.fault:
+        raise PictureError(pair.fault)
+    return read_hr(pair.hr, scale).pixels
+
+
+def load_made(
+    hr_path: Path, sr_path: Path, scale: int
+) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"]]:
+    """Return an SR picture that exists already, and HR mod-cropped.
+
+    Raises:
+        PictureError: a file cannot be used, or the two sizes differ.
+    """
     hr = read_hr(hr_path, scale).rgb
     sr = read_image(sr_path).rgb
     if sr.shape != hr.shape:
@@ -210,18 +233,16 @@ def read_hr(path: Path, scale: int) -> Picture:
     return Picture(mod_crop(picture.pixels, scale))
 
 
-def as_rgb(pixels: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "H W 3"]:
+def as_rgb(
+    pixels: UInt8[np.ndarray, "H W C"] | Float64[np.ndarray, "H W C"],
+) -> UInt8[np.ndarray, "H W 3"] | Float64[np.ndarray, "H W 3"]:
     """Return a view in which a grey channel is repeated three times; RGB is unchanged."""
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
-# Suffixes that methods and data sets append to a picture's name.
-_SUFFIX = re.compile(r"(?i)(_?x[234]|_(sr|hr|lr|gt|enlcn[\w-]*|edsr[\w-]*|bicubic))$")
-
-
-def match(hr: Sequence[Path], lr: Sequence[Path]) -> list[Pair]:
+def match(hr: Sequence[Path], others: Sequence[Path]) -> list[Pair]:
     """Return a pair for each of `hr`; its `fault` says where there is no partner, or more than one."""
-    partners = _Partners(lr)
+    partners = Partners(hr, others)
     pairs = []
     for path in hr:
         try:
@@ -229,46 +250,3 @@ def match(hr: Sequence[Path], lr: Sequence[Path]) -> list[Pair]:
         except PictureError as error:
             pairs.append(Pair(path.stem, path, fault=str(error)))
     return pairs
-
-
-def partner(hr: Path, made: Sequence[Path]) -> Path:
-    """Return the picture of `made` that belongs to `hr`: the one with the fewest suffixes to cut off.
-
-    Raises:
-        PictureError: there is none, or more than one.
-    """
-    return _Partners(made).of(hr)
-
-
-class _Partners:
-    """Pictures by name, with and without suffixes: comparing thousands pairwise would take a minute."""
-
-    def __init__(self, made: Sequence[Path]):
-        self.folder = made[0].parent
-        self.cuts: dict[str, list[tuple[int, Path]]] = {}
-        for path in made:
-            for cuts, stem in enumerate(_stems(path)):
-                self.cuts.setdefault(stem, []).append((cuts, path))
-
-    def of(self, hr: Path) -> Path:
-        """Return the picture that belongs to `hr`; see `partner`."""
-        fewest: dict[Path, int] = {}
-        for cuts, stem in enumerate(_stems(hr)):
-            for more_cuts, path in self.cuts.get(stem, ()):
-                fewest[path] = min(cuts + more_cuts, fewest.get(path, cuts + more_cuts))
-        if not fewest:
-            raise PictureError(f"{hr}: has no partner of the same name in {self.folder}")
-        closest = [path for path, cuts in fewest.items() if cuts == min(fewest.values())]
-        if len(closest) > 1:
-            names = " and ".join(path.name for path in closest)
-            raise PictureError(f"{hr}: {names} in {self.folder} could all be its partner; move one away")
-        return closest[0]
-
-
-@cache
-def _stems(path: Path) -> list[str]:
-    """Return the stem, and what is left of it without `_x4`, without `_SR` before that, and so on."""
-    stems = [path.stem]
-    while (shorter := _SUFFIX.sub("", stems[-1])) != stems[-1] and shorter:
-        stems.append(shorter)
-    return stems

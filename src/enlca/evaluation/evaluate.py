@@ -1,22 +1,21 @@
 """Upscale benchmark images by a method and score them; or score existing SR images."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
-from enlca.data.pairs import Pair, find_pairs, load_made, load_pair
+from enlca.data.pairs import Pair, find_pairs, load_pair, load_unrounded_pair
 from enlca.errors import EnlcaError, EvaluationError, PictureError
-from enlca.evaluation.audit import AuditRow, audit
-from enlca.evaluation.report import ImageScore, Protocol, Report
-from enlca.image.files import find_pictures
+from enlca.evaluation.given import GivenPictures
+from enlca.evaluation.report import ImageScore, Lr, Protocol, Report
 from enlca.image.picture import Picture, write_image
-from enlca.image.resize import imresize
+from enlca.image.resize import imresize, to_uint8
 from enlca.inference.adapters import upscale_rgb
 from enlca.inference.execute import padded
 from enlca.inference.transforms import chopped, self_ensemble
@@ -32,14 +31,34 @@ PROTOCOLS = ("whole", "chop")
 class Method:
     """A way to upscale RGB images, and its description in reports; `protocol`, `ensemble`: see `Protocol`.
 
-    `upscale` takes and returns uint8.
+    `upscale` takes uint8, or float64 from 0 to 255 where LR is not rounded, and returns uint8.
     """
 
     name: str
-    upscale: Callable[[UInt8[np.ndarray, "h w 3"]], UInt8[np.ndarray, "H W 3"]]
+    upscale: Callable[[UInt8[np.ndarray, "h w 3"] | Float64[np.ndarray, "h w 3"]], UInt8[np.ndarray, "H W 3"]]
     about: dict[str, Any] = field(default_factory=dict)
     protocol: str = "whole"
     ensemble: bool = False
+
+    def pairs(self, dataset: Path, scale: int) -> list[Pair]:
+        """Return the pictures of a benchmark folder. Raises PictureError: there are none."""
+        return find_pairs(dataset, scale)
+
+    def source(self, pairs: Sequence[Pair], lr: Lr) -> str:
+        """Return the origin of the LR images."""
+        made = "matlab-bicubic"
+        return " and ".join(sorted({made if pair.lr is None or lr == "float" else "files" for pair in pairs}))
+
+    def make(self, pair: Pair, *, scale: int, lr: Lr) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return SR, HR, and the seconds that upscaling took.
+
+        Raises:
+            PictureError: a file cannot be used, or the sizes do not fit.
+        """
+        small, hr = (load_unrounded_pair if lr == "float" else load_pair)(pair, scale)
+        started = time.perf_counter()
+        sr = self.upscale(small)
+        return sr, hr, time.perf_counter() - started
 
 
 def method_called(
@@ -62,7 +81,7 @@ def method_called(
     if model == BICUBIC:
         if protocol != "whole" or ensemble:
             raise EvaluationError("bicubic sees whole pictures and has no ensemble; leave these options out")
-        return Method(BICUBIC, lambda rgb: imresize(rgb, Fraction(scale)), {"name": BICUBIC})
+        return Method(BICUBIC, lambda rgb: _bicubic(rgb, scale), {"name": BICUBIC})
     upscaler = Upscaler(model, scale=scale, device=device)
     forward = padded(upscaler.network)
     if protocol == "chop":
@@ -79,25 +98,42 @@ def method_called(
     )
 
 
+def _bicubic(rgb: np.ndarray, scale: int) -> UInt8[np.ndarray, "H W 3"]:
+    sr = imresize(rgb, Fraction(scale))
+    return sr if sr.dtype == np.uint8 else to_uint8(sr)
+
+
+class Files(NamedTuple):
+    """The files of one scored image; `sr` is None where it was not kept."""
+
+    hr: Path
+    sr: Path | None
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """The report of the pictures that could be scored, and a line for each one that could not."""
+    """The report of the images that could be scored, and a line for each one that could not be.
+
+    `files` has an entry for each data set and image that was scored.
+    """
 
     report: Report
     failures: list[str]
+    files: Mapping[tuple[str, str], Files]
 
 
 def evaluate(
-    method: Method,
+    method: Method | GivenPictures,
     folders: Sequence[Path],
     *,
     scale: int,
+    lr: Lr = "uint8",
     save_images: Path | None = None,
     on_image: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Evaluation:
     """Score `method` on benchmark folders; one bad pair does not stop the others.
 
-    `save_images` receives the SR images, a folder for each data set.
+    `lr`: see `Protocol`. `save_images` receives the SR images, a folder for each data set.
 
     Raises:
         PictureError: a folder has no pictures or lacks partners.
@@ -105,94 +141,40 @@ def evaluate(
     """
     if len({folder.resolve().name for folder in folders}) < len(folders):
         raise EvaluationError("two data folders have the same name, so their scores would mix; rename one")
-    work = [(folder.resolve().name, pair) for folder in folders for pair in find_pairs(folder, scale)]
-    sources = {"matlab-bicubic" if pair.lr is None else "files" for _, pair in work}
+    work = [(folder.resolve().name, pair) for folder in folders for pair in method.pairs(folder, scale)]
     protocol = Protocol(
         name=method.protocol,
         scale=scale,
-        lr_source=" and ".join(sorted(sources)),
+        lr_source=method.source([pair for _, pair in work], lr),
         ensemble=method.ensemble,
+        lr_type=lr,
     )
-    rows, failures = [], []
+    rows, failures, files = [], [], {}
     for done, (dataset, pair) in enumerate(work):
         on_image(f"{dataset}/{pair.name}", done, len(work))
         try:
-            target = save_images / dataset / f"{pair.name}.png" if save_images else None
-            rows.append(_score_pair(method, protocol, dataset, pair, save_as=target))
+            sr, hr, seconds = method.make(pair, scale=scale, lr=lr)
+            kept = pair.lr if isinstance(method, GivenPictures) else None
+            if save_images is not None:
+                kept = save_images / dataset / f"{pair.name}.png"
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                write_image(kept, Picture(sr))
+            facts = {"dataset": dataset, "image": pair.name, "model": method.name, "protocol": protocol.label}
+            rows.append(_row(sr, hr, scale=scale, seconds=round(seconds, 4), **facts))
+            files[dataset, pair.name] = Files(pair.hr, kept)
         except EnlcaError as error:
             failures.append(str(error))
     on_image("", len(work), len(work))
-    return Evaluation(Report(protocol=protocol, model=method.about, images=rows), failures)
+    return Evaluation(Report(protocol=protocol, model=method.about, images=rows), failures, files)
 
 
 def score_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> Evaluation:
-    """Score SR images of any method against HR, matched by name.
+    """Score SR images of any method against the HR images of a benchmark folder, matched by name.
 
     Raises:
         PictureError: a folder without pictures.
     """
-    made, originals = find_pictures(sr_folder), find_pictures(hr_folder)
-    rows, failures = [], []
-    for name, sr, hr in _pairs(made, originals, scale, failures):
-        facts = {"dataset": hr_folder.resolve().name, "image": name, "model": sr_folder.resolve().name}
-        try:
-            rows.append(_row(sr, hr, scale=scale, protocol="given", seconds=0.0, **facts))
-        except EnlcaError as error:
-            failures.append(str(error))
-    protocol = Protocol(name="given", scale=scale, lr_source="given")
-    about = {"name": sr_folder.resolve().name}
-    return Evaluation(Report(protocol=protocol, model=about, images=rows), failures)
-
-
-def audit_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> tuple[list[AuditRow], list[str]]:
-    """Audit SR images against HR, matched by name; also return a line for each that could not be used.
-
-    Raises:
-        PictureError: a folder without pictures.
-        EvaluationError: no picture could be used, or they are too small.
-    """
-    made, originals = find_pictures(sr_folder), find_pictures(hr_folder)
-    failures: list[str] = []
-    pairs = ((sr, hr) for _, sr, hr in _pairs(made, originals, scale, failures))
-    try:
-        return audit(pairs, scale=scale), failures
-    except ValueError as error:
-        raise EvaluationError("; ".join([*failures, str(error)])) from error
-
-
-def _pairs(
-    made: Sequence[Path], originals: Sequence[Path], scale: int, failures: list[str]
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield name, SR and HR, one pair at a time; `failures` gets a line for each that cannot be used."""
-    for path in originals:
-        try:
-            sr, hr = load_made(path, made, scale)
-        except EnlcaError as error:
-            failures.append(str(error))
-        else:
-            yield path.stem, sr, hr
-
-
-def _score_pair(
-    method: Method, protocol: Protocol, dataset: str, pair: Pair, *, save_as: Path | None
-) -> ImageScore:
-    lr, hr = load_pair(pair, protocol.scale)
-    started = time.perf_counter()
-    sr = method.upscale(lr)
-    seconds = time.perf_counter() - started
-    if save_as is not None:
-        save_as.parent.mkdir(parents=True, exist_ok=True)
-        write_image(save_as, Picture(sr))
-    return _row(
-        sr,
-        hr,
-        dataset=dataset,
-        image=pair.name,
-        scale=protocol.scale,
-        model=method.name,
-        protocol=protocol.label,
-        seconds=round(seconds, 4),
-    )
+    return evaluate(GivenPictures.of(sr_folder), [hr_folder], scale=scale)
 
 
 def _row(sr: np.ndarray, hr: np.ndarray, *, scale: int, **named: Any) -> ImageScore:

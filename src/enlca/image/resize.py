@@ -1,8 +1,9 @@
-"""Bicubic resizing of uint8 pictures, equal to the bit to MATLAB's `imresize(picture, scale, 'bicubic')`.
+"""Bicubic resizing, of uint8 pictures equal to the bit to MATLAB's `imresize(picture, scale, 'bicubic')`.
 
 All benchmarks of super-resolution made their LR pictures with that function, so a network is measured against
 its exact arithmetic. When downscaling, the cubic is stretched by 1/scale (antialiasing), and the result is
-rounded and clipped to uint8 after *each* axis, rows first. Float implementations miss the latter.
+rounded and clipped to uint8 after *each* axis, rows first. Float implementations miss the latter. Float64
+pictures are neither rounded nor clipped: so MATLAB treats `double`.
 
 For speed, outputs are computed in short blocks. The inputs of a block are neighbours, too, so its weights
 form a small dense table, and resizing is a product of that table with a strip of the picture. The order of
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Float64, Int, UInt8
 
 KERNEL_WIDTH = 4.0
 # Outputs per table, and bytes of picture per product, so that strips stay in the processor's cache.
@@ -69,12 +70,12 @@ def weight_tables(
 
 
 def imresize(
-    pixels: UInt8[np.ndarray, "H W *C"],
+    pixels: UInt8[np.ndarray, "H W *C"] | Float64[np.ndarray, "H W *C"],
     scale: Fraction,
     *,
     block: int = BLOCK,
     strip_bytes: int = STRIP_BYTES,
-) -> UInt8[np.ndarray, "h w *C"]:
+) -> UInt8[np.ndarray, "h w *C"] | Float64[np.ndarray, "h w *C"]:
     """Resize both axes by `scale`, as MATLAB's `imresize(pixels, scale, 'bicubic')` does.
 
     A side of n pixels becomes ceil(n * scale) pixels. `block` (outputs) and `strip_bytes` affect speed only.
@@ -106,21 +107,22 @@ def mod_crop(pixels: UInt8[np.ndarray, "H W *C"], scale: int) -> UInt8[np.ndarra
 
 
 def _resize_rows(pixels: np.ndarray, scale: Fraction, block: int, strip_bytes: int) -> np.ndarray:
-    """Resize axis 0 and round to uint8."""
+    """Resize axis 0; uint8 is rounded."""
     size = pixels.shape[0]
     flat = np.ascontiguousarray(pixels).reshape(size, -1)
     tables = list(weight_tables(size, scale, block=block))
-    out = np.empty((tables[-1][0].stop, flat.shape[1]), dtype=np.uint8)
+    out = np.empty((tables[-1][0].stop, flat.shape[1]), dtype=pixels.dtype)
     for rows, inputs, table in tables:
         columns = max(1, strip_bytes // (8 * len(inputs)))
         for column in range(0, flat.shape[1], columns):
             strip = flat[inputs, column : column + columns]
-            out[rows, column : column + columns] = _to_uint8(table @ strip.astype(np.float64))
+            values = table @ strip.astype(np.float64)
+            out[rows, column : column + columns] = to_uint8(values) if out.dtype == np.uint8 else values
     return out.reshape(-1, *pixels.shape[1:])
 
 
-def _to_uint8(values: np.ndarray) -> np.ndarray:
-    """Clip, then round halves up: for values that are not negative this is MATLAB's rounding."""
+def to_uint8(values: Float64[np.ndarray, "*S"]) -> UInt8[np.ndarray, "*S"]:
+    """Clip `values` in place, then round halves up: for values that are not negative, MATLAB's rounding."""
     np.clip(values, 0.0, 255.0, out=values)
     values += 0.5
     return values.astype(np.uint8)

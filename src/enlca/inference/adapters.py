@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Float64, Shaped, UInt8
 from torch import Tensor
 
 from enlca.image.metadata import update_exif
@@ -80,11 +80,15 @@ def upscale_torch(upscale: Forward, pictures: Tensor) -> Tensor:
 
 
 def upscale_rgb(
-    forward: Forward, rgb: UInt8[np.ndarray, "H W 3"], *, device: torch.device | None = None
+    forward: Forward,
+    rgb: UInt8[np.ndarray, "H W 3"] | Float64[np.ndarray, "H W 3"],
+    *,
+    device: torch.device | None = None,
 ) -> UInt8[np.ndarray, "SH SW 3"]:
-    """Upscale one picture of 8 bits as a whole: scaled to [0, 1], the output clipped and rounded."""
+    """Upscale one picture from 0 to 255 as a whole: scaled to [0, 1], the output clipped and rounded."""
     with torch.inference_mode():
-        lr = torch.from_numpy(rgb.copy()).to(device).float() / 255
+        # To float32 before it leaves for a device, which may lack float64.
+        lr = torch.from_numpy(rgb.copy()).float().to(device) / 255
         return to_uint8(forward(lr.permute(2, 0, 1)[None])[0]).permute(1, 2, 0).contiguous().cpu().numpy()
 
 

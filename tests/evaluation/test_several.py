@@ -1,0 +1,75 @@
+"""Several `--model` in one call of `enlca evaluate`, and folders of pictures among them."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from enlca.evaluation.several import methods_called
+
+S = 4
+
+
+@pytest.fixture
+def folder(tmp_path):
+    generator = np.random.default_rng(3)
+    (tmp_path / "Mine").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(generator.integers(0, 256, (44, 52, 3), np.uint8)).save(
+            tmp_path / "Mine" / f"{name}.png"
+        )
+    return tmp_path / "Mine"
+
+
+def test_several_models_make_one_table_and_one_file(folder, tiny_model, tmp_path, command):
+    words = ("evaluate", folder, "--scale", S, "--model=bicubic", "--model", tiny_model)
+    kept = tmp_path / "kept"
+    done = command(*words, "--json", tmp_path / "x.json", "--csv", tmp_path / "x.csv", "--save-images", kept)
+    assert (done.code, done.err) == (0, "")
+    alone = [
+        command("evaluate", "--data", folder, "--scale", S, "--model", m) for m in ("bicubic", tiny_model)
+    ]
+    assert done.out.splitlines()[2:] == [one.out.splitlines()[2] for one in alone]
+    results = json.loads((tmp_path / "x.json").read_text())["results"]
+    assert [list(result) for result in results] == [["protocol", "model", "datasets", "images"]] * 2
+    rows = csv.DictReader((tmp_path / "x.csv").open())
+    assert [(row["model"], row["image"]) for row in rows] == [
+        (model, image) for model in ("bicubic", "tiny") for image in "ab"
+    ]
+    made = sorted(path.relative_to(kept).as_posix() for path in kept.glob("**/*.png"))
+    assert made == [f"{model}/Mine/{image}.png" for model in ("bicubic", "tiny") for image in "ab"]
+    # What was kept is a method of its own, and scores the same.
+    again = command("evaluate", folder, "--scale", S, "--model", kept / "tiny")
+    assert again.out.splitlines()[2] == done.out.splitlines()[3]
+
+
+def test_models_of_one_name_are_called_by_their_folders(tiny_model, tmp_path):
+    files = [tmp_path / run / "weights.safetensors" for run in ("one", "two")]
+    for file in files:
+        file.parent.mkdir()
+        shutil.copy(tiny_model, file)
+    names = [method.name for method in methods_called([*map(str, files), "bicubic"], scale=S)]
+    assert names == ["one/weights", "two/weights", "bicubic"]
+
+
+def test_a_model_named_twice_is_refused(folder, command):
+    done = command("evaluate", folder, "--scale", S, "--model=bicubic", "--model=bicubic")
+    assert done.code == 2
+    assert done.err == "enlca: two models are called bicubic, so their rows would mix; rename one\n"
+
+
+def test_without_a_folder_the_option_is_named(command):
+    done = command("evaluate", "--model=bicubic", "--scale", S)
+    assert done.code == 2
+    assert "name a benchmark folder: --data DIR" in done.err
+
+
+def test_a_picture_that_cannot_be_read_is_named_once(folder, tiny_model, command):
+    (folder / "c.png").write_text("not a picture")
+    done = command("evaluate", folder, "--scale", S, "--model=bicubic", "--model", tiny_model)
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1
+    assert [line.split(" | ")[-1] for line in done.out.splitlines()[2:]] == ["2 |", "2 |"]
