@@ -5,7 +5,7 @@ A residual block y + G(y) is Euler's step of the equation dy/dt = G(y). Kutta's 
     k1 = G1(y)    k2 = G2(y + k1 / 2)    k3 = G3(y - k1 + 2 k2)    y' = y + (k1 + 4 k2 + k3) / 6
 
 Here the three G are different (a rectifier, then a convolution), and the coefficients 1/2, 2, -1, 4 and 1/6
-are learned.
+are learned. Each rectifier has a slope for each channel, which starts from PyTorch's 1/4.
 
 Letters:  B batch   C channels   H, W height and width of the LR image
 """
@@ -27,7 +27,7 @@ KUTTA = (1 / 2, 2.0, -1.0, 4.0, 1 / 6)
 
 
 class RungeKuttaBlock(nn.Module):
-    """One step of the third-order method, with learned coefficients (Eq. 12).
+    """One step of the third-order method, with learned coefficients (Sec. 3).
 
     Args:
         channels: of the features.

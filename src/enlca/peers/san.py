@@ -26,20 +26,21 @@ from enlca.peers.rcan import ChannelGate
 
 # Of Newton and Schulz.
 STEPS = 5
-# NOTE(published): statistics are those of the middle of larger pictures; not in the paper.
+# NOTE(published): statistics are those of the middle of larger pictures; not in the paper. Where a side is
+# exactly this long and the other shorter, the published slice wraps; ours is the whole picture.
 LARGEST_SIDE = 1000
 # Of the channel attention that is not used.
 UNUSED_REDUCTION = 8
 
 
 def covariance(x: Float[Tensor, "B C N"]) -> Float[Tensor, "B C C"]:
-    """Compute the channels' covariances over all positions (Eq. 5)."""
+    """Compute the channels' covariances over all positions (Sec. 3.3)."""
     centred = x - x.mean(dim=-1, keepdim=True)
     return centred @ centred.mT / x.shape[-1]
 
 
 def square_root(matrix: Float[Tensor, "B C C"], *, steps: int = STEPS) -> Float[Tensor, "B C C"]:
-    """Approximate the square roots of positive semi-definite matrices by Newton and Schulz (Eq. 6-9).
+    """Approximate the square roots of positive semi-definite matrices by Newton and Schulz (Sec. 3.3).
 
     With the trace divided out all eigenvalues are in [0, 1], where the iteration converges: y to the root and
     z to its inverse. Small eigenvalues are far from it after few steps; the networks were trained so.
@@ -81,7 +82,7 @@ class SecondOrderAttention(nn.Module):
 
 
 class NonLocal(nn.Module):
-    """x + attention from each position to the largest keys and values of each 2 x 2 positions (Eq. 1).
+    """x + attention from each position to the largest keys and values of each 2 x 2 positions (Sec. 3.2).
 
     Args:
         channels: of the features.
