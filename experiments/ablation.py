@@ -1,28 +1,26 @@
-"""What tables and figures of trained variants share: a command line, scores over seeds, report sections."""
+"""What tables and figures of trained variants share: a command line, their runs, report sections."""
 
 import argparse
 import csv
 import io
-import statistics
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 from benchmarks.report import processor
-from experiments.variants import BUDGETS, Run, Variant, runs_of, train_all
+from experiments.scores import TESTS, Score, Verdict, gain, mean_of
+from experiments.variants import BUDGETS, Run, Variant, runs_of, train_all, whole_seeds
 
-from enlca.checkpoint.store import read_card, write_atomically
+from enlca.checkpoint.store import write_atomically
 from enlca.errors import EnlcaError
-from enlca.evaluation.evaluate import evaluate, method_called
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-SET5 = HERE.parents[1] / "shared" / "data" / "test" / "Set5"
 NOT_RUN = "not run"
 
 
@@ -31,17 +29,36 @@ def expected() -> dict[str, Any]:
     return tomllib.loads((HERE / "expected.toml").read_text())
 
 
-def command_line(description: str | None) -> argparse.ArgumentParser:
-    """The options that all experiments with variants have."""
+def options(description: str | None) -> argparse.ArgumentParser:
+    """The options of every command that trains."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--budget", choices=BUDGETS, default="small", help="how much training")
     parser.add_argument("--train", type=Path, metavar="DIR", help="training pictures (default: the recipe's)")
-    parser.add_argument("--test", type=Path, metavar="DIR", help="benchmark folder (default: Set5)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="trainings of each variant")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="time for training; what is not finished then is saved, and the same command goes on with it",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, a thread each")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where results go")
+    parser.add_argument(
+        "--test",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="benchmark folders (default: Set5, Set14, Kodak24 and Repeats)",
+    )
+    return parser
+
+
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    """The options that all experiments with a budget have."""
+    parser = options(description)
+    parser.add_argument("--budget", choices=BUDGETS, default="small", help="how much training")
     return parser
 
 
@@ -55,127 +72,90 @@ def answer(run: Callable[[argparse.Namespace], object], parser: argparse.Argumen
     return 0
 
 
+def tests_of(arguments: argparse.Namespace) -> Sequence[Path]:
+    """The benchmark folders."""
+    return arguments.test or TESTS
+
+
 def trained(
     arguments: argparse.Namespace, variants: Sequence[Variant], *, seeds: int | None = None
 ) -> list[Run]:
-    """The finished runs of these variants, with the first `seeds`; None is all of the budget's."""
+    """The runs of these variants: of `seeds`, else of the command line's, else of all of the budget's.
+
+    Where time has run out (`--minutes`), those of the seeds that are finished for all variants.
+
+    Raises:
+        EnlcaError: a run cannot be made, or no seed is finished.
+    """
     budget = BUDGETS[arguments.budget]
-    runs = runs_of(variants, budget, arguments.runs, seeds=seeds or budget.seeds)
-    train_all(runs, budget, train=arguments.train, jobs=arguments.jobs)
-    return runs
+    runs = runs_of(variants, budget, arguments.runs, seeds=seeds or arguments.seeds or budget.seeds)
+    settings = {"train": arguments.train, "jobs": arguments.jobs, "minutes": arguments.minutes}
+    return whole_seeds(runs, train_all(runs, budget, **settings))
 
 
-@dataclass(frozen=True)
-class Score:
-    """One run on one data set; `minutes` of training."""
-
-    variant: str
-    seed: int
-    dataset: str
-    psnr_y: float
-    ssim_y: float
-    steps: int
-    minutes: float
+def grid(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A table in Markdown."""
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    return lines + [f"| {' | '.join(map(str, row))} |" for row in rows]
 
 
-def scored(arguments: argparse.Namespace, runs: Sequence[Run]) -> list[Score]:
-    """Every run on the benchmark folder, by the protocol of `enlca evaluate`."""
-    folder, found = arguments.test or SET5, []
-    for run in runs:
-        card = read_card(run.weights)
-        scale = card.network.scale
-        done = evaluate(method_called(str(run.weights), scale=scale, device="cpu"), [folder], scale=scale)
-        if done.failures:
-            raise EnlcaError("; ".join(done.failures))
-        for name, mean in done.report.datasets().items():
-            found.append(
-                Score(
-                    run.variant.name,
-                    run.seed,
-                    name,
-                    round(mean["psnr_y"], 4),
-                    round(mean["ssim_y"], 5),
-                    card.training["steps"],
-                    round(minutes(run), 2),
-                )
-            )
-    return found
+def sets_of(scores: Sequence[Score]) -> list[str]:
+    """The data sets, in the order in which they were scored."""
+    return list(dict.fromkeys(score.dataset for score in scores))
 
 
-def minutes(run: Run) -> float:
-    """How long its steps took, from the rates in `metrics.csv`."""
-    total, before = 0.0, 0
-    with open(run.path / "metrics.csv", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["steps_per_second"]:
-                step = int(row["step"])
-                total, before = total + (step - before) / float(row["steps_per_second"]), step
-    return total / 60
+def means(
+    scores: Sequence[Score], head: Sequence[str], rows: Sequence[tuple[Sequence[object], Variant]]
+) -> list[str]:
+    """A table with the PSNR of each variant on each data set, behind the cells of its row."""
+    sets, seeds = sets_of(scores), len({score.seed for score in scores})
+    titles = [f"{name}, dB (measured, seeds: {seeds})" for name in sets]
+    measured = [[*cells, *(mean_of(scores, variant, name) for name in sets)] for cells, variant in rows]
+    return grid([*head, *titles], measured)
 
 
-@dataclass(frozen=True)
-class Mean:
-    """A mean over seeds, in dB, and their spread (n - 1), which a single seed does not have."""
-
-    value: float
-    spread: float | None
-    n: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Mean":
-        """Of at least one value."""
-        spread = statistics.stdev(values) if len(values) > 1 else None
-        return cls(statistics.mean(values), spread, len(values))
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f}" + ("" if self.spread is None else f" ± {self.spread:.3f}")
+def verdicts(scores: Sequence[Score], claims: Mapping[str, tuple[Variant, Variant]]) -> list[str]:
+    """A table of claims that the first of two variants is better than the second, on each data set."""
+    sets = sets_of(scores)
+    rows = []
+    for claim, (better, worse) in claims.items():
+        found = [Verdict.of(gain(scores, better, worse, name)) for name in sets]
+        rows.append([claim, *(f"{verdict}: **{verdict.word}**" for verdict in found)])
+    return [*grid(["claim (difference in dB)", *sets], rows), "", CONFIDENCE]
 
 
-def _of_seeds(scores: Sequence[Score], variant: Variant) -> dict[int, float]:
-    return {score.seed: score.psnr_y for score in scores if score.variant == variant.name}
+CONFIDENCE = (
+    "Differences are taken seed by seed and picture by picture. In brackets: 95 % confidence over seeds and"
+    " pictures\n(bootstrap); after ±: over seeds alone (Student's t). A claim is decided where both exclude"
+    " zero."
+)
 
 
-def mean_of(scores: Sequence[Score], variant: Variant) -> Mean:
-    """PSNR of a variant."""
-    return Mean.of(list(_of_seeds(scores, variant).values()))
+def csv_of(scores: Sequence[Score]) -> bytes:
+    """A row for each run and picture."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Score)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(score) for score in scores)
+    return text.getvalue().encode()
 
 
-def gain(scores: Sequence[Score], better: Variant, worse: Variant) -> Mean:
-    """What one variant has over another, seed by seed: runs of one seed see the same patches."""
-    a, b = _of_seeds(scores, better), _of_seeds(scores, worse)
-    return Mean.of([a[seed] - b[seed] for seed in a])
-
-
-# Student's t: a mean of n values is off by more than so many standard errors in 5 of 100 cases.
-T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-
-
-def judged(claim: str, difference: Mean) -> str:
-    """One honest sentence on the claim that a difference is positive, with 95 % confidence or not at all."""
-    what = f"{claim}: {difference.value:+.3f} dB"
-    if difference.spread is None:
-        return f"{what}, one seed: not decided here"
-    margin = T95.get(difference.n, 2.26) * difference.spread / difference.n**0.5
-    verdict = "holds here" if difference.value > 0 else "does not hold here"
-    if abs(difference.value) <= margin:
-        verdict = "not decided here"
-    return f"{what} ± {margin:.3f} (95 % confidence): {verdict}"
+def training_time(scores: Sequence[Score]) -> str:
+    """How long the runs took together."""
+    taken = {(score.variant, score.seed): score.minutes for score in scores}
+    return f"{sum(taken.values()):.0f} minutes of training on one core"
 
 
 def publish(
     arguments: argparse.Namespace, name: str, title: str, body: str, scores: Sequence[Score] = ()
 ) -> None:
-    """Write `NAME_BUDGET.md`, a section of the report, and `NAME_BUDGET.csv`, a row for each run."""
+    """Write `NAME_BUDGET.md`, a section of the report, and `NAME_BUDGET.csv`; see `csv_of`."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     stem = arguments.out / f"{name}_{arguments.budget}"
     facts = [f"`python -m experiments.{name} --budget {arguments.budget}`", processor()]
     if scores:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [field.name for field in fields(Score)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(score) for score in scores)
-        write_atomically(stem.with_suffix(".csv"), text.getvalue().encode())
-        facts.append(f"{sum(score.minutes for score in scores):.0f} minutes of training on one core")
+        write_atomically(stem.with_suffix(".csv"), csv_of(scores))
+        facts.append(training_time(scores))
     facts += [f"PyTorch {torch.__version__}", date.today().isoformat()]
     section = f"## {title}\n\n{body.strip()}\n\nMade by {', '.join(facts)}.\n"
     write_atomically(stem.with_suffix(".md"), section.encode())

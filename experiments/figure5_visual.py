@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 from experiments.ablation import HERE, answer, command_line, publish, trained
-from experiments.table2_ablation import rows
+from experiments.table2_ablation import variants_of_rows
 from jaxtyping import UInt8
 
 from enlca.data.names import Partners
@@ -59,7 +59,9 @@ def methods_of(arguments: argparse.Namespace) -> Mapping[str, str]:
             raise EnlcaError(f"--method {broken[0]}: write TITLE=FOLDER or TITLE=MODEL")
         return {title: where for title, _, where in pairs}
     if arguments.budget == "paper":
-        base, *_, full = (run.weights for run in trained(arguments, list(rows().values()), seeds=1))
+        base, *_, full = (
+            run.weights for run in trained(arguments, list(variants_of_rows().values()), seeds=1)
+        )
         return {"bicubic": "bicubic", "EDSR": str(base), "ENLCN": str(full)}
     return {"bicubic": "bicubic", "EDSR (tiny)": "edsr-tiny", "ENLCN (tiny)": "enlcn-tiny"}
 
@@ -91,7 +93,7 @@ def panels(arguments: argparse.Namespace) -> tuple[list[Panel], Sequence[int]]:
         EnlcaError: a picture or a model is not there, sizes differ, or the box is outside.
     """
     scale = arguments.scale
-    pair = picture_called(arguments.picture, arguments.test or LARGE, scale)
+    pair = picture_called(arguments.picture, arguments.test[0] if arguments.test else LARGE, scale)
     lr, hr = load_pair(pair, scale)
     box = arguments.box or (BOX if arguments.test is None else _middle(hr))
     left, top, width, height = box

@@ -5,7 +5,10 @@ tables and figures share runs: the last row of Table 2 is a cell of Table 3. Wha
 again; what was stopped goes on.
 """
 
+import shutil
+import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -15,10 +18,12 @@ from pathlib import Path
 import torch
 
 from enlca.checkpoint.store import read_card
-from enlca.errors import EnlcaError
+from enlca.errors import EnlcaError, TrainingStopped
 from enlca.training.config import TrainConfig
 from enlca.training.fit import fit
 from enlca.training.parse import read_config
+from enlca.training.run_folder import TrainingProgress
+from enlca.training.state import LAST, PREVIOUS
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -31,6 +36,12 @@ class Budget:
     config: str
     seeds: int
     overrides: Mapping[str, object] = field(default_factory=dict)
+
+
+def recipe(budget: Budget) -> TrainConfig:
+    """What all variants of a budget differ from."""
+    words = [str(word) for field, value in budget.overrides.items() for word in (f"--{field}", value)]
+    return read_config(CONFIGS / budget.config, words)[0]
 
 
 # NOTE(paper): Table 3 says 200 epochs; Table 2 has the same best number, so it is taken to be the same.
@@ -53,7 +64,13 @@ class Variant:
 
 def without_attention() -> Variant:
     """The backbone: Table 2's first row."""
-    return Variant("base", {"network.attention": "none", "loss.contrast_weight": 0})
+    return Variant("none", {"network.attention": "none", "loss.contrast_weight": 0})
+
+
+def exact(amplification: float) -> Variant:
+    """Softmax over all positions (Eq. 1) of queries and keys with k."""
+    own = {"network.attention": "exact", "network.amplification": amplification, "loss.contrast_weight": 0}
+    return Variant(f"exact_k{amplification:g}", own)
 
 
 def other_attention(kind: str) -> Variant:
@@ -65,10 +82,15 @@ def other_attention(kind: str) -> Variant:
     return Variant(kind, own)
 
 
-def enla(*, amplification: float = 1, contrast: tuple[float, float] | None = None) -> Variant:
-    """ENLA with k, and with the contrastive loss of (n1, n2); k = 1 is "without k"."""
+def enla(
+    *, amplification: float = 1, contrast: tuple[float, float] | None = None, n_features: int | None = None
+) -> Variant:
+    """ENLA with k, and with the contrastive loss of (n1, n2); k = 1 is "without k", m None the recipe's."""
     own: dict[str, object] = {"network.amplification": amplification}
     name = f"enla_k{amplification:g}"
+    if n_features is not None:
+        own["network.n_features"] = n_features
+        name += f"_m{n_features}"
     if contrast is None:
         return Variant(name, {**own, "loss.contrast_weight": 0})
     relevant, start = contrast
@@ -89,6 +111,14 @@ class Run:
         """Where its weights are, once it is finished."""
         return self.path / "best.safetensors"
 
+    @property
+    def finished(self) -> bool:
+        """Whether it has taken all of its steps."""
+        if not self.weights.exists():
+            return False
+        training = read_card(self.weights).training
+        return training["steps"] == training["steps_planned"]
+
 
 def runs_of(variants: Sequence[Variant], budget: Budget, folder: Path, *, seeds: int) -> list[Run]:
     """Every variant with every seed, seed by seed: a run that is stopped early has whole sets of variants."""
@@ -99,7 +129,14 @@ def runs_of(variants: Sequence[Variant], budget: Budget, folder: Path, *, seeds:
     ]
 
 
-def train_all(runs: Sequence[Run], budget: Budget, *, train: Path | None, jobs: int = 1) -> None:
+def train_all(
+    runs: Sequence[Run],
+    budget: Budget,
+    *,
+    train: Path | None,
+    jobs: int = 1,
+    minutes: float | None = None,
+) -> list[Run]:
     """Train what is not finished, `jobs` at a time with a thread each; a line on stderr for each run.
 
     Args:
@@ -107,29 +144,51 @@ def train_all(runs: Sequence[Run], budget: Budget, *, train: Path | None, jobs: 
         budget: the recipe.
         train: folder of pictures; None is the recipe's.
         jobs: processes.
+        minutes: time after which running trainings are saved and stopped, and no other is begun; the next
+            call goes on with them. None is no limit.
+
+    Returns:
+        The runs that are finished.
 
     Raises:
         EnlcaError: a run cannot be made, or its folder holds another one.
     """
     unfinished = [run for run in runs if not _finished(run, budget, train)]
+    deadline = None if minutes is None else time.time() + 60 * minutes
     if jobs == 1:
         for number, run in enumerate(unfinished, 1):
-            _train(run, budget, train)
-            _say(number, len(unfinished), run)
-        return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        working = {pool.submit(_train, run, budget, train): run for run in unfinished}
-        try:
-            for number, done in enumerate(as_completed(working), 1):
-                done.result()
-                _say(number, len(unfinished), working[done])
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+            _say(number, len(unfinished), run, _train(run, budget, train, deadline))
+    else:
+        with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            working = {pool.submit(_train, run, budget, train, deadline): run for run in unfinished}
+            try:
+                for number, done in enumerate(as_completed(working), 1):
+                    _say(number, len(unfinished), working[done], done.result())
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    return [run for run in runs if _finished(run, budget, train)]
 
 
-def _say(number: int, of: int, run: Run) -> None:
-    print(f"{number}/{of} {run.path}", file=sys.stderr, flush=True)
+def whole_seeds(runs: Sequence[Run], finished: Sequence[Run]) -> list[Run]:
+    """Those of `runs` whose seed is finished for all variants: what can be compared.
+
+    Raises:
+        EnlcaError: there is no such seed.
+    """
+    waiting = {run.seed for run in runs if run not in finished}
+    whole = [run for run in runs if run.seed not in waiting]
+    if not whole:
+        raise EnlcaError(
+            f"{len(finished)} of {len(runs)} trainings are finished, but no seed of all variants; run the"
+            " same command again to go on"
+        )
+    return whole
+
+
+def _say(number: int, of: int, run: Run, finished: bool) -> None:
+    what = "" if finished else ": out of time"
+    print(f"{number}/{of} {run.path}{what}", file=sys.stderr, flush=True)
 
 
 def _config(run: Run, budget: Budget, train: Path | None) -> tuple[TrainConfig, str]:
@@ -147,11 +206,31 @@ def _finished(run: Run, budget: Budget, train: Path | None) -> bool:
         raise EnlcaError(
             f"{run.path}: holds a run with other settings; move it away, or choose another --runs"
         )
-    if not run.weights.exists():
+    return run.finished
+
+
+def _train(run: Run, budget: Budget, train: Path | None, deadline: float | None) -> bool:
+    """Train or go on; return whether it came to its end before `deadline`."""
+    if deadline is not None and time.time() >= deadline:
         return False
-    training = read_card(run.weights).training
-    return training["steps"] == training["steps_planned"]
 
+    def look_at_the_clock(progress: TrainingProgress) -> None:
+        nonlocal asked
+        if not asked and deadline is not None and time.time() >= deadline:
+            asked = True
+            # As Ctrl-C does: the step is finished and the state saved.
+            signal.raise_signal(signal.SIGTERM)
 
-def _train(run: Run, budget: Budget, train: Path | None) -> None:
-    fit(*_config(run, budget, train), resume=run.path if (run.path / "config.yaml").exists() else None)
+    asked = False
+    begun = (run.path / "config.yaml").exists()
+    saved = any((run.path / name).exists() for name in (LAST, PREVIOUS))
+    if begun and not saved:
+        # Killed before its first state was saved: there is nothing to go on from.
+        shutil.rmtree(run.path)
+    try:
+        resume = run.path if saved else None
+        fit(*_config(run, budget, train), resume=resume, on_progress=look_at_the_clock)
+    except TrainingStopped:
+        if not asked:
+            raise
+    return _finished(run, budget, train)

@@ -3,19 +3,24 @@
 import csv
 import shutil
 import sys
+from itertools import chain, repeat
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import scipy.stats
+import torch
 
 pytest.importorskip("matplotlib")
 
-from experiments.ablation import T95, Mean, Score, gain, judged, mean_of
-from experiments.variants import BUDGETS, enla, runs_of, train_all, without_attention
+from experiments.scores import Score, Verdict, gain, mean_of
+from experiments.variants import BUDGETS, Budget, enla, runs_of, train_all, whole_seeds, without_attention
 
+from enlca.checkpoint.store import load
 from enlca.errors import EnlcaError
 from enlca.image.picture import read_image
-from experiments import ablation, reproduce, table3_n1_n2
+from experiments import ablation, reproduce, table3_n1_n2, table4_psnr, variants
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
@@ -31,10 +36,16 @@ def place(tmp_path_factory):
     cells["table3"]["rows"] = [
         row for row in cells["table3"]["rows"] if row["n1"] > 0.015 and row["n2"] < 0.1
     ]
+    cells["table4"] = {
+        name: row
+        for name, row in cells["table4"].items()
+        if name not in ("ENLCA-m128", "ENLCA-m64", "ENLCA-m8", "ENLCA-m4")
+    }
     words = ["--budget", "smoke", "--train", folder / "pictures", "--test", folder / "Tiny"]
     words += ["--runs", folder / "runs", "--out", folder / "results", "--report", folder / "REPORT.md"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table3_n1_n2, "expected", lambda: cells)
+        for module in (table3_n1_n2, table4_psnr):
+            patch.setattr(module, "expected", lambda: cells)
         patch.setattr(sys, "argv", ["reproduce", *map(str, words)])
         assert reproduce.main() == 0
     return folder
@@ -43,10 +54,20 @@ def place(tmp_path_factory):
 def test_every_experiment_has_its_section_and_none_was_left_out(place):
     report = (place / "REPORT.md").read_text()
     headings = [line.removeprefix("## ") for line in report.splitlines() if line.startswith("## ")]
-    assert headings == ["Table 1: benchmarks", *reproduce.TITLES.values(), "Table 4: efficiency"]
+    assert headings == ["Table 1: benchmarks", *reproduce.TITLES.values(), "Table 4: cost"]
     made = report.split("## Table 1")[1]
     assert "Made by" in made
     assert made.count("Made by `python -m experiments.") == len(reproduce.TITLES)
+
+
+def test_the_network_of_table_4_with_its_own_m_is_that_of_table_2_and_other_ms_are_other_networks(place):
+    with open(place / "results" / "table4_psnr_smoke.csv", newline="") as file:
+        psnr = {row["variant"]: row["psnr_y"] for row in csv.DictReader(file)}
+    shared = "enla_k6_contrast0.02-0.08"
+    with open(place / "results" / "table2_ablation_smoke.csv", newline="") as file:
+        assert psnr[shared] in [row["psnr_y"] for row in csv.DictReader(file) if row["variant"] == shared]
+    trained = {"none", "exact", "lsh", shared, *(f"enla_k6_m{m}_contrast0.02-0.08" for m in (2, 16, 256))}
+    assert set(psnr) == trained | {"m2", "m16", "m32", "m256", "softmax"}
 
 
 def test_an_experiment_without_a_result_is_not_run(place, tmp_path):
@@ -106,44 +127,90 @@ def test_variants_that_differ_have_names_that_differ():
     assert len({variant.name for variant in variants}) == len(variants)
 
 
-def scores(variant, *values):
-    return [Score(variant.name, seed, "Set5", value, 0.9, 1, 1.0) for seed, value in enumerate(values)]
+def scores(variant, table):
+    """Scores of a variant: a row for each seed, a column for each picture."""
+    return [
+        Score(variant.name, seed, "Set5", f"{picture}.png", value, 1, 1.0)
+        for seed, row in enumerate(table)
+        for picture, value in enumerate(row)
+    ]
 
 
 def test_a_mean_knows_its_spread_and_one_seed_has_none():
-    three = mean_of(scores(enla(), 30.0, 31.0, 32.0), enla())
+    three = mean_of(scores(enla(), [[29.0, 31.0], [30.0, 32.0], [31.0, 33.0]]), enla(), "Set5")
     assert (three.value, three.spread, three.n) == (31.0, 1.0, 3)
-    assert mean_of(scores(enla(), 30.0), enla()).spread is None
+    assert mean_of(scores(enla(), [[30.0]]), enla(), "Set5").spread is None
 
 
-def test_a_gain_is_taken_seed_by_seed():
-    both = scores(without_attention(), 30.0, 31.0, 32.0) + scores(enla(), 30.1, 31.1, 32.1)
-    difference = gain(both, enla(), without_attention())
-    assert difference.value == pytest.approx(0.1)
-    assert difference.spread == pytest.approx(0, abs=1e-12)
+def test_a_gain_is_taken_seed_by_seed_and_picture_by_picture():
+    worse = np.array([[30.0, 20.0, 25.0], [31.0, 21.0, 24.0]])
+    gains = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
+    both = scores(without_attention(), [*worse, worse[0]]) + scores(enla(), worse + gains)
+    np.testing.assert_allclose(gain(both, enla(), without_attention(), "Set5"), gains, atol=1e-12)
+
+
+BY_PICTURE = np.array([-0.06, -0.03, 0.0, 0.03, 0.06])
+BY_SEED = np.array([[-0.04], [0.0], [0.04]])
 
 
 @pytest.mark.parametrize(
-    ("difference", "verdict"),
+    ("difference", "by_seed", "by_picture", "word"),
     [
-        (0.3, ": holds here"),
-        (0.2, ": not decided here"),
-        (-0.2, ": not decided here"),
-        (-0.3, ": does not hold here"),
+        (0.2, 1, 1, "holds here"),
+        (-0.2, 1, 1, "does not hold here"),
+        # More than the pictures differ, less than Student's t of three seeds.
+        (0.09, 1, 0, "not decided here"),
+        (-0.09, 1, 0, "not decided here"),
+        # All seeds agree, the pictures do not.
+        (0.03, 0, 1, "not decided here"),
+        (0.0, 0, 0, "not decided here"),
     ],
 )
-def test_a_claim_is_decided_by_students_t(difference, verdict):
-    margin = scipy.stats.t.ppf(0.975, df=2) * 0.1 / 3**0.5
-    assert 0.2 < margin < 0.3
-    sentence = judged("it helps", Mean(difference, 0.1, 3))
-    assert sentence.endswith(verdict)
-    assert f"± {margin:.3f}" in sentence
-
-
-def test_the_table_of_students_t_is_students_t():
-    for n, quantile in T95.items():
-        assert quantile == pytest.approx(scipy.stats.t.ppf(0.975, df=n - 1), abs=0.005)
+def test_a_claim_is_decided_over_seeds_and_pictures_and_over_seeds_alone(
+    difference, by_seed, by_picture, word
+):
+    verdict = Verdict.of(difference + by_seed * BY_SEED + by_picture * BY_PICTURE)
+    assert verdict.word == word
+    margin = scipy.stats.t.ppf(0.975, df=2) * 0.04 / 3**0.5 * by_seed
+    assert verdict.seeds.high - verdict.seeds.mean == pytest.approx(margin, abs=1e-9)
+    assert f"seeds ± {margin:.3f}" in str(verdict)
 
 
 def test_one_seed_decides_nothing():
-    assert judged("it helps", Mean(1.0, None, 1)).endswith("not decided here")
+    verdict = Verdict.of(np.full((1, 24), 1.0))
+    assert verdict.word == "not decided here"
+    assert str(verdict).endswith("one seed")
+
+
+def test_only_seeds_of_all_variants_are_compared(tmp_path):
+    runs = runs_of([without_attention(), enla()], BUDGETS["smoke"], tmp_path, seeds=2)
+    assert whole_seeds(runs, runs[:3]) == runs[:2]
+    with pytest.raises(EnlcaError, match="1 of 4 trainings are finished, but no seed of all variants"):
+        whole_seeds(runs, runs[1:2])
+
+
+def test_out_of_time_a_training_is_saved_and_the_next_call_goes_on_to_the_same_bytes(place, monkeypatch):
+    often = {"run.steps": 8, "run.log_every": 2, "schedule.warmup": 2}
+    budget, settings = Budget("often", "smoke.yaml", 1, often), {"train": place / "pictures"}
+    straight, run = (
+        runs_of([without_attention()], budget, place / name, seeds=1)[0] for name in ("straight", "stopped")
+    )
+    assert train_all([straight], budget, **settings) == [straight]
+    clock = chain([0.0, 0.0], repeat(61.0))
+    monkeypatch.setattr(variants, "time", SimpleNamespace(time=lambda: next(clock)))
+    assert train_all([run], budget, minutes=1, **settings) == []
+    assert torch.load(run.path / "last.ckpt")["step"] == 3
+    assert train_all([run], budget, minutes=0, **settings) == []
+    assert train_all([run], budget, **settings) == [run]
+    own, other = (load(one.weights).state_dict() for one in (run, straight))
+    assert all(torch.equal(own[name], other[name]) for name in other)
+    assert train_all([run], budget, minutes=0, **settings) == [run]
+
+
+def test_a_training_killed_before_its_first_save_is_begun_anew(place):
+    budget = BUDGETS["smoke"]
+    [run] = runs_of([enla()], budget, place / "killed", seeds=1)
+    assert train_all([run], budget, train=place / "pictures") == [run]
+    for name in ("last.ckpt", "previous.ckpt", "best.safetensors"):
+        (run.path / name).unlink(missing_ok=True)
+    assert train_all([run], budget, train=place / "pictures") == [run]
