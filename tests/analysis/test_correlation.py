@@ -160,7 +160,7 @@ def test_a_single_weight_is_one_with_no_entropy():
     assert sparsity(weights) == (0.0, 1.0, 1.0)
 
 
-@pytest.mark.parametrize("attention", ["linear", "exact", "lsh"])
+@pytest.mark.parametrize("attention", ["linear", "exact", "window", "lsh"])
 def test_the_view_holds_the_embeddings_that_the_block_computes(attention):
     net, lr = network(attention), picture()
     with torch.inference_mode():
@@ -170,7 +170,7 @@ def test_the_view_holds_the_embeddings_that_the_block_computes(attention):
         assert torch.equal(seen.q, expected.q[0])
         assert torch.equal(seen.k, expected.k[0])
         assert (seen.height, seen.width) == lr.shape[2:]
-        output = seen.attend(*expected)[0, :, 31]
+        output = net.non_local_blocks[block].attended(expected, width=seen.width)[0, :, 31]
         torch.testing.assert_close(expected.v[0] @ own_weights(seen, 31), output)
 
 

@@ -14,6 +14,7 @@ from enlca.analysis.cost import (
     exact_flops,
     linear_flops,
     lsh_flops,
+    window_flops,
     lsh_flops_as_printed,
     seconds,
     sharp_flops,
@@ -92,7 +93,7 @@ def test_fused_attention_on_the_cpu_is_counted_too():
     assert found.flops == exact_flops(N, 16, 16)
 
 
-@pytest.mark.parametrize("attention", ["linear", "sharp", "exact", "lsh", "none"])
+@pytest.mark.parametrize("attention", ["linear", "sharp", "exact", "window", "lsh", "none"])
 def test_a_network_is_the_sum_of_its_layers(attention):
     height, width, channels, dim = 11, 13, 8, 3
     config = SRConfig(
@@ -111,6 +112,7 @@ def test_a_network_is_the_sum_of_its_layers(attention):
         "linear": linear_flops(n, dim, channels, n_features=M),
         "sharp": sharp_flops(n, dim, channels, n_features=M),
         "exact": exact_flops(n, dim, channels),
+        "window": window_flops(height, width, dim, channels, window=8, halo=4),
         "lsh": lsh_flops(n, dim, channels, chunk=29),
         "none": 0,
     }[attention]

@@ -38,7 +38,7 @@ def test_nlsa_s_keys_are_its_queries_at_length_one_and_nothing_is_amplified():
 def test_a_block_adds_scaled_attention_to_its_input(attend):
     module, x = block(attend=attend, res_scale=0.3).eval(), picture()
     y, embeddings = module.forward_with_embeddings(x)
-    torch.testing.assert_close(y, x + 0.3 * module.attend(*embeddings).view_as(x))
+    torch.testing.assert_close(y, x + 0.3 * module.attended(embeddings, width=W).view_as(x))
     assert torch.equal(y, module(x))
 
 
@@ -93,7 +93,7 @@ def test_the_default_width_of_q_and_k_is_a_quarter():
 
 def test_unknown_attention_lists_what_there_is():
     with pytest.raises(
-        ValueError, match=r"unknown attention 'foo'; choose from \['exact', 'linear', 'lsh'\]"
+        ValueError, match=r"unknown attention 'foo'; choose from \['exact', 'linear', 'lsh', 'window'\]"
     ):
         block(attend="foo")
 

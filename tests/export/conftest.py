@@ -27,6 +27,7 @@ KINDS = {
     "fitted": {"scale": 2, "attention": "linear", "features": "sharp", "skip": "bilinear"},
     "centred": {"scale": 2, "attention": "linear", "features": "centred", "amplification": 24.0},
     "exact": {"scale": 3, "attention": "exact", "skip": "bilinear"},
+    "window": {"scale": 2, "attention": "window", "window": 5, "halo": 3, "amplification": 24.0},
     "none": {"scale": 2, "attention": "none"},
 }
 
@@ -86,7 +87,15 @@ def export_once(tmp_path_factory) -> Callable[[str], Exported]:
 
 @pytest.fixture(
     scope="session",
-    params=["linear", "released", "fitted", "exact", "none", pytest.param("sharp", marks=pytest.mark.slow)],
+    params=[
+        "linear",
+        "released",
+        "fitted",
+        "exact",
+        "window",
+        "none",
+        pytest.param("sharp", marks=pytest.mark.slow),
+    ],
 )
 def exported(request, export_once) -> Exported:
     """Each kind, one after the other."""

@@ -10,7 +10,7 @@ from enlca.export.traceable import BLOCK, LinearPicture, PictureBlock, traceable
 from enlca.network.sr import SRConfig, SRNetwork
 
 
-# Exact attention is compiled wherever it runs: test_parity runs it as it is exported.
+# Exact attention and windows are compiled wherever they run: test_parity runs them as they are exported.
 @pytest.mark.parametrize("size", [(1, 1), (1, 13), (17, 1), (13, 17), (37, 61)])
 @pytest.mark.parametrize("kind", ["linear", "released", "sharp", "fitted", "centred", "none"])
 @torch.no_grad()
@@ -70,7 +70,7 @@ def test_nlsa_is_refused_in_one_line_that_says_why():
 
 
 def test_every_other_attention_has_a_form_for_export(small_network):
-    kinds = ("linear", "released", "sharp", "fitted", "exact")
+    kinds = ("linear", "released", "sharp", "fitted", "exact", "window")
     blocks = [m for kind in kinds for m in traceable(small_network(kind)).modules()]
     assert not any(isinstance(block, NonLocalBlock) for block in blocks)
-    assert sum(isinstance(block, PictureBlock) for block in blocks) == 2 * 5
+    assert sum(isinstance(block, PictureBlock) for block in blocks) == 2 * len(kinds)

@@ -56,7 +56,9 @@ def streamed(net: SRNetwork, pixels: np.ndarray, tile: int, **settings) -> Tenso
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize(("upsampler", "skip"), [("stepwise", "none"), ("direct", "bilinear")])
-@pytest.mark.parametrize(("attention", "kernel"), [("linear", 1), ("linear", 3), ("none", 1), ("exact", 3)])
+@pytest.mark.parametrize(
+    ("attention", "kernel"), [("linear", 1), ("linear", 3), ("none", 1), ("exact", 3), ("window", 3)]
+)
 def test_streamed_is_whole_for_every_kind_of_network(scale, upsampler, skip, attention, kernel):
     net = network(scale=scale, upsampler=upsampler, skip=skip, attention=attention, embed_kernel=kernel)
     pixels = picture(19, 37) if attention != "exact" else picture(19, 23)
@@ -72,6 +74,14 @@ TILES = [16, 17, 36, 64, 16, 16, 17, 16, 17]
 @pytest.mark.parametrize(("size", "tile"), list(zip(SIZES, TILES, strict=True)))
 def test_streamed_is_whole_at_every_size_of_picture_and_tile(size, tile, features):
     net, pixels = network(skip="bilinear", embed_kernel=3, features=features).double(), picture(*size)
+    torch.testing.assert_close(streamed(net, pixels, tile), whole(net, pixels), **FLOAT64)
+
+
+@pytest.mark.parametrize(("window", "halo"), [(8, 4), (5, 7), (3, 0)])
+@pytest.mark.parametrize(("size", "tile"), list(zip(SIZES, TILES, strict=True)))
+def test_streamed_windows_lie_where_those_of_the_whole_picture_lie(size, tile, window, halo):
+    net = network(attention="window", window=window, halo=halo, amplification=24.0).double()
+    pixels = picture(*size)
     torch.testing.assert_close(streamed(net, pixels, tile), whole(net, pixels), **FLOAT64)
 
 

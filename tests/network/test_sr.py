@@ -174,7 +174,7 @@ def test_a_config_survives_json():
     ("settings", "message"),
     [
         ({"scale": 5}, "scale must be one of 2, 3, 4; got 5"),
-        ({"attention": "soft"}, "attention must be one of none, exact, linear, lsh; got 'soft'"),
+        ({"attention": "soft"}, "attention must be one of none, exact, linear, lsh, window; got 'soft'"),
         ({"upsampler": "x"}, "upsampler must be one of stepwise, direct"),
         ({"skip": "x"}, "skip must be one of none, bilinear"),
         ({"n_blocks": 5}, r"n_blocks \(5\) must be a multiple of blocks_per_stage \(2\)"),

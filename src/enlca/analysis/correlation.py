@@ -7,10 +7,11 @@ linear in N.
     linear    w_j = sum_r softmax_r( log phi_r(q) + log_total_r ) a_rj      as ENLA applies it, with
               a_rj = softmax_j( log phi_r(k_j) )                            the weight of position j in
               feature r, of features fitted to the picture where the attention fits them
+    window    w_j = softmax_j( q.k_j ) among the keys that the window of the query meets, 0 elsewhere
     sparse    w_j = sum over rounds of share x softmax over the query's chunk and its neighbours      NLSA's
 
 Each row is non-negative and sums to one, and a row times the values is the output of `ExactAttend`,
-`LinearAttend` or `LSHAttend` at that position. `linear` is phi(q)^T phi(k_j) / sum_j phi(q)^T phi(k_j),
+`LinearAttend`, `WindowAttend` or `LSHAttend` at that position. `linear` is phi(q)^T phi(k_j) / sum_j phi(q)^T phi(k_j),
 computed in logarithms.
 
 Letters:  D embedding channels   M random features   N = H W positions   R rounds of hashing   K axes
@@ -30,6 +31,7 @@ from enlca.attention.exact import ExactAttend
 from enlca.attention.features import orthogonal_gaussian
 from enlca.attention.linear import Fitted, LinearAttend
 from enlca.attention.lsh import LSHAttend, hash_codes
+from enlca.attention.window import WindowAttend
 from enlca.network.sr import SRNetwork
 
 # Positions whose features exist at the same time.
@@ -98,6 +100,8 @@ def own_weights(view: View, at: int) -> Float[Tensor, "N"]:
         return linear_weights(view, at, view.attend)
     if isinstance(view.attend, LSHAttend):
         return sparse_weights(view, at, view.attend)
+    if isinstance(view.attend, WindowAttend):
+        return window_weights(view, at, view.attend)
     assert isinstance(view.attend, ExactAttend)
     return exact_weights(view, at)
 
@@ -106,6 +110,21 @@ def own_weights(view: View, at: int) -> Float[Tensor, "N"]:
 def exact_weights(view: View, at: int) -> Float[Tensor, "N"]:
     """Return softmax_j( q.k_j ), Eq. 1, at position `at`."""
     return (view.q[:, at] @ view.k).softmax(dim=0)
+
+
+@torch.inference_mode()
+def window_weights(view: View, at: int, attend: WindowAttend) -> Float[Tensor, "N"]:
+    """Return the weights of the attention inside windows at position `at`."""
+    window, halo = attend.window, attend.halo
+    row, column = (where - where % window for where in divmod(at, view.width))
+    scores = (view.q[:, at] @ view.k).view(view.height, view.width)
+    seen = (
+        slice(max(0, row - halo), row + window + halo),
+        slice(max(0, column - halo), column + window + halo),
+    )
+    weights = torch.zeros_like(scores)
+    weights[seen] = scores[seen].flatten().softmax(dim=0).view_as(scores[seen])
+    return weights.flatten()
 
 
 @torch.inference_mode()

@@ -45,6 +45,12 @@ def exact_flops(n: int, c: int, c_out: int) -> int:
     return 2 * n**2 * (c + c_out)
 
 
+def window_flops(height: int, width: int, c: int, c_out: int, *, window: int = 8, halo: int = 4) -> int:
+    """Return the operations of attention inside windows: each query and all keys that its window meets."""
+    positions = (height + -height % window) * (width + -width % window)
+    return 2 * positions * (window + 2 * halo) ** 2 * (c + c_out)
+
+
 def conv_flops(n: int, c: int, c_out: int, *, kernel_size: int = 3) -> int:
     """Return the operations of a convolution that keeps the size."""
     return 2 * kernel_size**2 * n * c * c_out

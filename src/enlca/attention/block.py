@@ -17,6 +17,7 @@ from enlca.attention.exact import ExactAttend
 from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend
 from enlca.attention.sharp import FEATURES, SharpAttend
+from enlca.attention.window import WindowAttend
 
 
 class Embeddings(NamedTuple):
@@ -157,6 +158,7 @@ ATTENDS = {
     "lsh": AttentionKind(
         SharedEmbed, ("channels", "dim", "kernel_size", "eps"), LSHAttend, ("n_hashes", "chunk")
     ),
+    "window": AttentionKind(*_AMPLIFIED, WindowAttend, ("window", "halo")),
 }
 
 
@@ -165,7 +167,8 @@ class NonLocalBlock(nn.Module):
 
     Args:
         channels: channels of the feature map, in and out.
-        attend: one of ATTENDS: "linear" (ENLA, Eq. 5-6), "exact" (Eq. 1) or "lsh" (NLSA, with `SharedEmbed`).
+        attend: one of ATTENDS: "linear" (ENLA, Eq. 5-6), "exact" (Eq. 1), "window" (Eq. 1 among neighbours) or
+            "lsh" (NLSA, with `SharedEmbed`).
         dim: channels of q and k; None is channels / 4, as in the paper's network (64 of 256).
         amplification: the paper's k; not of "lsh".
         n_features: the paper's m; "linear" only.
@@ -176,6 +179,8 @@ class NonLocalBlock(nn.Module):
         floor: see `LinearAttend`; "linear" only.
         n_hashes: see `LSHAttend`; "lsh" only.
         chunk: see `LSHAttend`; "lsh" only.
+        window: see `WindowAttend`; "window" only.
+        halo: see `WindowAttend`; "window" only.
 
     Raises:
         ValueError: for an unknown `attend` or impossible sizes.
@@ -196,6 +201,8 @@ class NonLocalBlock(nn.Module):
         floor: float = 0.0,
         n_hashes: int = 4,
         chunk: int = 144,
+        window: int = 8,
+        halo: int = 4,
     ):
         super().__init__()
         if attend not in ATTENDS:
@@ -211,6 +218,8 @@ class NonLocalBlock(nn.Module):
             "floor": floor,
             "n_hashes": n_hashes,
             "chunk": chunk,
+            "window": window,
+            "halo": halo,
         }
         kind = ATTENDS[attend]
         self.res_scale = res_scale
@@ -226,5 +235,11 @@ class NonLocalBlock(nn.Module):
     ) -> tuple[Float[Tensor, "B C H W"], Embeddings]:
         """Return the same, and the embeddings, for the contrastive loss (Eq. 8-10)."""
         embeddings = self.embed(x)
-        y = self.attend(*embeddings).to(x.dtype)
+        y = self.attended(embeddings, width=x.shape[-1]).to(x.dtype)
         return torch.add(x, y.unflatten(-1, x.shape[-2:]), alpha=self.res_scale), embeddings
+
+    def attended(self, embeddings: Embeddings, *, width: int) -> Float[Tensor, "B C N"]:
+        """Return attention's output at every position of maps of `width` columns, in v's type."""
+        if isinstance(self.attend, WindowAttend):
+            return self.attend(*embeddings, width=width)
+        return self.attend(*embeddings)

@@ -2,7 +2,7 @@
 
 `LinearAttend` loops over blocks of positions in Python, `ExactAttend` over blocks of queries; a graph traced
 from them would hold the number of blocks of one image. Here the blocks are an axis of a tensor. The formulas
-are the same: Eq. 3, Eq. 5-6 in shifted logarithms, and Eq. 1.
+are the same: Eq. 3, Eq. 5-6 in shifted logarithms, and Eq. 1, in all of the picture or in windows.
 
 Positions come first and channels last, as in the memory of a runtime with channels-last convolutions: one
 change of layout before attention and one after it, instead of one for each of q, k, v, x and y.
@@ -27,6 +27,7 @@ from enlca.attention.block import Embed, NonLocalBlock
 from enlca.attention.exact import ExactAttend
 from enlca.attention.linear import LinearAttend
 from enlca.attention.sharp import FEATURES, LEAST_SQUARE, LEAST_VARIANCE, SharpAttend, newton_schulz
+from enlca.attention.window import WindowAttend
 from enlca.errors import ExportError
 from enlca.network.sr import SRNetwork
 
@@ -170,6 +171,49 @@ class ExactPicture(nn.Module):
         return y.flatten(0, 1)[: q.shape[0]]
 
 
+class WindowPicture(nn.Module):
+    """Attention inside windows (`WindowAttend`) of one image of any size, a row of windows at a time."""
+
+    def __init__(self, attend: WindowAttend):
+        super().__init__()
+        self.window = attend.window
+        self.halo = attend.halo
+
+    def forward(
+        self, q: Float[Tensor, "H W D"], k: Float[Tensor, "H W D"], v: Float[Tensor, "H W E"]
+    ) -> Float[Tensor, "H W E"]:
+        """Attend from each position to those in its window and around it."""
+        from torch._higher_order_ops.scan import scan
+
+        height, width = q.shape[:2]
+        window, halo = self.window, self.halo
+        side = window + 2 * halo
+        rows, columns = (height + window - 1) // window, (width + window - 1) // window
+        below, right = rows * window - height, columns * window - width
+        missing = (0, 0, halo, halo + right, halo, halo + below)
+        from_top, from_left = (
+            torch.arange(count).unsqueeze(1) * window + torch.arange(side) for count in (rows, columns)
+        )
+        # One more value, which is 1 in the picture and 0 outside of it, where a key has no weight.
+        values = torch.cat([v, torch.ones_like(v[..., :1])], dim=-1)
+        keys, values = (nn.functional.pad(u, missing)[from_top][:, :, from_left] for u in (k, values))
+        queries = nn.functional.pad(q, (0, 0, 0, right, 0, below))
+        queries = queries.unflatten(1, (columns, window)).unflatten(0, (rows, window))
+
+        @no_type_check
+        def one_row(carried: Tensor, parts: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            queries, keys, values = (squares.transpose(0, 1).flatten(1, 2) for squares in parts)
+            scores = queries @ keys.mT + 1e4 * (values[..., -1:].mT + -1.0)
+            weights = (scores + -1.0 * scores.amax(dim=-1, keepdim=True)).exp()
+            sums = weights @ values
+            y = _average(sums.flatten(0, 1))[0].unflatten(0, sums.shape[:2])
+            return carried.clone(), y.unflatten(1, (window, window)).transpose(0, 1)
+
+        # Nothing is carried from row to row, but a scan wants something.
+        y = scan(one_row, q.new_zeros(1), (queries, keys, values))[1]
+        return y.flatten(2, 3).flatten(0, 1)[:height, :width]
+
+
 class PictureBlock(nn.Module):
     """`NonLocalBlock` for one image of any size."""
 
@@ -184,7 +228,12 @@ class PictureBlock(nn.Module):
         """Add to each position what attention finds for it."""
         at = _positions(x)
         q, k, v = (_embedded(by, x, at) for by in (self.embed.query, self.embed.key, self.embed.value))
-        y = at + self.res_scale * self.attend(self._amplified(q), self._amplified(k), v)
+        qkv = self._amplified(q), self._amplified(k), v
+        if isinstance(self.attend, WindowPicture):
+            found = self.attend(*(u.unflatten(0, x.shape[-2:]) for u in qkv)).flatten(0, 1)
+        else:
+            found = self.attend(*qkv)
+        y = at + self.res_scale * found
         return y.unflatten(0, x.shape[-2:]).unsqueeze(0).permute(0, 3, 1, 2)
 
     def _amplified(self, u: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
@@ -197,6 +246,7 @@ PICTURES: dict[type[nn.Module], Callable[..., nn.Module]] = {
     LinearAttend: LinearPicture,
     SharpAttend: SharpPicture,
     ExactAttend: lambda attend: ExactPicture(),
+    WindowAttend: WindowPicture,
 }
 
 

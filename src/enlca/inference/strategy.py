@@ -98,16 +98,21 @@ class MemoryFootprint:
         config, item = network.config, (strategy.half or torch.float32).itemsize
         views = 2 if self.has_alpha else 1
         pixels, sr = self.height * self.width, 3 * config.scale**2
-        embed_halo = config.embed_kernel // 2 if config.attention != "none" else 0
-        stage = network.stage_elements * self._area(strategy.tile, 2 * config.blocks_per_stage + embed_halo)
+        stage = network.stage_elements * self._area(
+            strategy.tile, 2 * config.blocks_per_stage + network.attention_reach
+        )
         upsampler = network.upsampler
         last = max(network.stage_elements, 2 * config.channels + widest_elements(upsampler) + 2 * sr * views)
-        upscaling = last * self._area(last_tile(strategy.tile, network), 1 + halo_of(upsampler) + embed_halo)
+        upscaling = last * self._area(
+            last_tile(strategy.tile, network), 1 + halo_of(upsampler) + network.attention_reach
+        )
         weights = max([9 * config.channels**2, *(part.numel() for part in upsampler.parameters())])
         elements = max(stage, upscaling) + network.workspace_elements + 2 * weights
         map_bytes = config.channels * pixels * item
         n_maps = views * (
-            2 if config.attention == "exact" else min(2, config.n_blocks // config.blocks_per_stage)
+            2
+            if config.attention in ("exact", "window")
+            else min(2, config.n_blocks // config.blocks_per_stage)
         )
         maps = maps_in_memory(n_maps, map_bytes, strategy.cache_limit) * map_bytes
         if self.ensemble:

@@ -5,6 +5,7 @@ small summary of everything. `Features`, a function that returns the features of
 along the chain:
 
     local stage     features of a wider rectangle, convolutions, crop                  kept in the cache
+                    (attention inside windows is such a stage, from one multiple of the window to another)
     global stage    one pass over the tiles: embed, summarise, combine (Eq. 5-6)
                     then, at any rectangle: embed, read, add                           computed on demand
                     (before, with features that are fitted to the picture, one pass for its statistics)
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 from enlca.attention.block import Embed, NonLocalBlock
 from enlca.attention.linear import Fitted, KeyValueSummary, LinearAttend, combine, summarise
 from enlca.attention.sharp import SharpAttend, Statistics, add, statistics
+from enlca.attention.window import WindowAttend
 from enlca.attention.workspace import CHUNK
 from enlca.errors import StreamingError
 from enlca.inference.feature_cache import FeatureCache, FeatureMap
@@ -185,7 +187,9 @@ class StreamingForward:
         kind = self.network.config.attention
         for number, stage in enumerate(self.network.body, start=1):
             name = f"stage {number} of {len(self.network.body)}"
-            if isinstance(stage, NonLocalBlock):
+            if kind == "window" and isinstance(stage, NonLocalBlock):
+                x = self.windowed(x, stage)
+            elif isinstance(stage, NonLocalBlock):
                 x = self.attended(x, stage, GLOBAL_STAGES[kind](self, x, stage, name))
             else:
                 x = convolved(x, stage, self.whole)
@@ -193,6 +197,24 @@ class StreamingForward:
             if kind != "linear" or not isinstance(stage, NonLocalBlock):
                 x = self.cache_features(x, cache.next_buffer(), name)
         return x
+
+    def windowed(self, x: Features, block: NonLocalBlock) -> Features:
+        """Apply attention inside windows: at a region, to all windows that its own windows see."""
+        embed, attend = block.embed, block.attend
+        assert isinstance(embed, Embed)
+        assert isinstance(attend, WindowAttend)
+
+        def at(region: Region) -> Tensor:
+            seen = region.aligned(attend.window, self.whole).grown(attend.halo, self.whole)
+            seen = seen.aligned(attend.window, self.whole)
+            wide = self.embedding_input(seen)
+            features = dense(x(wide))
+            q, k, v = (positions(u, seen, wide) for u in embed(features))
+            y = attend(q, k, v, width=seen.width).to(features.dtype)
+            y = crop(y.unflatten(-1, (seen.height, seen.width)), region, seen)
+            return torch.add(crop(features, region, wide), y, alpha=block.res_scale)
+
+        return at
 
     def cache_features(self, x: Features, buffer: FeatureMap, name: str) -> Features:
         """Compute features now and return them from the buffer."""

@@ -51,6 +51,15 @@ class Region(NamedTuple):
             min(self.right + halo, whole.right),
         )
 
+    def aligned(self, step: int, whole: "Region") -> "Region":
+        """Return the region with sides moved outwards to multiples of `step`, within `whole`."""
+        return Region(
+            self.top - self.top % step,
+            self.left - self.left % step,
+            min(self.bottom + -self.bottom % step, whole.bottom),
+            min(self.right + -self.right % step, whole.right),
+        )
+
     def times(self, scale: int) -> "Region":
         """Return the same part of the picture upscaled by `scale`."""
         return Region(*(scale * side for side in self))

@@ -25,6 +25,7 @@ from enlca.attention.block import (
     Embeddings,
     NonLocalBlock,
 )
+from enlca.attention.window import WINDOWS
 from enlca.attention.workspace import CHUNK
 from enlca.network.interface import SRModel
 from enlca.network.layers import UPSAMPLERS, ResBlock, conv3x3, widest_elements
@@ -32,7 +33,7 @@ from enlca.network.layers import UPSAMPLERS, ResBlock, conv3x3, widest_elements
 SCALES = (2, 3, 4)
 SKIPS = ("none", "bilinear")
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
-METHODS = {"linear": "ENLCN", "exact": "NLAN", "lsh": "NLSN", "none": "EDSR"}
+METHODS = {"linear": "ENLCN", "exact": "NLAN", "lsh": "NLSN", "window": "WAN", "none": "EDSR"}
 # Queries that meet CHUNK keys at a time where exact attention is computed in parts: 16 MiB of scores.
 QUERIES = 1024
 
@@ -48,7 +49,8 @@ class SRConfig:
         channels: width of the feature maps.
         n_blocks: residual blocks in all.
         blocks_per_stage: residual blocks between two non-local blocks.
-        attention: "linear" (ENLA), "exact" (non-local attention), "lsh" (NLSA) or "none" (EDSR).
+        attention: "linear" (ENLA), "exact" (non-local attention), "window" (exact among neighbours), "lsh"
+            (NLSA) or "none" (EDSR).
         embed_channels: channels of q and k (the paper's c).
         amplification: the paper's k.
         n_features: the paper's m.
@@ -59,6 +61,8 @@ class SRConfig:
         feature_floor: added to each random feature; released code 1e-4.
         n_hashes: rounds of hashing; "lsh" only.
         chunk: positions of a chunk; "lsh" only.
+        window: side of a window of queries; "window" only.
+        halo: positions around a window whose keys its queries meet; "window" only.
         res_scale: weight of each residual block's branch.
         attention_scale: weight of each non-local block's branch.
         upsampler: "stepwise" (EDSR's) or "direct" (one pixel shuffle).
@@ -83,6 +87,8 @@ class SRConfig:
     feature_floor: float = 0.0
     n_hashes: int = 4
     chunk: int = 144
+    window: int = 8
+    halo: int = 4
     res_scale: float = 0.1
     attention_scale: float = 0.1
     upsampler: str = "stepwise"
@@ -102,11 +108,13 @@ class SRConfig:
                 names = ", ".join(map(str, allowed))
                 raise ValueError(f"{field} must be one of {names}; got {getattr(self, field)!r}")
         counts = ("channels", "n_blocks", "blocks_per_stage", "embed_channels", "n_features")
-        for field in (*counts, "n_hashes", "chunk"):
+        for field in (*counts, "n_hashes", "chunk", "window"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
         if self.amplification <= 0:
             raise ValueError(f"amplification must be positive, got {self.amplification}")
+        if self.halo < 0:
+            raise ValueError(f"halo must be at least 0, got {self.halo}")
         if self.features != "positive" and self.feature_floor > 0:
             raise ValueError(FLOOR_NEEDS_POSITIVE.format(self.features))
         if self.embed_kernel % 2 == 0:
@@ -189,6 +197,8 @@ class SRNetwork(SRModel):
                     floor=config.feature_floor,
                     n_hashes=config.n_hashes,
                     chunk=config.chunk,
+                    window=config.window,
+                    halo=config.halo,
                 )
             )
 
@@ -227,10 +237,25 @@ class SRNetwork(SRModel):
         return 8 * config.channels + embedding + mapped
 
     @property
+    def attention_reach(self) -> int:
+        """Positions around a tile that a non-local block computes beside it when it is streamed."""
+        config = self.config
+        if config.attention == "none":
+            return 0
+        beside = 2 * config.window - 1 + config.halo if config.attention == "window" else 0
+        return beside + config.embed_kernel // 2
+
+    @property
     def workspace_elements(self) -> int:
         """Tensor elements that attention needs whatever the size of the image."""
-        return {"linear": 4 * self.config.n_features * CHUNK, "exact": 4 * QUERIES * CHUNK}.get(
-            self.config.attention, 0
+        config = self.config
+        queries, keys = config.window**2, (config.window + 2 * config.halo) ** 2
+        # Scores twice; keys and values of the windows with and without their padding.
+        windows = WINDOWS * (
+            2 * queries * keys + (3 * keys + queries) * (config.embed_channels + config.channels)
+        )
+        return {"linear": 4 * config.n_features * CHUNK, "exact": 4 * QUERIES * CHUNK, "window": windows}.get(
+            config.attention, 0
         )
 
     @property

@@ -1,0 +1,98 @@
+"""Exact softmax attention inside overlapping windows: the near part of Eq. 1, in linear time.
+
+The picture is cut into windows of `window` x `window` queries. Each meets the keys of its window and of
+`halo` positions around it, as far as the picture goes:
+
+    y_i = sum_j exp(q_i.k_j) v_j / sum_j exp(q_i.k_j)        j in the window of i, grown by the halo
+
+Windows as in Swin (Liu et al. 2021), overlapping as in HAT (Chen et al. 2023), with q and k of Eq. 3: no
+shifts, no heads, no position bias. What a position sees does not depend on the size of the picture, so a
+stage of it is a local one, that starts at a multiple of the window.
+
+Letters:  B batch   D embedding channels   E value channels   H, W height and width   N = H W positions
+         h, w those of a part   X channels of any kind   P windows   L positions of a window or of its keys
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+# Windows attended to at a time, and along a row: their scores stay in a processor's cache.
+WINDOWS, COLUMNS = 64, 8
+
+
+class WindowAttend(nn.Module):
+    """Attend from each position to those in its window and around it. No parameters.
+
+    Args:
+        window: side of a window of queries.
+        halo: positions around a window whose keys its queries meet, too.
+
+    Raises:
+        ValueError: if `window` is below 1 or `halo` below 0.
+    """
+
+    def __init__(self, *, window: int = 8, halo: int = 4):
+        super().__init__()
+        if window < 1 or halo < 0:
+            raise ValueError(f"window must be at least 1 and halo at least 0, got {window} and {halo}")
+        self.window = window
+        self.halo = halo
+
+    def forward(
+        self, q: Float[Tensor, "B D N"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"], *, width: int
+    ) -> Float[Tensor, "B E N"]:
+        """Attend from each position of pictures of `width` columns; in v's type."""
+        with torch.autocast(q.device.type, enabled=False):
+            dtype = torch.promote_types(q.dtype, torch.float32)
+            maps = [u.to(dtype).unflatten(-1, (-1, width)).permute(0, 2, 3, 1) for u in (q, k, v)]
+            columns = min(COLUMNS, -(-width // self.window))
+            down = max(1, WINDOWS // (len(q) * columns)) * self.window
+            along = columns * self.window
+            rows = [
+                torch.cat([self._part(*maps, top, left, down, along) for left in range(0, width, along)], 2)
+                for top in range(0, maps[0].shape[1], down)
+            ]
+            return torch.cat(rows, dim=1).flatten(1, 2).mT.to(v.dtype)
+
+    def _part(
+        self,
+        q: Float[Tensor, "B H W D"],
+        k: Float[Tensor, "B H W D"],
+        v: Float[Tensor, "B H W E"],
+        top: int,
+        left: int,
+        down: int,
+        along: int,
+    ) -> Float[Tensor, "B h w E"]:
+        """Attend from the positions of a rectangle of whole windows, as far as the picture goes."""
+        window, halo = self.window, self.halo
+        queries = q[:, top : top + down, left : left + along]
+        height, width = queries.shape[1:3]
+        # Positions that are missing around the picture, for whole windows of queries and of keys.
+        below, right = -height % window, -width % window
+        rows, before, after = _span(top, height + below, halo, q.shape[1])
+        columns, *beside = _span(left, width + right, halo, q.shape[2])
+        missing = (0, 0, *beside, before, after)
+        side = window + 2 * halo
+        keys, values = (_windows(pad(u[:, rows, columns], missing), side, window) for u in (k, v))
+        scores = _windows(pad(queries, (0, 0, 0, right, 0, below)), window, window) @ keys.mT
+        if any(missing):
+            here = pad(torch.ones_like(k[:, rows, columns, :1]), missing)
+            scores = scores.masked_fill(_windows(here, side, window).mT == 0, -torch.inf)
+        y = (scores.softmax(dim=-1) @ values).unflatten(1, (window, window))
+        grid = (len(q), (height + below) // window, (width + right) // window)
+        return y.unflatten(0, grid).transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]
+
+
+def _span(start: int, length: int, halo: int, size: int) -> tuple[slice, int, int]:
+    """Return the keys along one side, and how many are missing before and after them."""
+    first, last = start - halo, start + length + halo
+    return slice(max(0, first), min(last, size)), max(0, -first), max(0, last - size)
+
+
+def _windows(u: Float[Tensor, "B h w X"], side: int, step: int) -> Float[Tensor, "P L X"]:
+    """Cut squares of `side`, a new one every `step` positions, row by row."""
+    squares = u.unfold(1, side, step).unfold(2, side, step).permute(0, 1, 2, 4, 5, 3)
+    return squares.reshape(-1, side * side, u.shape[-1])
