@@ -6,7 +6,8 @@ import typer
 
 from enlca.cli import INTERRUPTED, INTERRUPTION
 from enlca.cli.common import printable
-from enlca.cli.measure import audit, cost, evaluate, score
+from enlca.cli.cost import cost
+from enlca.cli.measure import audit, compare, evaluate, score
 from enlca.cli.models import convert, explore, export, info, models
 from enlca.cli.training import data, resume, train
 from enlca.cli.upscale import degrade, upscale
@@ -22,7 +23,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (upscale, degrade, evaluate, score, audit, info, models, convert, export, cost, explore):
+for command in (
+    upscale,
+    degrade,
+    evaluate,
+    compare,
+    score,
+    audit,
+    info,
+    models,
+    convert,
+    export,
+    cost,
+    explore,
+):
     app.command(command.__name__)(command)
 for command in (train, resume):
     # Options like --run.steps are fields of the configuration.

@@ -133,7 +133,7 @@ def evaluate(
 ) -> Evaluation:
     """Score `method` on benchmark folders; one bad pair does not stop the others.
 
-    `lr`: see `Protocol`. `save_images` receives the SR images, a folder for each data set.
+    `lr`: see `Protocol`. `save_images` receives the SR images that are made, a folder for each data set.
 
     Raises:
         PictureError: a folder has no pictures or lacks partners.
@@ -155,7 +155,7 @@ def evaluate(
         try:
             sr, hr, seconds = method.make(pair, scale=scale, lr=lr)
             kept = pair.lr if isinstance(method, GivenPictures) else None
-            if save_images is not None:
+            if save_images is not None and kept is None:
                 kept = save_images / dataset / f"{pair.name}.png"
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 write_image(kept, Picture(sr))
