@@ -14,11 +14,11 @@ from enlca.analysis.cost import (
     exact_flops,
     linear_flops,
     lsh_flops,
-    window_flops,
     lsh_flops_as_printed,
     seconds,
     sharp_flops,
     table4,
+    window_flops,
 )
 from enlca.attention.exact import ExactAttend
 from enlca.attention.linear import LinearAttend

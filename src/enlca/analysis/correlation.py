@@ -11,8 +11,8 @@ linear in N.
     sparse    w_j = sum over rounds of share x softmax over the query's chunk and its neighbours      NLSA's
 
 Each row is non-negative and sums to one, and a row times the values is the output of `ExactAttend`,
-`LinearAttend`, `WindowAttend` or `LSHAttend` at that position. `linear` is phi(q)^T phi(k_j) / sum_j phi(q)^T phi(k_j),
-computed in logarithms.
+`LinearAttend`, `WindowAttend` or `LSHAttend` at that position. `linear` is
+phi(q)^T phi(k_j) / sum_j phi(q)^T phi(k_j), computed in logarithms.
 
 Letters:  D embedding channels   M random features   N = H W positions   R rounds of hashing   K axes
 """

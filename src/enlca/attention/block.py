@@ -167,8 +167,8 @@ class NonLocalBlock(nn.Module):
 
     Args:
         channels: channels of the feature map, in and out.
-        attend: one of ATTENDS: "linear" (ENLA, Eq. 5-6), "exact" (Eq. 1), "window" (Eq. 1 among neighbours) or
-            "lsh" (NLSA, with `SharedEmbed`).
+        attend: one of ATTENDS: "linear" (ENLA, Eq. 5-6), "exact" (Eq. 1), "window" (Eq. 1 among
+            neighbours) or "lsh" (NLSA, with `SharedEmbed`).
         dim: channels of q and k; None is channels / 4, as in the paper's network (64 of 256).
         amplification: the paper's k; not of "lsh".
         n_features: the paper's m; "linear" only.

@@ -20,6 +20,8 @@ from torch.nn.functional import pad
 
 # Windows attended to at a time, and along a row: their scores stay in a processor's cache.
 WINDOWS, COLUMNS = 64, 8
+# A score beside which all others are infinite: exp(score - other) is 0 in float32.
+NEVER = -1e5
 
 
 class WindowAttend(nn.Module):
@@ -46,13 +48,21 @@ class WindowAttend(nn.Module):
         """Attend from each position of pictures of `width` columns; in v's type."""
         with torch.autocast(q.device.type, enabled=False):
             dtype = torch.promote_types(q.dtype, torch.float32)
-            maps = [u.to(dtype).unflatten(-1, (-1, width)).permute(0, 2, 3, 1) for u in (q, k, v)]
+            queries, keys, values = (
+                u.to(dtype).unflatten(-1, (-1, width)).permute(0, 2, 3, 1) for u in (q, k, v)
+            )
             columns = min(COLUMNS, -(-width // self.window))
             down = max(1, WINDOWS // (len(q) * columns)) * self.window
             along = columns * self.window
             rows = [
-                torch.cat([self._part(*maps, top, left, down, along) for left in range(0, width, along)], 2)
-                for top in range(0, maps[0].shape[1], down)
+                torch.cat(
+                    [
+                        self._part(queries, keys, values, top, left, down, along)
+                        for left in range(0, width, along)
+                    ],
+                    dim=2,
+                )
+                for top in range(0, queries.shape[1], down)
             ]
             return torch.cat(rows, dim=1).flatten(1, 2).mT.to(v.dtype)
 
@@ -76,11 +86,15 @@ class WindowAttend(nn.Module):
         columns, *beside = _span(left, width + right, halo, q.shape[2])
         missing = (0, 0, *beside, before, after)
         side = window + 2 * halo
-        keys, values = (_windows(pad(u[:, rows, columns], missing), side, window) for u in (k, v))
-        scores = _windows(pad(queries, (0, 0, 0, right, 0, below)), window, window) @ keys.mT
+        keys, values = (pad(u[:, rows, columns], missing) for u in (k, v))
+        queries = pad(queries, (0, 0, 0, right, 0, below))
         if any(missing):
-            here = pad(torch.ones_like(k[:, rows, columns, :1]), missing)
-            scores = scores.masked_fill(_windows(here, side, window).mT == 0, -torch.inf)
+            # One more channel hides the positions outside of the picture: cheaper than a mask on all scores.
+            outside = pad(torch.zeros_like(k[:, rows, columns, :1]), missing, value=NEVER)
+            keys = torch.cat([keys, outside], dim=-1)
+            queries = torch.cat([queries, torch.ones_like(queries[..., :1])], dim=-1)
+        scores = _windows(queries, window, window) @ _windows(keys, side, window).mT
+        values = _windows(values, side, window)
         y = (scores.softmax(dim=-1) @ values).unflatten(1, (window, window))
         grid = (len(q), (height + below) // window, (width + right) // window)
         return y.unflatten(0, grid).transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]
