@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import batch_norm, conv2d
 
+from enlca.network.interface import PeakMemory
 from enlca.peers import nlrn
 from enlca.peers.luma import luma, resize
 from enlca.peers.nlrn import NLRN, OVERLAP, PEER, WINDOW, windows
@@ -115,6 +116,19 @@ def test_windows_are_seamless_where_attention_adds_nothing(monkeypatch):
     whole = made.upscale_luma(y, y)
     monkeypatch.setattr(nlrn, "WHOLE", WINDOW**2)
     torch.testing.assert_close(made.upscale_luma(y, y), whole)
+
+
+@pytest.mark.parametrize(("height", "width", "limit"), [(3, 5, 45**2), (41, 29, 100), (41, 29, 45**2)])
+def test_counted_memory_is_no_less_than_measured(height, width, limit, monkeypatch):
+    monkeypatch.setattr(nlrn, "WHOLE", limit)
+    monkeypatch.setattr(nlrn, "CHUNK_ELEMENTS", 1 << 14)
+    made, lr = model(scale=2, steps=2), torch.rand(1, 3, height, width)
+    most = max(limit, WINDOW**2)
+    monkeypatch.setattr(made, "workspace_elements", most**2 + 3 * (1 << 14) + 8 * most * C)
+    with torch.no_grad(), PeakMemory() as memory:
+        made(lr)
+    counted = made.elements_per_pixel * height * width + made.workspace_elements
+    assert 0 < memory.peak / 4 <= counted
 
 
 def test_a_network_whose_last_convolution_is_zero_returns_bicubic_luma():

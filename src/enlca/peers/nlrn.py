@@ -56,7 +56,8 @@ class NLRN(LumaModel):
         ValueError: another scale.
     """
 
-    workspace_elements = WHOLE**2 + 2 * CHUNK_ELEMENTS
+    # Scores of a whole image and chunks of weights; features are counted in `__init__`.
+    workspace_elements = WHOLE**2 + 3 * CHUNK_ELEMENTS
 
     def __init__(
         self, *, scale: int = 4, channels: int = 128, embed_channels: int = 64, recursions: int = 12
@@ -69,6 +70,7 @@ class NLRN(LumaModel):
             return nn.ModuleList(Norm(channels, eps=EPS) for _ in range(recursions))
 
         self.scale = scale
+        self.workspace_elements += 8 * WHOLE * channels
         self.input_norm, self.input = Norm(1, eps=EPS), conv3x3(1, channels)
         self.query = nn.Conv2d(channels, embed_channels, kernel_size=1)
         self.key = nn.Conv2d(channels, embed_channels, kernel_size=1)
@@ -76,6 +78,14 @@ class NLRN(LumaModel):
         self.first, self.second = conv3x3(channels, channels), conv3x3(channels, channels)
         self.attention_norms, self.first_norms, self.second_norms = norms(), norms(), norms()
         self.output_norm, self.output = Norm(channels, eps=EPS), conv3x3(channels, 1)
+
+    @property
+    def elements_per_pixel(self) -> int:
+        """Tensor elements for each LR pixel: images alone, since features exist for a window at a time.
+
+        Counted, because the probe of `measure_elements` would take minutes.
+        """
+        return 24 * self.scale**2
 
     def upscale_luma(
         self, lr: Float[Tensor, "B 1 h w"], bicubic: Float[Tensor, "B 1 H W"]

@@ -21,8 +21,8 @@ from enlca.peers.frame import FRAME, EDSRFrame, Residual, check_pixel_range, sca
 from enlca.peers.layout import Peer, Shapes
 from enlca.peers.naming import Table, check_size, count, length, renamed
 
-# Elements of a chunk of the N x N weights.
-CHUNK_ELEMENTS = 1 << 22
+# Elements of a chunk of the N x N weights: few beside the features of the image that memory is measured on.
+CHUNK_ELEMENTS = 1 << 20
 
 
 def attention_over_queries(
