@@ -48,6 +48,17 @@ def test_filters_come_as_out_in_height_width_and_biases_as_vectors(file):
     assert tensors["zero_b"].tolist() == [0.0]
 
 
+def test_parameters_in_a_cell_array_are_read_too(tmp_path):
+    parameters = [{"name": name, "value": value} for name, value in VALUES.items()]
+    savemat(tmp_path / "net.mat", {"net": {"params": parameters}})
+    tensors, expected = (
+        read_matconvnet(tmp_path / "net.mat"),
+        read_matconvnet(write(tmp_path / "a.mat", VALUES)),
+    )
+    assert list(tensors) == list(expected)
+    assert all(torch.equal(tensors[name], value) for name, value in expected.items())
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

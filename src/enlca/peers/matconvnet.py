@@ -25,7 +25,7 @@ HEADER = 128
 # LapSRN has less than a million weights in 100 parameters.
 LIMIT, MANY = 1 << 26, 2000
 MATRIX, COMPRESSED = 14, 15
-STRUCT, CHAR = 2, 4
+CELL, STRUCT, CHAR = 1, 2, 4
 # Types of elements and their numbers; text is stored as numbers, too.
 NUMBERS = {
     1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
@@ -80,7 +80,10 @@ class Matrix:
         return "".join(map(chr, self.numbers().ravel(order="F").tolist()))
 
     def fields(self) -> Iterator[dict[str, "Matrix"]]:
-        """Yield the fields of each element of an array of structures."""
+        """Yield the fields of each element of an array of structures, or of a cell array of single ones."""
+        if self.kind == CELL:
+            yield from self._fields_of_cells()
+            return
         if self.kind != STRUCT:
             raise ValueError(f"an array of class {self.kind} instead of a structure")
         _, width, rest = _element(self.data)
@@ -97,6 +100,17 @@ class Matrix:
                     raise ValueError(f"a field of type {kind}")
                 values[key] = data
             yield {key: _matrix(data) for key, data in values.items() if len(data)}
+
+    def _fields_of_cells(self) -> Iterator[dict[str, "Matrix"]]:
+        if prod(self.dims) > MANY:
+            raise ValueError("a cell array with too many elements")
+        rest = self.data
+        for _ in range(prod(self.dims)):
+            _, data, rest = _element(rest)
+            cell = _matrix(data)
+            if cell.kind != STRUCT:
+                raise ValueError(f"a cell of class {cell.kind} instead of a structure")
+            yield from cell.fields()
 
 
 def _parameters(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
