@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from enlca.checkpoint.official import load_official, save_official
+from enlca.checkpoint.store import load_with_card
 from enlca.errors import CheckpointError
 
 
@@ -47,7 +48,7 @@ class Command:
 
 def test_a_file_comes_back_bit_for_bit_and_is_marked_released(folder, network):
     save_official(network, "x.pt")
-    again, card = load_official("x.pt")
+    again, card = load_with_card("x.pt")
     assert_same_state(network, again)
     assert not again.training
     assert card.network == again.config == network.config
@@ -68,10 +69,26 @@ def test_a_written_file_holds_the_authors_state_dict_and_nothing_else(folder, ne
 
 def test_files_from_before_pytorch_1_6_and_of_half_precision_are_read(folder, network, state):
     torch.save(state, "old.pt", _use_new_zipfile_serialization=False)
-    assert_same_state(network, load_official("old.pt")[0])
+    assert_same_state(network, load_official("old.pt"))
     torch.save({name: tensor.half() for name, tensor in state.items()}, "half.pt")
-    again = load_official("half.pt")[0].state_dict()
+    again = load_official("half.pt").state_dict()
     assert all(torch.equal(again[name], x.half().float()) for name, x in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"params": {}, "params_ema": state, "epoch": 7},
+        lambda state: {"params": state},
+        lambda state: {"epoch": 3, "state_dict": {f"module.{name}": x for name, x in state.items()}},
+        lambda state: {"model": {"params": state}, "optimizer": {"state": {0: {"step": torch.ones(1)}}}},
+        lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_training_code_stores_around_weights_is_taken_off(folder, network, state, wrap, zipped):
+    torch.save(wrap(state), "x.pt", _use_new_zipfile_serialization=zipped)
+    assert_same_state(network, load_official("x.pt"))
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -127,7 +144,10 @@ def test_other_files_and_no_file_are_refused(folder, network):
 CONTENTS = {
     "a list": (lambda state: [*state.values()], "holds a list, not tensors by name"),
     "a number as name": (lambda state: {3: torch.ones(1)}, "holds something called 3"),
-    "a training state": (lambda state: {"state_dict": state}, "holds 'state_dict', which is not a tensor"),
+    "a list in a wrapper": (
+        lambda state: {"state_dict": [state]},
+        "holds 'state_dict', which is not a tensor",
+    ),
     "integers": (lambda state: state | {"head.0.bias": torch.ones(6).int()}, "holds 'head.0.bias', which is"),
     "no numbers": (lambda state: {"x": torch.ones(3, device="meta")}, "holds 'x', which is not a dense"),
     "nothing": (lambda state: {}, "lacks head.0.weight"),

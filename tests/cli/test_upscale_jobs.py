@@ -60,7 +60,7 @@ def test_when_all_is_there_nothing_is_loaded_and_every_picture_is_named(
 ):
     words = ("upscale", "photos", "--model", tiny_model, "-o", "out")
     assert command(*words).code == 0
-    monkeypatch.setattr("enlca.inference.upscaler.load_with_card", None)
+    monkeypatch.setattr("enlca.inference.upscaler.load_model", None)
     done = command(*words, "--skip-existing")
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == [f"photos/{n}.png -> out/{n}_x4.png exists: skipped" for n in (1, 2)]

@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from enlca.checkpoint.store import Card
-from enlca.checkpoint.torch_file import read_tensors
+from enlca.checkpoint.edsr import to_edsr
+from enlca.checkpoint.torch_file import read_tensors, unwrapped
 from enlca.errors import CheckpointError
 from enlca.network.sr import DIV2K_MEAN, SRConfig, SRNetwork
 from enlca.network.state_dict import misfits
@@ -71,30 +71,42 @@ RENAMES = [  # ours, by position in their body (see `_by_position`) -> the autho
 ]
 
 
-def load_official(path: str | os.PathLike) -> tuple[SRNetwork, Card]:
-    """Return the network of an authors' `.pt` file, in float32 and evaluation mode, and a card for it.
+def load_official(path: str | os.PathLike) -> SRNetwork:
+    """Return the network of an authors' `.pt` file, in float32 and evaluation mode.
 
     Raises:
         CheckpointError: the file is missing, damaged, unsafe, or not a released ENLCN's.
     """
     state = read_tensors(Path(path))
     try:
-        config, tensors = from_official(state)
+        return network_of(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def network_of(state: Mapping[str, Tensor]) -> SRNetwork:
+    """Return the network of an authors' state dict, in float32 and evaluation mode.
+
+    Raises:
+        CheckpointError: as `from_official`.
+    """
+    config, tensors = from_official(state)
     network = SRNetwork(config)
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return network.eval(), Card(network=config, variant="released", training=dict(TRAINING))
+    return network.eval()
 
 
 def save_official(network: SRNetwork, path: str | os.PathLike) -> None:
-    """Write `network` as the authors' code stores it; the file appears whole or not at all.
+    """Write `network` as its authors' code stores it (EDSR's without attention), whole or not at all.
 
     Raises:
-        CheckpointError: the released code has no such network.
+        CheckpointError: that code has no such network.
     """
     try:
-        state = to_official(network.config, network.state_dict())
+        if network.config.attention == "none":
+            state = to_edsr(network)
+        else:
+            state = to_official(network.config, network.state_dict())
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     buffer = io.BytesIO()
@@ -108,9 +120,7 @@ def from_official(state: Mapping[str, Tensor]) -> tuple[SRConfig, dict[str, Tens
     Raises:
         CheckpointError: missing, unexpected or mis-shaped tensors, or images of another mean or range.
     """
-    if all(name.startswith("module.") for name in state):
-        # DataParallel puts this before every name.
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    state = unwrapped(state)
     try:
         config = _deduce(state)
     except ValueError as error:
@@ -119,6 +129,9 @@ def from_official(state: Mapping[str, Tensor]) -> tuple[SRConfig, dict[str, Tens
     expected = {name: tensor.shape for name, tensor in shifts.items()}
     expected |= {names[name]: shape for name, shape in shapes.items()}
     _check(state, expected, what="a released ENLCN")
+    for name, tensor in state.items():
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"holds {name!r}, which is not a tensor of floating-point numbers")
     for name, shift in shifts.items():
         if not torch.equal(state[name].cpu(), shift.to(state[name].dtype)):
             raise CheckpointError(

@@ -1,6 +1,7 @@
 """Checkpoints: their format, their card, and the ones that the package contains, by name.
 
 A checkpoint is one `.safetensors` file; its metadata key `enlca` holds JSON that rebuilds the network.
+Programs that drop metadata (spandrel) find the same text in a tensor, if it was embedded.
 
 Loading is strict: an unknown version, a missing, unexpected or mis-shaped tensor, or settings that do
 not fit are errors that say which.
@@ -8,7 +9,7 @@ not fit are errors that say which.
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
 from enlca.errors import CheckpointError
+from enlca.models import REGISTERED, CustomConfig, CustomModel, build_custom, split
+from enlca.network.interface import SRModel
 from enlca.network.sr import SRConfig, SRNetwork
-from enlca.network.state_dict import misfits
+from enlca.network.state_dict import misfits, nonfinite
 from enlca.runtime.files import write_atomically
 
 FORMAT = 1
 KEY = "enlca"
+# The name of the tensor that holds the card's text, where it is embedded.
+EMBEDDED = "enlca.card"
 WEIGHTS = Path(__file__).parent / "weights"
 SUFFIX = ".safetensors"
+# The files that a model can be, by their ends; what they are is decided by their content.
+SUFFIXES = (SUFFIX, ".pt", ".pth", ".ckpt", ".mat", ".bin")
+BEST = "best.safetensors"
+# Bytes of a header: 1,000 tensors have 0.1 MB.
+MOST_HEADER = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +48,7 @@ class Card:
         scores: measured scores: {data set: {"psnr_y": .., "ssim_y": .., "n": ..}}.
     """
 
-    network: SRConfig
+    network: SRConfig | CustomConfig
     variant: str = "paper"
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +71,12 @@ class Card:
         Raises:
             ValueError: another format version, missing or unknown entries.
         """
-        body = json.loads(text)
+        try:
+            body = json.loads(text)
+            # Half a surrogate pair can be written in JSON, but not printed.
+            json.dumps(body, ensure_ascii=False).encode()
+        except RecursionError as error:
+            raise ValueError("card is nested too deep") from error
         if not isinstance(body, dict) or not isinstance(body.get("network"), dict):
             raise ValueError("card is not a JSON object with a network in it")
         if (version := body.pop("format", None)) != FORMAT:
@@ -69,17 +84,26 @@ class Card:
         expected = {"network", "variant", "training", "scores"}
         if body.keys() != expected:
             raise ValueError(f"card has entries {sorted(body)}, expected {sorted(expected)}")
-        return cls(**{**body, "network": SRConfig.from_dict(body["network"])})
+        for entry in ("training", "scores"):
+            if not isinstance(body[entry], dict):
+                raise ValueError(f"card has {entry} {str(body[entry])[:40]!r}, which is not an object")
+        if not isinstance(body["variant"], str) or not all(
+            isinstance(mean, dict) for mean in body["scores"].values()
+        ):
+            raise ValueError("card has a variant that is no text, or scores that are no objects")
+        kind = CustomConfig if "build" in body["network"] else SRConfig
+        return cls(**{**body, "network": kind.from_dict(body["network"])})
 
 
 def save(
-    network: SRNetwork,
+    network: SRNetwork | CustomModel,
     path: str | os.PathLike,
     *,
     variant: str = "paper",
     training: dict[str, Any] | None = None,
     scores: dict[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    embed_card: bool = False,
 ) -> None:
     """Write `network` and its card; the file appears whole or not at all.
 
@@ -90,11 +114,13 @@ def save(
         training: see `Card`.
         scores: see `Card`.
         dtype: store tensors in this type (float16 for the package's own weights); None keeps theirs.
+        embed_card: store the card as a tensor, too, for programs that drop metadata.
     """
     card = Card(network=network.config, variant=variant, training=training or {}, scores=scores or {})
-    tensors = {
-        name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()
-    }
+    state = network.module.state_dict() if isinstance(network, CustomModel) else network.state_dict()
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
+    if embed_card:
+        tensors[EMBEDDED] = torch.tensor(list(card.to_json().encode()), dtype=torch.uint8)
     write_atomically(Path(path), serialise(tensors, metadata={KEY: card.to_json()}))
 
 
@@ -104,7 +130,8 @@ def read_card(path: str | os.PathLike) -> Card:
     Raises:
         CheckpointError: if the file is missing, damaged or not one of ours.
     """
-    return _read(Path(path), with_tensors=False)[0]
+    card, _ = _read(Path(path), with_tensors=False)
+    return _ours(card, Path(path))
 
 
 def load_file(path: str | os.PathLike) -> tuple[SRNetwork, Card]:
@@ -114,34 +141,70 @@ def load_file(path: str | os.PathLike) -> tuple[SRNetwork, Card]:
         CheckpointError: if the file is missing, damaged, not one of ours, or its tensors do not fit.
     """
     card, tensors = _read(Path(path), with_tensors=True)
+    card = _ours(card, Path(path))
+    if isinstance(card.network, CustomConfig):
+        raise CheckpointError(f"{path}: of a network of {card.network.build}, not one of enlca's own")
+    return _rebuild(Path(path), card.network, tensors), card
+
+
+def _rebuild(path: Path, config: SRConfig, tensors: dict[str, torch.Tensor]) -> SRNetwork:
+    widest = max((side for tensor in tensors.values() for side in tensor.shape), default=0)
+    if config.widest > widest or config.n_blocks > len(tensors):
+        sizes = f"{config.n_blocks} blocks of up to {config.widest} channels"
+        raise CheckpointError(
+            f"{path}: does not fit its own settings: {sizes} in {len(tensors)} tensors of up to {widest}"
+        )
     try:
-        network = SRNetwork(card.network)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: no network can have its settings ({error})") from error
-    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    if {name: tensor.shape for name, tensor in tensors.items()} != expected:
-        raise CheckpointError(f"{path}: does not fit its own settings: {misfits(tensors, expected)}")
+        # Shapes are compared before memory is allocated.
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            expected = {name: tensor.shape for name, tensor in SRNetwork(config).state_dict().items()}
+        if {name: tensor.shape for name, tensor in tensors.items()} != expected:
+            raise CheckpointError(f"{path}: does not fit its own settings: {misfits(tensors, expected)}")
+        network = SRNetwork(config)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(f"{path}: no network can have its settings ({_line(error)})") from error
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise CheckpointError(f"{path}: its {nonfinite(tensors)} holds NaN or infinity")
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return network.eval(), card
+    return network.eval()
 
 
-def _read(path: Path, *, with_tensors: bool) -> tuple[Card, dict[str, torch.Tensor]]:
+def _ours(card: Card | None, path: Path) -> Card:
+    if card is None:
+        raise CheckpointError(f"{path}: a safetensors file, but not one that enlca wrote (no card)")
+    return card
+
+
+def _read(path: Path, *, with_tensors: bool) -> tuple[Card | None, dict[str, torch.Tensor]]:
+    """Return the card of a `.safetensors` file, None if it has none, and its other tensors."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     try:
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        if MOST_HEADER < header < path.stat().st_size:
+            raise CheckpointError(f"{path}: its header of {header:,} bytes describes far more than a network")
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if KEY not in metadata:
-                raise CheckpointError(f"{path}: a safetensors file, but not one that enlca wrote (no card)")
-            card = Card.from_json(metadata[KEY])
-            names = file.keys() if with_tensors else ()
-            return card, {name: file.get_tensor(name) for name in names}
+            text = (file.metadata() or {}).get(KEY)
+            names = file.keys() if with_tensors or text is None else ()
+            if text is None and EMBEDDED in names:
+                text = bytes(file.get_tensor(EMBEDDED).byte().tolist()).decode()
+            card = None if text is None else Card.from_json(text)
+            tensors = {name: file.get_tensor(name) for name in names if name != EMBEDDED and with_tensors}
     except CheckpointError:
         raise
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: {_line(error)}") from error
+    for name, tensor in tensors.items():
+        if card is not None and not tensor.is_floating_point():
+            raise CheckpointError(f"{path}: holds {name[:60]!r}, which is not of floating-point numbers")
+    return card, tensors
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 @dataclass(frozen=True)
@@ -168,7 +231,7 @@ def bundled() -> list[Bundled]:
 
 
 def locate(model: str | os.PathLike, scale: int | None = None) -> Path:
-    """Return the checkpoint file of a bundled name (with its scale) or of a path.
+    """Return the file of a bundled name (with its scale), of a run folder (its best weights) or of a path.
 
     A name without a scale means x4, or the only scale there is.
 
@@ -176,13 +239,17 @@ def locate(model: str | os.PathLike, scale: int | None = None) -> Path:
         CheckpointError: for an unknown name, or a scale that there are no weights for.
     """
     text = os.fspath(model)
-    if text.endswith(SUFFIX) or os.sep in text:
-        return Path(text)
     known = bundled()
     scales = {item.scale: item.path for item in known if item.name == text}
     if not scales:
+        path = Path(text)
+        if (path / BEST).is_file():
+            return path / BEST
+        if text.endswith(SUFFIXES) or os.sep in text or path.is_file():
+            return path
         names = ", ".join(sorted({item.name for item in known})) or "none"
-        raise CheckpointError(f"unknown model {text!r}; known: {names}; or give a {SUFFIX} file")
+        kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise CheckpointError(f"unknown model {text!r}; known: {names}; or give a {kinds} file")
     wanted = scale or (4 if 4 in scales else next(iter(scales)))
     if wanted not in scales:
         available = ", ".join(f"x{s}" for s in sorted(scales))
@@ -190,21 +257,118 @@ def locate(model: str | os.PathLike, scale: int | None = None) -> Path:
     return scales[wanted]
 
 
-def load_with_card(model: str | os.PathLike, scale: int | None = None) -> tuple[SRNetwork, Card]:
-    """Return the network of a bundled name or checkpoint file, and its card.
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model, in float32 and evaluation mode, and what is known of it.
+
+    Attributes:
+        model: the network.
+        kind: what the file is, in words.
+        card: None if the file tells less than a card has.
+        path: the file; None for a custom network without weights.
+    """
+
+    model: SRModel
+    kind: str
+    card: Card | None
+    path: Path | None
+
+
+def load_model(model: str | os.PathLike, scale: int | None = None) -> Loaded:
+    """Load any model: a bundled name, a file of any known kind, a run folder, or a network of one's own.
 
     Raises:
-        CheckpointError: if there is none, or its scale is not `scale`.
+        CheckpointError: there is none, it cannot be used, or its scale is not `scale`.
+        MissingExtra: only spandrel could know the file, and it cannot be imported.
     """
+    text = os.fspath(model)
+    if (text in REGISTERED or ":" in text or "@" in text) and (custom := split(text)):
+        return _load_custom(*custom, scale)
     path = locate(model, scale)
-    network, card = load_file(path)
-    if scale is not None and card.network.scale != scale:
+    card, tensors = _contents(path)
+    if card is None:
+        from enlca.checkpoint.recognise import recognise
+
+        found = recognise(path, tensors, scale=scale)
+        if isinstance(found.model, SRNetwork):
+            card = Card(network=found.model.config, variant=found.variant, training=found.training)
+        return Loaded(model=found.model, kind=found.kind, card=card, path=path)
+    if scale not in (None, card.network.scale):
         raise CheckpointError(f"{path}: upscales x{card.network.scale}, not x{scale}")
-    return network, card
+    if isinstance(card.network, SRConfig):
+        network = _rebuild(path, card.network, tensors)
+        return Loaded(model=network, kind=f"{network.name}, a checkpoint of enlca", card=card, path=path)
+    if card.network.build not in REGISTERED:
+        outside = f"its network is built by {card.network.build}, which is code outside enlca"
+        raise CheckpointError(f"{path}: {outside}; to run it, give {card.network.build}@{path}")
+    return _load_custom(card.network.build, path, scale)
+
+
+def _load_custom(build: str, file: Path | None, scale: int | None) -> Loaded:
+    """Load a network of one's own, with the weights of a file if there is one."""
+    if file is None:
+        model = build_custom(CustomConfig(build=build, scale=scale or 4)).eval()
+        return Loaded(model=model, kind=f"{model.name} of {build}, without weights", card=None, path=None)
+    file = locate(file if file.is_absolute() else Path(os.curdir) / file)
+    card, tensors = _contents(file)
+    config = CustomConfig(build=build, scale=scale or 4)
+    if card is not None:
+        if not isinstance(card.network, CustomConfig):
+            raise CheckpointError(f"{file}: a checkpoint of enlca's own, not of {build}")
+        config = replace(card.network, build=build)
+    if scale not in (None, config.scale):
+        raise CheckpointError(f"{file}: upscales x{config.scale}, not x{scale}")
+    try:
+        model = build_custom(config, tensors).eval()
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    return Loaded(model=model, kind=f"{model.name} of {build}", card=card, path=file)
+
+
+def _contents(path: Path) -> tuple[Card | None, dict[str, torch.Tensor]]:
+    """Return the card, if there is one, and the tensors of a file of PyTorch's or of safetensors."""
+    if _is_safetensors(path):
+        return _read(path, with_tensors=True)
+    from enlca.checkpoint.recognise import read
+
+    return None, read(path)
+
+
+def scale_of(model: str | os.PathLike) -> int:
+    """Return the scale of a model, from its card where it has one. Raises as `load_model`."""
+    text = os.fspath(model)
+    if ":" not in text and "@" not in text and text not in REGISTERED:
+        path = locate(text)
+        if _is_safetensors(path) and (card := _read(path, with_tensors=False)[0]):
+            return card.network.scale
+    return load_model(text).model.scale
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is to be read as `.safetensors`, by its name or first bytes, or is missing."""
+    if path.suffix == SUFFIX or not path.is_file():
+        return True
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and start[:1] != b"\x80" and start[:2] != b"PK"
+
+
+def load_with_card(model: str | os.PathLike, scale: int | None = None) -> tuple[SRNetwork, Card]:
+    """Return a network of enlca's own, by bundled name or file, and its card.
+
+    Raises:
+        CheckpointError: if there is none, its scale is not `scale`, or it is another method's.
+    """
+    loaded = load_model(model, scale)
+    if not isinstance(loaded.model, SRNetwork) or loaded.card is None:
+        raise CheckpointError(
+            f"{model}: {loaded.kind}; this needs a network of enlca's own (Upscaler takes any)"
+        )
+    return loaded.model, loaded.card
 
 
 def load(model: str | os.PathLike, *, scale: int | None = None) -> SRNetwork:
-    """Return a network by bundled name or checkpoint file, in float32 and evaluation mode.
+    """Return a network of enlca's own, by bundled name or file, in float32 and evaluation mode.
 
     Raises:
         CheckpointError: see `load_with_card`.

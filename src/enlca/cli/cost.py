@@ -67,6 +67,7 @@ def settings_of(name: str, scale: int | None) -> "SRConfig":
 
     from enlca.checkpoint.store import bundled, locate, read_card
     from enlca.errors import CheckpointError
+    from enlca.network.sr import SRConfig
     from enlca.network.zoo import NETWORKS
 
     weights = {item.name: item.scale for item in bundled() if scale in (None, item.scale)}
@@ -78,6 +79,8 @@ def settings_of(name: str, scale: int | None) -> "SRConfig":
     except CheckpointError as error:
         raise CheckpointError(f"{error}; or a network: {', '.join(sorted(NETWORKS))}") from error
     config = read_card(path).network
+    if not isinstance(config, SRConfig):
+        raise CheckpointError(f"{path}: a network of {config.build}, whose operations are not counted")
     if scale is not None and config.scale != scale:
         raise CheckpointError(f"{path}: upscales x{config.scale}, not x{scale}")
     return config

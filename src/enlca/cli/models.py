@@ -5,38 +5,46 @@ from typing import Annotated
 
 import typer
 
-from enlca.cli.common import Json, Scale, progress
+from enlca.cli.common import Json, Scale, printable, progress
 
 EXPORTED = (".onnx", ".xml")
 NamedScale = Annotated[Scale | None, typer.Option(help="Which of the weights of a bundled name.")]
 
 
 def info(
-    model: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A checkpoint file or a bundled name.")],
+    model: Annotated[
+        str, typer.Argument(metavar="FILE|NAME", help="Weights of any known kind, or a bundled name.")
+    ],
     scale: NamedScale = None,
     as_json: Json = False,
 ) -> None:
-    """Describe a checkpoint: network, variant, how it was trained, its scores."""
+    """Say what a file is: kind, network, scale, and what its card says of variant, training and scores."""
     import json
 
-    from enlca.checkpoint.store import load_with_card, locate
+    from enlca.checkpoint.store import load_model
 
-    network, card = load_with_card(model, scale)
-    path = locate(model, scale)
+    loaded = load_model(model, scale)
+    card, path = loaded.card, loaded.path
     facts = {
-        "file": str(path),
-        "bytes": path.stat().st_size,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "variant": card.variant,
-        "network": card.network.to_dict(),
-        "training": card.training,
-        "scores": card.scores,
+        "file": None if path is None else str(path),
+        "kind": loaded.kind,
+        "scale": loaded.model.scale,
+        "bytes": 0 if path is None else path.stat().st_size,
+        "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
     }
+    if card is not None:
+        facts |= {"variant": card.variant, "network": card.network.to_dict()}
+        facts |= {"training": card.training, "scores": card.scores}
     if as_json:
         print(json.dumps(facts))
         return
     symbols = {"amplification": "k", "n_features": "m", "embed_channels": "c"}
-    print(f"{path}\n{facts['parameters']:,} parameters, {facts['bytes']:,} bytes, variant {card.variant}")
+    sizes = f"x{loaded.model.scale}, {facts['parameters']:,} parameters, {facts['bytes']:,} bytes"
+    print(printable(str(path or model)))
+    print(printable(f"{loaded.kind}\n".strip()))
+    print(sizes + (f", variant {printable(card.variant)}" if card else ""))
+    if card is None:
+        return
     for title in ("network", "training"):
         print(f"\n{title}")
         for name, value in facts[title].items():
@@ -44,21 +52,22 @@ def info(
             # A list of sentences: one on each line.
             lines = value if isinstance(value, list) and all(isinstance(v, str) for v in value) else [value]
             for line in lines:
-                print(f"  {label:24} {_plain(line)}")
+                print(printable(f"  {label:24} {_plain(line)}"))
                 label = ""
     print("\nscores")
     for name, mean in card.scores.items():
-        print(f"  {name:24} {_plain(mean)}")
+        print(printable(f"  {name:24} {_plain(mean)}"))
 
 
 def models() -> None:
     """List the weights that come with the package, with their measured scores."""
     from enlca.checkpoint.store import bundled
-    from enlca.network.sr import SRNetwork
+    from enlca.network.sr import SRConfig, SRNetwork
 
     print(f"{'name':16} {'scale':5} {'parameters':>10} {'size':>8}  PSNR-Y / SSIM-Y")
     for item in bundled():
         card = item.card
+        assert isinstance(card.network, SRConfig)
         count = sum(parameter.numel() for parameter in SRNetwork(card.network).parameters())
         scores = ", ".join(
             f"{name} {mean['psnr_y']:.2f}" + (f" / {mean['ssim_y']:.4f}" if "ssim_y" in mean else "")
@@ -71,25 +80,34 @@ def models() -> None:
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="The authors' .pt or our .safetensors.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The other format.")],
+    embed_card: Annotated[
+        bool, typer.Option("--embed-card", help="Store the card as a tensor, too: spandrel drops metadata.")
+    ] = False,
 ) -> None:
-    """Convert the authors' checkpoint (.pt) to ours (.safetensors) or back; the suffixes decide.
+    """Convert the authors' checkpoint of ENLCN or EDSR (.pt) to ours (.safetensors) or back, by suffix.
 
-    A .pt holds weights only: the training summary and the scores are lost.
+    A .pt holds weights only: the training summary and the scores are lost. --embed-card writes .safetensors
+    of either, for programs that read by spandrel; see enlca.integrations.spandrel.
     """
     suffixes = (source.suffix.lower(), target.suffix.lower())
-    if suffixes not in ((".pt", ".safetensors"), (".safetensors", ".pt")):
+    if embed_card and target.suffix.lower() != ".safetensors":
+        raise typer.BadParameter(f"--embed-card writes .safetensors; got {target.name}")
+    allowed = ((".pt", ".safetensors"), (".safetensors", ".pt"), *[(".safetensors",) * 2] * embed_card)
+    if suffixes not in allowed:
         raise typer.BadParameter(f"converts .pt to .safetensors or back; got {source.name} and {target.name}")
     if source.exists() and target.exists() and source.samefile(target):
         raise typer.BadParameter(f"{source} and {target} are the same file")
-    from enlca.checkpoint.official import load_official, save_official
-    from enlca.checkpoint.store import load_file, save
+    from enlca.checkpoint.official import save_official
+    from enlca.checkpoint.store import load_with_card, save
     from enlca.errors import CheckpointError
 
     to_ours = target.suffix.lower() == ".safetensors"
-    network, card = load_official(source) if to_ours else load_file(source)
+    # By its path, as a bundled name may be a file's, too.
+    network, card = load_with_card(source if source.is_absolute() else f"./{source}")
     try:
         if to_ours:
-            save(network, target, variant=card.variant, training=card.training)
+            facts = {"variant": card.variant, "training": card.training, "scores": card.scores}
+            save(network, target, **facts, embed_card=embed_card)
         else:
             save_official(network, target)
     except OSError as error:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enlca.analysis.correlation import View
-from enlca.checkpoint.store import bundled, read_card
+from enlca.checkpoint.store import bundled, scale_of
 from enlca.errors import CheckpointError, NothingOpen, Stopped
 from enlca.explorer.uploads import OwnFolder
 from enlca.image.picture import Picture
@@ -54,7 +54,7 @@ class Models:
         # With its suffix, so that no file has the name of bundled weights.
         for path in reversed(files):
             self.default = str(path)
-            self._paths[self.default] = {read_card(path).network.scale: path}
+            self._paths[self.default] = {scale_of(path): path}
         self._loaded: OrderedDict[tuple[str, int], Upscaler] = OrderedDict()
         self._guard = threading.Lock()
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Shaped, UInt8, UInt16
 
-from enlca.checkpoint.store import bundled, locate, read_card
+from enlca.checkpoint.store import bundled, scale_of
 from enlca.errors import CheckpointError
 from enlca.image.resize import weight_tables
 from enlca.image.rows import PictureRows
@@ -75,7 +75,7 @@ def network_scales(model: str | os.PathLike, *, at_least: float | None = None) -
         CheckpointError: unknown model, or `at_least` is beyond all its scales.
     """
     scales = [item.scale for item in bundled() if item.name == os.fspath(model)]
-    scales = sorted(scales) or [read_card(locate(model)).network.scale]
+    scales = sorted(scales) or [scale_of(model)]
     if at_least is not None and at_least > scales[-1]:
         hint = "--width and --height go further, by a plain resize"
         raise CheckpointError(f"{model}: upscales up to x{scales[-1]}, not x{at_least:g}; {hint}")

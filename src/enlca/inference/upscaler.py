@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from enlca.checkpoint.store import Card, load_with_card
+from enlca.checkpoint.store import Card, load_model
 from enlca.errors import CheckpointError
 from enlca.image.files import open_image
 from enlca.image.picture import Picture, collect, rows_of
@@ -45,7 +45,8 @@ class Upscaler:
     A process forked after one was built computes with one thread: PyTorch's do not survive a fork.
 
     Args:
-        model: a bundled name, a checkpoint file, or any `SRModel`.
+        model: a bundled name, a file of weights of any known kind, a run folder, `module:function`, or any
+            `SRModel`.
         scale: 2, 3 or 4; None is the model's own (x4 for a name, if there is one).
         device: "auto", "cpu", "cuda" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16"; "auto" is bfloat16 for pictures of 8 bits without
@@ -248,7 +249,8 @@ class Upscaler:
 
 def _load(model: str | os.PathLike | SRModel, scale: int | None) -> tuple[SRModel, Card | None]:
     if not isinstance(model, SRModel):
-        return load_with_card(model, scale)
+        loaded = load_model(model, scale)
+        return loaded.model, loaded.card
     if scale not in (None, model.scale):
         raise CheckpointError(f"{model.name}: upscales by {model.scale}, not by {scale}")
     return model.eval(), None

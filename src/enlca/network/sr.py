@@ -10,6 +10,7 @@ Letters:  B batch   H, W height and width of the LR image   S scale
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ from enlca.network.layers import UPSAMPLERS, ResBlock, conv3x3, widest_elements
 
 SCALES = (2, 3, 4)
 SKIPS = ("none", "bilinear")
+# Of channels, blocks, features and the like: beyond any network, within any memory.
+MOST = 1 << 16
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 METHODS = {"linear": "ENLCN", "exact": "NLAN", "lsh": "NLSN", "window": "WAN", "none": "EDSR"}
 # Queries that meet CHUNK keys at a time where exact attention is computed in parts: 16 MiB of scores.
@@ -111,10 +114,12 @@ class SRConfig:
         for field in (*counts, "n_hashes", "chunk", "window"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if self.amplification <= 0:
+            if getattr(self, field) > MOST:
+                raise ValueError(f"{field} must be at most {MOST}, got {getattr(self, field)}")
+        if not 0 < self.amplification < math.inf:
             raise ValueError(f"amplification must be positive, got {self.amplification}")
-        if self.halo < 0:
-            raise ValueError(f"halo must be at least 0, got {self.halo}")
+        if not 0 <= self.halo <= MOST:
+            raise ValueError(f"halo must be 0 to {MOST}, got {self.halo}")
         if self.features != "positive" and self.feature_floor > 0:
             raise ValueError(FLOOR_NEEDS_POSITIVE.format(self.features))
         if self.embed_kernel % 2 == 0:
@@ -125,6 +130,12 @@ class SRConfig:
             )
         if len(self.mean) != 3:
             raise ValueError(f"mean must have 3 values, one for each colour; got {self.mean}")
+
+    @property
+    def widest(self) -> int:
+        """The largest of the sides of the tensors that the settings name."""
+        sides = {"none": (), "linear": (self.embed_channels, self.n_features)}
+        return max(self.channels, *sides.get(self.attention, (self.embed_channels,)), 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON values."""
@@ -147,8 +158,11 @@ class SRConfig:
             value, kinds = values.get(field.name, field.default), allowed.get(field.type)
             if kinds and not isinstance(value, kinds):
                 raise ValueError(f"{field.name} must be of type {kinds[-1].__name__}, got {value!r}")
+        mean = values.get("mean", DIV2K_MEAN)
+        if not isinstance(mean, (list, tuple)) or not all(type(x) in (int, float) for x in mean):
+            raise ValueError(f"mean must be three numbers, got {str(mean)[:80]}")
         # JSON has no tuples.
-        return cls(**{**values, "mean": tuple(values.get("mean", DIV2K_MEAN))})
+        return cls(**{**values, "mean": tuple(mean)})
 
 
 class SRNetwork(SRModel):

@@ -1,4 +1,4 @@
-"""Compare the tensors of a file with those that a network has."""
+"""Name what is wrong with the tensors of a file: what does not fit a network, and what is not finite."""
 
 from collections.abc import Mapping
 
@@ -16,3 +16,8 @@ def misfits(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Size
     ]
     more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
     return "; ".join(problems[:3]) + more
+
+
+def nonfinite(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the name of the first tensor that holds NaN or infinity; empty if none does."""
+    return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), "")
