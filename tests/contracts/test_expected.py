@@ -4,10 +4,13 @@ import json
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from enlca.checkpoint.store import Card
 from enlca.losses import ENLCALoss
+from enlca.metrics import psnr
 from enlca.network.sr import SRConfig
 from enlca.network.zoo import enlcn
 
@@ -126,6 +129,7 @@ def test_a_row_of_table_1_is_from_the_paper_or_measured_and_what_is_missing_was_
 ):
     table1, _ = scripts
     card = Card(network=SRConfig(scale=3), scores={"Kodak24": {"psnr_y": 1.0}, "BSD100": {"psnr_y": 30.0}})
+    monkeypatch.setattr(table1, "parameters_of", lambda method, scale: 1)
     monkeypatch.setattr(table1, "from_cards", lambda: [table1.Measured("tiny", 3, "card", card.scores)])
     result = tmp_path / "mine.json"
     scores = {
@@ -136,7 +140,7 @@ def test_a_row_of_table_1_is_from_the_paper_or_measured_and_what_is_missing_was_
     result.write_text(
         json.dumps({"protocol": protocol, "model": {"name": "a/b.safetensors"}, "datasets": scores})
     )
-    text = table1.page(EXPECTED, [*table1.from_cards(), table1.from_result(result)])
+    text = table1.page(EXPECTED, [*table1.from_cards(), *table1.from_result(result)])
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
     assert {row[1].partition(" (")[0] for row in rows} == {"source", "paper", "measured"}
     [mine] = [row for row in rows if row[0] == "| b"]
@@ -150,6 +154,43 @@ def test_a_row_of_table_1_is_from_the_paper_or_measured_and_what_is_missing_was_
     assert tiny[2:5] == ["not run", "not run", "30.00 / -"]
     # The paper's own network has not been trained: that is said at both of its scales.
     assert len([row for row in rows if row[0] == "| enlcn" and set(row[2:6]) == {"not run"}]) == 2
+
+
+def test_each_method_says_how_far_it_is_verified(scripts, tmp_path):
+    table1, _ = scripts
+    # As its authors publish RCAN's: half a picture's brightness, so that the score is known.
+    rows, columns, channels = np.indices((44, 36, 3))
+    hr = (100 + 50 * np.sin(rows / 3 + columns / 4 + channels)).astype(np.uint8)
+    for folder, name, picture in (("HR", "a_HR_x4", hr), ("RCAN", "a_RCAN_x4", hr // 2)):
+        (tmp_path / folder / "x4").mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / folder / "x4" / f"{name}.png")
+    weights = table1.Measured("RNAN", 4, "x.pt; whole, LR files", {}, "RNAN", table1.WEIGHTS)
+    few = {
+        name: {method: column[method] for method in ("RCAN", "RNAN", "SAN", "NLSN")}
+        for name, column in EXPECTED["table1"]["x4"].items()
+    }
+    four = table1.page({"table1": {"x4": few}}, [*table1.from_pictures(tmp_path), weights])
+    rows = {line.split(" | ")[0]: line.split(" | ") for line in four.splitlines() if " | paper | " in line}
+    states = {name.strip("| "): row[-1].strip("| ") for name, row in rows.items()}
+    assert states["RCAN"] == "by published pictures (15,592,379)"
+    assert states["RNAN"] == "by weights (9,255,003)"
+    assert states["SAN"] == "by parameter count and layout only (15,860,512)"
+    assert states["NLSN"].startswith("by parameter count only (44,1")
+    lines = four.splitlines()
+    below = lines[next(i for i, line in enumerate(lines) if line.startswith("| RCAN | paper")) + 1]
+    assert below.startswith("| RCAN | measured (the authors' pictures) | ")
+    assert f"{psnr(hr // 2, hr, shave=4):.2f} / " in below
+    assert "(1 of 5 pictures) | not run" in below
+
+
+def test_a_result_of_several_models_is_a_row_for_each(scripts, tmp_path):
+    path = tmp_path / "all.json"
+    protocol = {"name": "whole", "scale": 2, "lr_source": "matlab-bicubic", "lr_type": "float"}
+    one = {"protocol": protocol, "datasets": {}, "images": []}
+    path.write_text(json.dumps({"results": [one | {"model": {"name": name}} for name in "ab"]}))
+    assert [(row.model, row.source) for row in scripts[0].from_result(path)] == [
+        (name, "all.json; whole, LR matlab-bicubic, not rounded") for name in "ab"
+    ]
 
 
 def test_a_file_that_is_no_result_is_refused_by_name(scripts, tmp_path):

@@ -96,7 +96,7 @@ class Cost(NamedTuple):
 def count(build: Callable[[], nn.Module], *shapes: Shape) -> Cost:
     """Count the cost of the module that `build` returns on float32 inputs of these shapes."""
     # Not the meta device, where autocast raises. Fake tensors have no memory either, and are on "cpu".
-    with FakeTensorMode(), torch.no_grad():
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         module = build().eval()
         flops = FlopCounterMode(display=False, custom_mapping=_FUSED)
         with flops, PeakMemory() as memory:
