@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, relu
 
 from enlca.network.layers import conv3x3
 from enlca.peers.layout import Peer, Shapes
@@ -43,11 +44,26 @@ class MemoryBlock(nn.Module):
 
     def forward(self, memory: Sequence[Float[Tensor, "B C H W"]]) -> Float[Tensor, "B C H W"]:
         """Return the block's output from those of all before it, the last one of which is its input."""
-        x, recent = memory[-1], []
-        for first_norm, second_norm in zip(self.first_norms, self.second_norms, strict=True):
+        x, output = memory[-1], None
+        for index, norms in enumerate(zip(self.first_norms, self.second_norms, strict=True)):
+            first_norm, second_norm = norms
             x = x + self.second(activated(second_norm, self.first(activated(first_norm, x))))
-            recent.append(x)
-        return self.gate(activated(self.gate_norm, torch.cat([*recent, *memory], dim=1)))
+            output = self._gated(x, index, output)
+        for index, earlier in enumerate(memory, start=len(self.first_norms)):
+            output = self._gated(earlier, index, output)
+        assert output is not None
+        return output
+
+    def _gated(self, x: Tensor, index: int, output: Tensor | None) -> Tensor:
+        """Add to `output` what the gate makes of the tensor at `index` among those that it reads.
+
+        All of them side by side would be the largest tensor of the network.
+        """
+        channels = slice(index * x.shape[1], (index + 1) * x.shape[1])
+        rectified = relu(self.gate_norm(x, channels), inplace=True)
+        bias = self.gate.bias if output is None else None
+        part = conv2d(rectified, self.gate.weight[:, channels], bias)
+        return part if output is None else output + part
 
 
 class MemNet(LumaModel):

@@ -35,13 +35,19 @@ class Norm(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("variance", torch.ones(channels))
 
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        """Return normalised features; in training, move the running statistics by a tenth of the way."""
-        return batch_norm(
-            x, self.mean, self.variance, self.weight, self.bias, training=self.training, eps=self.eps
+    def forward(self, x: Float[Tensor, "B C H W"], channels: slice = slice(None)) -> Float[Tensor, "B C H W"]:
+        """Return normalised features; in training, move the running statistics by a tenth of the way.
+
+        Args:
+            x: features.
+            channels: which ones they are, if not all.
+        """
+        mean, variance, weight, bias = (
+            tensor[channels] for tensor in (self.mean, self.variance, self.weight, self.bias)
         )
+        return batch_norm(x, mean, variance, weight, bias, training=self.training, eps=self.eps)
 
 
 def activated(norm: nn.Module, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
     """Normalise and rectify `x`, for the convolution that follows (pre-activation, He et al. 2016)."""
-    return relu(norm(x))
+    return relu(norm(x), inplace=True)
