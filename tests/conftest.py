@@ -39,6 +39,24 @@ def tiny_model(tiny_network, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def small_sizes() -> dict[str, dict[str, int]]:
+    """Arguments with which each method of `peers.PEERS` is built in a moment, by its name."""
+    return {
+        "lapsrn": {"channels": 4, "depth": 2},
+        "memnet": {"channels": 4, "blocks": 2, "recursions": 2},
+        "srmdnf": {"channels": 4, "depth": 3},
+        "dbpn": {"channels": 4, "first_channels": 5, "stages": 2},
+        "rdn": {"channels": 4, "blocks": 2, "layers": 2, "growth": 3},
+        "rcan": {"channels": 4, "groups": 2, "blocks": 2, "reduction": 2},
+        "nlrn": {"channels": 6, "embed_channels": 3, "recursions": 2},
+        "rnan": {"channels": 4, "groups": 3},
+        "srfbn": {"channels": 4, "groups": 2},
+        "oisr": {"channels": 4, "blocks": 2},
+        "san": {"channels": 8, "groups": 2, "blocks": 2, "reduction": 2, "embed_channels": 2},
+    }
+
+
 @pytest.fixture(autouse=True, scope="session")
 def float32_by_default():
     """Tests compare digits: "auto" means the same on processors with bfloat16 instructions and without."""

@@ -66,12 +66,10 @@ class CustomConfig:
     attention: ClassVar[str] = "none"
 
     def __post_init__(self):
-        if not isinstance(self.build, str) or not self.build:
-            raise ValueError(f"build must be module:function or a registered name, got {self.build!r}")
-        if type(self.scale) is not int or not 1 < self.scale <= 16:
-            raise ValueError(f"scale must be a whole number from 2 to 16, got {self.scale!r}")
-        if not isinstance(self.settings, dict):
-            raise ValueError(f"settings must be a mapping, got {self.settings!r}")
+        if not self.build:
+            raise ValueError("build must be module:function or a registered name; it is empty")
+        if not 1 < self.scale <= 16:
+            raise ValueError(f"scale must be a whole number from 2 to 16, got {self.scale}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON values."""
@@ -81,7 +79,11 @@ class CustomConfig:
     def from_dict(cls, values: dict[str, Any]) -> "CustomConfig":
         """Rebuild a config from `to_dict`. Raises ValueError for missing or unknown fields."""
         if values.keys() != {"build", "scale", "settings"}:
-            raise ValueError(f"settings of a custom network are build, scale, settings; got {sorted(values)}")
+            raise ValueError("a card of a custom network has build, scale and settings, and this one others")
+        if [type(values[name]) for name in ("build", "scale", "settings")] != [str, int, dict]:
+            raise ValueError(
+                "in a card of a custom network build must be a text, scale a number, settings an object"
+            )
         return cls(**values)
 
 

@@ -15,19 +15,6 @@ from enlca.errors import CheckpointError, MissingExtra
 from enlca.network.zoo import edsr
 from enlca.peers import PEERS
 
-SMALL = {
-    "lapsrn": {"channels": 4, "depth": 2},
-    "memnet": {"channels": 4, "blocks": 2, "recursions": 2},
-    "srmdnf": {"channels": 4, "depth": 3},
-    "dbpn": {"channels": 4, "first_channels": 5, "stages": 2},
-    "rdn": {"channels": 4, "blocks": 2, "layers": 2, "growth": 3},
-    "rcan": {"channels": 4, "groups": 2, "blocks": 2, "reduction": 2},
-    "nlrn": {"channels": 6, "embed_channels": 3, "recursions": 2},
-    "rnan": {"channels": 4, "groups": 3},
-    "srfbn": {"channels": 4, "groups": 2},
-    "oisr": {"channels": 4, "blocks": 2},
-    "san": {"channels": 8, "groups": 2, "blocks": 2, "reduction": 2, "embed_channels": 2},
-}
 LR = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
 
 
@@ -42,10 +29,10 @@ def refusal(path):
 
 @pytest.mark.parametrize("name", PEERS)
 @torch.no_grad()
-def test_each_method_is_recognised_by_its_published_names(folder, name):
+def test_each_method_is_recognised_by_its_published_names(folder, name, small_sizes):
     peer = PEERS[name]
     torch.manual_seed(1)
-    model = peer.build(scale=2, **SMALL[name]).eval()
+    model = peer.build(scale=2, **small_sizes[name]).eval()
     torch.save({"params_ema": {f"module.{key}": x for key, x in peer.write(model).items()}}, "x.pth")
     loaded = load_model("x.pth", 2)
     assert peer.reference in loaded.kind
@@ -59,9 +46,9 @@ def test_each_method_is_recognised_by_its_published_names(folder, name):
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_a_method_that_lacks_a_tensor_is_told_so(folder, name):
+def test_a_method_that_lacks_a_tensor_is_told_so(folder, name, small_sizes):
     peer = PEERS[name]
-    tensors = peer.write(peer.build(scale=2, **SMALL[name]))
+    tensors = peer.write(peer.build(scale=2, **small_sizes[name]))
     lost = list(tensors)[len(tensors) // 2]
     torch.save({key: tensor for key, tensor in tensors.items() if key != lost}, "x.pt")
     assert f"not {peer.name}: it lacks {lost}" in refusal("x.pt")
@@ -142,9 +129,9 @@ def test_what_fits_nothing_is_told_what_is_known(folder):
     assert "\n" not in line
 
 
-def test_weights_that_are_not_finite_are_refused(folder, tiny_network):
+def test_weights_that_are_not_finite_are_refused(folder, tiny_network, small_sizes):
     peer = PEERS["rcan"]
-    tensors = peer.write(peer.build(scale=2, **SMALL["rcan"]))
+    tensors = peer.write(peer.build(scale=2, **small_sizes["rcan"]))
     tensors["body.1.body.2.bias"] = torch.tensor([1.0, float("nan"), 0.0, 0.0])
     torch.save(tensors, "x.pt")
     assert "its 'body.1.body.2.bias' holds NaN or infinity" in refusal("x.pt")
@@ -162,9 +149,9 @@ def test_a_run_folder_means_its_best_weights(folder, tiny_model):
     assert load_model("run").path == folder.relative_to(folder) / "run" / "best.safetensors"
 
 
-def test_info_says_what_a_file_is(folder, command):
+def test_info_says_what_a_file_is(folder, command, small_sizes):
     peer = PEERS["rdn"]
-    torch.save(peer.write(peer.build(scale=3, **SMALL["rdn"])), "rdn.pt")
+    torch.save(peer.write(peer.build(scale=3, **small_sizes["rdn"])), "rdn.pt")
     done = command("info", "rdn.pt")
     assert done.code == 0
     assert "RDN (Zhang et al. 2018" in done.out
@@ -174,11 +161,11 @@ def test_info_says_what_a_file_is(folder, command):
     assert facts["scale"] == 3
 
 
-def test_pictures_are_upscaled_by_a_foreign_file(folder, command):
+def test_pictures_are_upscaled_by_a_foreign_file(folder, command, small_sizes):
     from enlca.image.picture import Picture, read_image, write_image
 
     peer = PEERS["srfbn"]
-    torch.save(peer.write(peer.build(scale=3, **SMALL["srfbn"])), "srfbn.pth")
+    torch.save(peer.write(peer.build(scale=3, **small_sizes["srfbn"])), "srfbn.pth")
     write_image(folder / "lr.png", Picture((255 * LR[0].permute(1, 2, 0)).byte().numpy()))
     done = command("upscale", "lr.png", "-o", "sr.png", "--model", "srfbn.pth")
     assert done.code == 0, done.err

@@ -20,7 +20,7 @@ import torch
 from enlca.errors import CheckpointError
 
 # A network of 1,000 tensors, with the state of Adam, has 0.1 million opcodes in 0.3 MB.
-MOST_OPCODES = 400_000
+MOST_OPCODES = 250_000
 MOST_BYTES = 8 << 20
 # Of the items of a tuple, those of tuples inside it counted as often as they are met.
 MOST_ITEMS = 10_000

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from enlca.checkpoint import community, edsr, official
-from enlca.checkpoint.torch_file import read_tensors, shown, unwrapped
+from enlca.checkpoint.torch_file import read_tensors, refuse_empty, shown, unwrapped
 from enlca.errors import CheckpointError, MissingExtra
 from enlca.network.interface import SRModel
 from enlca.network.state_dict import nonfinite
@@ -55,6 +55,7 @@ def recognise(path: Path, tensors: dict[str, Tensor], *, scale: int | None = Non
         MissingExtra: only spandrel could know them, and that cannot be imported.
     """
     try:
+        refuse_empty(tensors)
         found = _identify(unwrapped(tensors), LAYOUTS.get(path.suffix.lower(), "PyTorch"), scale)
         if scale not in (None, found.model.scale):
             raise CheckpointError(f"upscales x{found.model.scale}, not x{scale}")

@@ -79,7 +79,9 @@ def _check_start(path: Path) -> None:
     if not start:
         raise CheckpointError("the file is empty (0 bytes)")
     if start != b"PK" and start[:1] != b"\x80":
-        raise CheckpointError("not a file that PyTorch wrote, nor .safetensors, MatConvNet's or ncnn's weights")
+        raise CheckpointError(
+            "not a file that PyTorch wrote, nor .safetensors, MatConvNet's or ncnn's weights"
+        )
 
 
 def _named_tensors(content: object) -> dict[str, Tensor]:
@@ -91,9 +93,14 @@ def _named_tensors(content: object) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             kind = type(value).__name__
             raise CheckpointError(f"holds {shown(name)}, which is not a tensor but of type {kind}")
-        if not value.numel() and max(value.shape) > 1:
-            # Sizes of a network are deduced from shapes, which an empty tensor has for nothing.
-            raise CheckpointError(f"holds {shown(name)} of shape {list(value.shape)}, which is empty")
         if value.is_complex() or value.layout != torch.strided or value.is_meta:
             raise CheckpointError(f"holds {shown(name)}, which is not a dense tensor of real numbers")
+    refuse_empty(content)
     return dict(content)
+
+
+def refuse_empty(tensors: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError for an empty tensor: sizes of a network are deduced from shapes."""
+    for name, tensor in tensors.items():
+        if not tensor.numel():
+            raise CheckpointError(f"holds {shown(name)} of shape {list(tensor.shape)}, which is empty")

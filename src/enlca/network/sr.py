@@ -159,7 +159,8 @@ class SRConfig:
             if kinds and not isinstance(value, kinds):
                 raise ValueError(f"{field.name} must be of type {kinds[-1].__name__}, got {value!r}")
         mean = values.get("mean", DIV2K_MEAN)
-        if not isinstance(mean, (list, tuple)) or not all(type(x) in (int, float) for x in mean):
+        numbers = isinstance(mean, (list, tuple)) and all(type(x) in (int, float) for x in mean)
+        if not numbers or len(mean) != 3:
             raise ValueError(f"mean must be three numbers, got {str(mean)[:80]}")
         # JSON has no tuples.
         return cls(**{**values, "mean": tuple(mean)})
