@@ -71,7 +71,7 @@ def from_result(path: Path) -> list[Measured]:
         body = json.loads(path.read_text())
         return [
             Measured(
-                Path(one["model"]["name"]).stem,
+                _model(one),
                 one["protocol"]["scale"],
                 f"{path.name}; {_protocol(one['protocol'])}",
                 dict(one["datasets"]),
@@ -80,6 +80,11 @@ def from_result(path: Path) -> list[Measured]:
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a result of `enlca evaluate --json` ({error!r})") from error
+
+
+def _model(result: dict) -> str:
+    images = result.get("images")
+    return images[0]["model"] if images else Path(result["model"]["name"]).stem
 
 
 def _protocol(protocol: dict) -> str:

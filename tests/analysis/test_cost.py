@@ -25,6 +25,8 @@ from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend
 from enlca.attention.sharp import SharpAttend
 from enlca.network.sr import SRConfig, SRNetwork
+from enlca.peers.lapsrn import PEER as lapsrn
+from enlca.peers.lapsrn import LapSRN
 
 EXPECTED = tomllib.loads((Path(__file__).parents[2] / "experiments" / "expected.toml").read_text())["table4"]
 N, C, E, M = 59, 13, 7, 31  # distinct primes
@@ -197,6 +199,29 @@ def test_the_command_counts_a_network_at_another_scale(command):
     done = command("cost", "--size", "7x5", "--model", "nlsn", "--scale", "2", "--json")
     [row] = json.loads(done.out)["networks"]
     assert (row["scale"], round(row["parameters"] / 1e6, 2)) == (2, 41.80)
+
+
+def test_the_command_counts_files_of_other_methods(command, tmp_path):
+    torch.manual_seed(0)
+    network = LapSRN(scale=2, channels=8, depth=2).eval()
+    torch.save(lapsrn.write(network), tmp_path / "lap.pt")
+    done = command("cost", "--size", "7x5", "--model", tmp_path / "lap.pt", "--json")
+    [row] = json.loads(done.out)["networks"]
+    expected = count(lambda: LapSRN(scale=2, channels=8, depth=2), (1, 3, 7, 5))
+    assert (row["scale"], row["parameters"], row["flops"]) == (2, expected.parameters, expected.flops)
+    assert row["activation_bytes"] == pytest.approx(expected.activation_bytes, rel=0.01)
+
+
+def test_the_command_counts_methods_by_name_on_pictures_that_they_can_take(command):
+    done = command("cost", "--size", "7x5", "SRFBN", "rnan", "--json")
+    assert done.err == ""
+    srfbn, rnan = json.loads(done.out)["networks"]
+    assert (srfbn["name"], srfbn["scale"], srfbn["parameters"]) == ("SRFBN", 4, 3_631_478)
+    assert (rnan["name"], rnan["parameters"]) == ("rnan", 9_255_003)
+    done = command("cost", "--size", "7x5", "dbpn", "--scale", "3")
+    assert done.code == 2
+    assert done.err.startswith("enlca: dbpn: ")
+    assert len(done.err.splitlines()) == 1
 
 
 def test_measured_time_says_so_and_where(command, tiny_model):

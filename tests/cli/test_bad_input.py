@@ -86,7 +86,10 @@ USAGE = {
     ),
     "model": ("upscale good.png --model waifu", "unknown model 'waifu'; known: "),
     "model file": ("upscale good.png --model gone.safetensors", "gone.safetensors: no such checkpoint file"),
-    "model that is none": ("upscale good.png --model ./text.png", "text.png: not a file that PyTorch wrote, nor .safetensors"),
+    "model that is none": (
+        "upscale good.png --model ./text.png",
+        "text.png: not a file that PyTorch wrote, nor .safetensors",
+    ),
     "device": (
         "upscale good.png --model {tiny} --device gpu",
         "'--device': 'gpu' is not one of 'auto', 'cpu', 'cuda', 'mps'",

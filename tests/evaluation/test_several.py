@@ -6,9 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from enlca.evaluation.several import methods_called
+from enlca.models import REGISTERED
 
 S = 4
 
@@ -53,6 +55,25 @@ def test_models_of_one_name_are_called_by_their_folders(tiny_model, tmp_path):
         shutil.copy(tiny_model, file)
     names = [method.name for method in methods_called([*map(str, files), "bicubic"], scale=S)]
     assert names == ["one/weights", "two/weights", "bicubic"]
+
+
+def test_the_best_of_a_run_is_called_after_the_run(tiny_model, tmp_path):
+    run = tmp_path / "my-run"
+    run.mkdir()
+    shutil.copy(tiny_model, run / "best.safetensors")
+    for model in (run, run / "best.safetensors"):
+        [method] = methods_called([str(model)], scale=S)
+        assert (method.name, method.about["name"]) == ("my-run", str(model))
+        assert "a checkpoint of enlca" in method.about["kind"]
+
+
+def test_a_network_of_ones_own_is_called_by_its_function(monkeypatch):
+    class Enlarge(torch.nn.Upsample):
+        def __init__(self, scale):
+            super().__init__(scale_factor=scale)
+
+    monkeypatch.setitem(REGISTERED, "mine", Enlarge)
+    assert [method.name for method in methods_called(["mine", "bicubic"], scale=S)] == ["mine", "bicubic"]
 
 
 def test_a_model_named_twice_is_refused(folder, command):

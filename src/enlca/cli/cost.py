@@ -2,7 +2,10 @@
 
 import json
 import re
+from collections.abc import Callable
 from functools import partial
+from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +13,7 @@ import typer
 from enlca.cli.common import Json, Scale, progress
 
 if TYPE_CHECKING:
-    from enlca.network.sr import SRConfig
+    from enlca.network.interface import SRModel
 
 MIB = 2**20
 
@@ -19,7 +22,7 @@ def cost(
     more: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="More models.")] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A bundled name, a file, or a network's name; may be repeated."),
+        typer.Option(help="A bundled name, a file of any known kind, or a method's name; may be repeated."),
     ] = None,
     size: Annotated[
         str, typer.Option(metavar="HxW", help="Height and width of the LR image, in pixels.")
@@ -33,14 +36,15 @@ def cost(
     import torch
 
     from enlca.analysis.cost import count, seconds, table4
-    from enlca.network.sr import SRNetwork
 
     models = [*(model or []), *(more or [])]
     work = [(name, {}, row.build, row.shapes) for name, row in table4(height, width).items()]
     if models:
-        configs = [(name, settings_of(name, scale)) for name in models]
-        picture = [(1, 3, height, width)]
-        work = [(name, {"scale": c.scale}, partial(SRNetwork, c), picture) for name, c in configs]
+        found = [(name, *network_of(name, scale)) for name in models]
+        work = [
+            (name, {"scale": network.scale}, build, [_picture(network, height, width)])
+            for name, network, build in found
+        ]
     rows = []
     with progress("counting") as show:
         for done, (name, facts, build, shapes) in enumerate(work):
@@ -57,33 +61,48 @@ def cost(
     print(json.dumps(body) if as_json else "\n".join(_lines(body, rows)))
 
 
-def settings_of(name: str, scale: int | None) -> "SRConfig":
-    """Return the settings of bundled weights, of a checkpoint, or of a network without weights here.
+def network_of(name: str, scale: int | None) -> "tuple[SRModel, Callable[[], SRModel]]":
+    """Return a network, for its facts, and a function that makes it: from any model, or by a method's name.
+
+    A name without weights here is a network of the paper's family or a method of Table 1, of its full size.
 
     Raises:
-        CheckpointError: unknown name, or a checkpoint for another scale.
+        CheckpointError: unknown name, a file that cannot be used, or not for this scale.
     """
     import torch
 
-    from enlca.checkpoint.store import bundled, locate, read_card
+    from enlca.checkpoint.store import bundled, load_model
     from enlca.errors import CheckpointError
-    from enlca.network.sr import SRConfig
+    from enlca.network.sr import SRNetwork
     from enlca.network.zoo import NETWORKS
+    from enlca.peers import PEERS
 
-    weights = {item.name: item.scale for item in bundled() if scale in (None, item.scale)}
-    if name in NETWORKS and name not in weights:
-        with torch.device("meta"):
-            return NETWORKS[name](scale or 4).config
+    known = NETWORKS | {key: peer.build for key, peer in PEERS.items()}
+    weights = {item.name for item in bundled() if scale in (None, item.scale)}
+    if name.lower() in known and name not in weights and not Path(name).exists():
+        build = partial(known[name.lower()], scale=scale or 4)
+        try:
+            with torch.device("meta"):
+                return build(), build
+        except ValueError as error:
+            raise CheckpointError(f"{name}: {error}") from error
     try:
-        path = locate(name, scale)
+        network = load_model(name, scale).model
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; or a network: {', '.join(sorted(NETWORKS))}") from error
-    config = read_card(path).network
-    if not isinstance(config, SRConfig):
-        raise CheckpointError(f"{path}: a network of {config.build}, whose operations are not counted")
-    if scale is not None and config.scale != scale:
-        raise CheckpointError(f"{path}: upscales x{config.scale}, not x{scale}")
-    return config
+        if not str(error).startswith("unknown model"):
+            raise
+        names = ", ".join([*sorted(NETWORKS), *PEERS])
+        raise CheckpointError(f"{error}; or a network: {names}") from error
+    if isinstance(network, SRNetwork):
+        return network, partial(SRNetwork, network.config)
+    return network, lambda: network
+
+
+def _picture(network: "SRModel", height: int, width: int) -> tuple[int, int, int, int]:
+    """Return the shape that inference pads a picture of this size to for the network."""
+    step = network.input_multiple
+    height, width = (ceil(max(side, network.smallest_input) / step) * step for side in (height, width))
+    return 1, 3, height, width
 
 
 def _height_and_width(size: str) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from enlca.checkpoint.store import BEST, load_model
 from enlca.data.pairs import Pair, find_pairs, load_pair, load_unrounded_pair
 from enlca.errors import EnlcaError, EvaluationError, PictureError
 from enlca.evaluation.given import GivenPictures
@@ -21,6 +22,7 @@ from enlca.inference.execute import padded
 from enlca.inference.transforms import chopped, self_ensemble
 from enlca.inference.upscaler import Upscaler
 from enlca.metrics import luma, psnr_plane, ssim_plane
+from enlca.models import split
 from enlca.network.interface import SRModel
 
 BICUBIC = "bicubic"
@@ -69,7 +71,10 @@ def method_called(
     protocol: str = "whole",
     ensemble: bool = False,
 ) -> Method:
-    """Return the method of a network (a bundled name, a file or any `SRModel`), or "bicubic" (MATLAB's).
+    """Return the method of a model (whatever `load_model` takes, or any `SRModel`), or "bicubic" (MATLAB's).
+
+    It is called as it is given: a file by its stem, a run's best weights by the run's folder, a function of
+    one's own by its name.
 
     Raises:
         CheckpointError: unknown model, or not for this scale.
@@ -82,20 +87,37 @@ def method_called(
         if protocol != "whole" or ensemble:
             raise EvaluationError("bicubic sees whole pictures and has no ensemble; leave these options out")
         return Method(BICUBIC, lambda rgb: _bicubic(rgb, scale), {"name": BICUBIC})
-    upscaler = Upscaler(model, scale=scale, device=device)
+    if isinstance(model, SRModel):
+        about: dict[str, Any] = {"name": model.name}
+        upscaler = Upscaler(model, scale=scale, device=device)
+    else:
+        loaded = load_model(model, scale)
+        about = {"name": model, "kind": loaded.kind}
+        if loaded.card is not None:
+            about |= {"variant": loaded.card.variant, "network": loaded.card.network.to_dict()}
+        upscaler = Upscaler(loaded.model, scale=scale, device=device)
     forward = padded(upscaler.network)
     if protocol == "chop":
         forward = chopped(forward, scale=scale)
     if ensemble:
         forward = self_ensemble(forward)
-    about: dict[str, Any] = {"name": model.name if isinstance(model, SRModel) else model}
-    if upscaler.card is not None:
-        about |= {"variant": upscaler.card.variant, "network": upscaler.card.network.to_dict()}
-    name = about["name"]
-    name = Path(name).stem if Path(name).suffix else name
     return Method(
-        name, lambda rgb: upscale_rgb(forward, rgb, device=upscaler.device), about, protocol, ensemble
+        _short(about["name"]),
+        lambda rgb: upscale_rgb(forward, rgb, device=upscaler.device),
+        about,
+        protocol,
+        ensemble,
     )
+
+
+def _short(model: str) -> str:
+    """Return what a model is called in tables."""
+    if custom := split(model):
+        return custom[0].rpartition(":")[2]
+    path = Path(model)
+    if path.is_dir() or path.name == BEST:
+        return (path if path.is_dir() else path.parent).resolve().name
+    return path.stem if path.suffix else model
 
 
 def _bicubic(rgb: np.ndarray, scale: int) -> UInt8[np.ndarray, "H W 3"]:

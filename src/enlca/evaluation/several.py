@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from enlca.checkpoint.store import BEST
 from enlca.errors import EvaluationError
 from enlca.evaluation.evaluate import Evaluation, Method, evaluate, method_called
 from enlca.evaluation.given import GivenPictures
@@ -50,7 +51,7 @@ def methods_called(
 
 def holds_pictures(path: Path) -> bool:
     """Whether a model is a folder of SR pictures, and not the folder of a training run."""
-    return path.is_dir() and not (path / "best.safetensors").exists()
+    return path.is_dir() and not (path / BEST).exists()
 
 
 def evaluate_each(
