@@ -114,6 +114,8 @@ $(VENV)/.installed: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev,train,export,explore,figures,kernels]'
+	# Without torchvision, which has no build beside a CPU's PyTorch; the tests have a stub of it.
+	$(PIP_INSTALL) --constraint constraints.txt --no-deps einops spandrel
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev

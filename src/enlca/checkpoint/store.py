@@ -147,6 +147,26 @@ def load_file(path: str | os.PathLike) -> tuple[SRNetwork, Card]:
     return _rebuild(Path(path), card.network, tensors), card
 
 
+def from_embedded(tensors: dict[str, torch.Tensor]) -> tuple[SRNetwork, Card]:
+    """Return the network and the card of a state dict that holds its card as a tensor.
+
+    Raises:
+        CheckpointError: a damaged card, or tensors that do not fit it.
+    """
+    try:
+        card = Card.from_json(_text(tensors[EMBEDDED]))
+        weights = {name: tensor for name, tensor in tensors.items() if name != EMBEDDED}
+        if isinstance(card.network, CustomConfig):
+            raise ValueError(f"of a network of {card.network.build}, not one of enlca's own")
+        return _rebuild(Path("state dict"), card.network, weights), card
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"state dict: {_line(error)}") from error
+
+
+def _text(tensor: torch.Tensor) -> str:
+    return bytes(tensor.byte().tolist()).decode()
+
+
 def _rebuild(path: Path, config: SRConfig, tensors: dict[str, torch.Tensor]) -> SRNetwork:
     widest = max((side for tensor in tensors.values() for side in tensor.shape), default=0)
     if config.widest > widest or config.n_blocks > len(tensors):
@@ -188,7 +208,7 @@ def _read(path: Path, *, with_tensors: bool) -> tuple[Card | None, dict[str, tor
             text = (file.metadata() or {}).get(KEY)
             names = file.keys() if with_tensors or text is None else ()
             if text is None and EMBEDDED in names:
-                text = bytes(file.get_tensor(EMBEDDED).byte().tolist()).decode()
+                text = _text(file.get_tensor(EMBEDDED))
             card = None if text is None else Card.from_json(text)
             tensors = {name: file.get_tensor(name) for name in names if name != EMBEDDED and with_tensors}
     except CheckpointError:

@@ -1,0 +1,1 @@
+"""enlca inside other programs."""
