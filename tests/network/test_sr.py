@@ -155,7 +155,7 @@ def test_names_build_what_they_say():
     with torch.device("meta"):
         assert {name: build().config.attention for name, build in NETWORKS.items()} == {
             "enlcn": "linear",
-            "enlcn-light": "linear",
+            "enlcn-light": "window",
             "enlcn-tiny": "linear",
             "edsr": "none",
             "nlan": "exact",
