@@ -63,7 +63,7 @@ def test_sharp_features_run_their_formula(n):
 
 @pytest.mark.parametrize("n", [1, N, 997])
 def test_exact_attention_runs_its_formula(n):
-    assert count(ExactAttend, *qkv(n)).flops == exact_flops(n, C, E)
+    assert count(ExactAttend, *qkv(n)).flops == exact_flops(n, max(C, E), max(C, E))
 
 
 # One chunk, smaller than one, two, three, many with and without padding, more than 128 buckets.
@@ -113,7 +113,7 @@ def test_a_network_is_the_sum_of_its_layers(attention):
     per_block = {
         "linear": linear_flops(n, dim, channels, n_features=M),
         "sharp": sharp_flops(n, dim, channels, n_features=M),
-        "exact": exact_flops(n, dim, channels),
+        "exact": exact_flops(n, channels, channels),
         # At the picture's border one more channel hides what lies outside.
         "window": window_flops(height, width, dim + 1, channels, window=8, halo=4),
         "lsh": lsh_flops(n, dim, channels, chunk=29),

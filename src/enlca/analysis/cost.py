@@ -41,7 +41,10 @@ def sharp_flops(n: int, c: int, c_out: int, *, n_features: int) -> int:
 
 
 def exact_flops(n: int, c: int, c_out: int) -> int:
-    """Return the operations of NLA: Q^T K and its product with V."""
+    """Return the operations of NLA: Q^T K and its product with V.
+
+    `ExactAttend` runs both with as many channels as the wider one has: the fused kernel wants that.
+    """
     return 2 * n**2 * (c + c_out)
 
 

@@ -6,7 +6,7 @@ Letters:  B batch   D embedding channels   N positions   Nq positions of queries
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 
 def dense_attention(
@@ -16,7 +16,7 @@ def dense_attention(
     return v @ (q.mT @ k).softmax(dim=-1).mT
 
 
-# Queries per chunk: PyTorch holds this many x N scores where it has no fused kernel (D != E on a CPU).
+# Queries per chunk: PyTorch holds this many x N scores where it has no fused kernel.
 QUERY_CHUNK = 1024
 
 
@@ -32,9 +32,13 @@ class ExactAttend(nn.Module):
         """Attend from each query to all positions; in v's type."""
         with torch.autocast(q.device.type, enabled=False):
             dtype = torch.promote_types(q.dtype, torch.float32)
-            queries, keys, values = (u.to(dtype).mT.unsqueeze(1).contiguous() for u in (q, k, v))
+            # PyTorch's fused kernel wants one number of channels; zeros change no product.
+            widest = max(q.shape[1], v.shape[1])
+            queries, keys, values = (
+                pad(u.to(dtype).mT, (0, widest - u.shape[1])).unsqueeze(1).contiguous() for u in (q, k, v)
+            )
             parts = [
                 scaled_dot_product_attention(chunk, keys, values, scale=1.0)
                 for chunk in queries.split(QUERY_CHUNK, dim=-2)
             ]
-            return torch.cat(parts, dim=-2).squeeze(1).mT.to(v.dtype)
+            return torch.cat(parts, dim=-2).squeeze(1)[..., : v.shape[1]].mT.to(v.dtype)
