@@ -219,6 +219,8 @@ def main() -> int:
     except (ValueError, EnlcaError) as error:
         print(error, file=sys.stderr)
         return 2
+    if not arguments.peers.is_dir():
+        print(f"no published files at {arguments.peers}: see --peers", file=sys.stderr)
     text = page(tomllib.loads((HERE / "expected.toml").read_text()), measured)
     if arguments.out:
         write_atomically(arguments.out, text.encode())

@@ -76,3 +76,16 @@ def test_a_network_sees_the_float_picture_in_0_to_1(folder):
     found = network.lr[0].permute(1, 2, 0)
     torch.testing.assert_close(found, torch.from_numpy(expected).float())
     assert not torch.equal((found * 255).round(), found * 255)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_the_published_lapsrn_scores_what_it_prints_from_lr_that_was_not_rounded(shared_data, command):
+    weights = shared_data / "peers" / "LapSRN" / "LapSRN_x4.mat"
+    if not weights.exists():
+        pytest.skip(f"no published weights at {weights}")
+    for lr, expected in (("uint8", 31.529), ("float", 31.539)):
+        words = ("evaluate", shared_data / "test" / "Set5", "--scale", 4, "--model", weights, "--lr", lr)
+        done = command(*words, "--device", "cpu")
+        assert (done.code, done.err) == (0, "")
+        assert float(done.out.splitlines()[2].split(" | ")[3]) == pytest.approx(expected, abs=0.01)

@@ -116,7 +116,8 @@ def _lines(body: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     networks, on = "networks" in body, body.get("measured_on")
     what = "an image" if networks else "a feature map of 64 channels, in and out (the paper's Table 4),"
     nlsa = "NLSA-r4: as it runs here, hashing included; the paper's own count is not derived."
-    header = f"{'':16} " + (f"{'scale':>5} {'parameters':>11} " if networks else "")
+    wide = max(16, *(len(row["name"]) for row in rows), 0)
+    header = f"{'':{wide}} " + (f"{'scale':>5} {'parameters':>11} " if networks else "")
     lines = [
         f"One forward pass on {what} of {body['height']}x{body['width']}, in float32.",
         "GFLOPs: matrix products and convolutions; a product and a sum are two operations.",
@@ -129,6 +130,6 @@ def _lines(body: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         sizes = f"{'x' + str(row['scale']):>5} {row['parameters']:>11,} " if networks else ""
         numbers = f"{row['flops'] / 1e9:>9,.2f} {row['activation_bytes'] / MIB:>8,.1f} MiB"
         lines.append(
-            f"{row['name']:16} {sizes}{numbers}" + (f" {row['measured_seconds']:>8.4f} s" if on else "")
+            f"{row['name']:{wide}} {sizes}{numbers}" + (f" {row['measured_seconds']:>8.4f} s" if on else "")
         )
     return lines
