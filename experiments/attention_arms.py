@@ -22,7 +22,7 @@ from pathlib import Path
 from experiments.ablation import answer
 from experiments.arms import Arm, Study, parser_of, run, with_steps
 from experiments.table2_ablation import CONTRAST
-from experiments.variants import BUDGETS, enla, exact, without_attention
+from experiments.variants import BUDGETS, enla, exact, windows, without_attention
 
 from enlca.checkpoint.store import read_card
 from enlca.errors import EnlcaError
@@ -58,6 +58,10 @@ def _arms() -> Mapping[str, Arm]:
     }
     for name, change in changes.items():
         arms[f"exact_k24_{name}"] = Arm({**OF_EXACT, **change}, BOTH)
+    for k in (6, 24, 48):
+        arms[f"window_k{k}"] = Arm(windows(k).overrides, (*BOTH, BLOCKS, "enla_k6") if k == 24 else BOTH)
+    for name, change in {"halo0": {"network.halo": 0}, "3_blocks": changes["3_blocks"]}.items():
+        arms[f"window_k24_{name}"] = Arm({**windows(24).overrides, **change}, (*BOTH, "window_k24"))
     contrast = enla(amplification=6, contrast=CONTRAST)
     arms[contrast.name] = Arm(contrast.overrides, (NONE, "enla_k6"))
     for side, patch in PATCHES.items():

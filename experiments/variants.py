@@ -73,6 +73,12 @@ def exact(amplification: float) -> Variant:
     return Variant(f"exact_k{amplification:g}", own)
 
 
+def windows(amplification: float) -> Variant:
+    """Softmax over the positions of a window and around it, of queries and keys with k."""
+    own = {**exact(amplification).overrides, "network.attention": "window"}
+    return Variant(f"window_k{amplification:g}", own)
+
+
 def other_attention(kind: str) -> Variant:
     """The same backbone with "exact" (Eq. 1) or "lsh" (NLSA) attention, which know no contrastive loss."""
     own: dict[str, object] = {"network.attention": kind, "loss.contrast_weight": 0}
