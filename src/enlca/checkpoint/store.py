@@ -218,7 +218,7 @@ def _read(path: Path, *, with_tensors: bool) -> tuple[Card | None, dict[str, tor
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}: {_line(error)}") from error
     for name, tensor in tensors.items():
-        if card is not None and not tensor.is_floating_point():
+        if card is not None and isinstance(card.network, SRConfig) and not tensor.is_floating_point():
             raise CheckpointError(f"{path}: holds {name[:60]!r}, which is not of floating-point numbers")
     return card, tensors
 

@@ -11,6 +11,7 @@ from enlca.attention.contrastive import rank_ranges
 from enlca.data.degradations import MAX_SIGMA
 from enlca.errors import ConfigError
 from enlca.losses import ENLCALoss
+from enlca.models import CustomConfig
 from enlca.network.sr import SRConfig
 
 VERSION = 1
@@ -238,3 +239,15 @@ class TrainConfig:
             raise ConfigError(
                 f"schedule.decay_from ({decay_from}) must come before run.steps ({self.run.steps})"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomTrainConfig(TrainConfig):
+    """All of a run of a network of one's own: what its section `network` has is `CustomConfig`."""
+
+    network: CustomConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.optim.kind == "muon":
+            raise ConfigError("optim.kind muon knows the parts of enlca's networks; network.build needs adam")

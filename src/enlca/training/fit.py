@@ -11,16 +11,19 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from enlca.checkpoint.store import load_file
+from enlca.checkpoint.store import load_file, load_model
 from enlca.data.left_out import leave_out
 from enlca.data.packed import PackedSet, open_teacher, open_training_set
 from enlca.data.patches import Batch, PatchBatches, ResidentPatches, Soften
 from enlca.errors import ConfigError, StateError, TrainingStopped
+from enlca.models import CustomConfig
 from enlca.network.layers import ResBlock
 from enlca.network.sr import SRNetwork
+from enlca.network.state_dict import misfits
 from enlca.runtime.files import write_atomically
 from enlca.training.config import TrainConfig
 from enlca.training.loop import Training
+from enlca.training.objective import build_network
 from enlca.training.run_folder import OnProgress, RunFolder
 from enlca.training.runtime import environment, ignore_interrupts, is_first_here, launch, stop_politely
 from enlca.training.state import read_state
@@ -126,6 +129,13 @@ def load_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
     with torch.random.fork_rng(devices=[]):
         # Inserted blocks begin as they would in a run of this seed.
         torch.manual_seed(config.run.seed)
+        if isinstance(config.network, CustomConfig):
+            spec = f"{config.network.build}@{path}"
+            tensors = load_model(spec, config.network.scale).model.state_dict()
+            own = {name: x.shape for name, x in build_network(config.network).state_dict().items()}
+            if problems := misfits(tensors, own):
+                raise ConfigError(f"run.start_from: {path} holds another network: it {problems}")
+            return tensors
         source, target = load_file(path)[0], SRNetwork(config.network)
     tensors, own = source.state_dict(), target.state_dict()
     if not source.non_local_blocks:
@@ -144,9 +154,9 @@ def load_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
     fitting = {
         name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape
     }
-    misfits = (tensors.keys() | own.keys()) - fitting.keys()
-    if misfits := sorted(name for name in misfits if not name.startswith("upsampler.")):
-        raise ConfigError(f"run.start_from: {path} holds another network ({misfits[0]} does not fit)")
+    rest = (tensors.keys() | own.keys()) - fitting.keys()
+    if rest := sorted(name for name in rest if not name.startswith("upsampler.")):
+        raise ConfigError(f"run.start_from: {path} holds another network ({rest[0]} does not fit)")
     return fitting
 
 

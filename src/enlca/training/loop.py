@@ -21,7 +21,13 @@ from enlca.errors import StateError, TrainingFailed
 from enlca.losses import LossTerms
 from enlca.network.sr import SRNetwork
 from enlca.training.config import TrainConfig
-from enlca.training.objective import Objective, first_nonfinite, learning_rate_factor
+from enlca.training.objective import (
+    Objective,
+    Trainable,
+    build_network,
+    first_nonfinite,
+    learning_rate_factor,
+)
 from enlca.training.optimizers import build_optimizer
 from enlca.training.run_folder import OnProgress, RunFolder, TrainingProgress
 from enlca.training.validation import ValidationSet
@@ -65,7 +71,7 @@ class Training:
         self.best = Best()
         self.numbers: dict[str, int | float] = {}
         torch.manual_seed(config.run.seed)
-        network = SRNetwork(config.network).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        network = build_network(config.network).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.network = fabric.to_device(network)
         self.objective = Objective(self.network, config.loss, compile=config.run.compile)
         self.average = None
@@ -84,9 +90,9 @@ class Training:
         self.checks_each_step = fabric.device.type == "cpu"
 
     @property
-    def averaged(self) -> SRNetwork:
+    def averaged(self) -> Trainable:
         """The weights that count."""
-        return self.network if self.average is None else cast(SRNetwork, self.average.module)
+        return self.network if self.average is None else cast(Trainable, self.average.module)
 
     def run(self, batches: Iterable[Batch], on_progress: OnProgress | None = None) -> bool:
         """Take the steps that `batches` has batches for; False if it was asked to stop before the end.
@@ -136,7 +142,7 @@ class Training:
         config, run = self.config, self.config.run
         always = config.network.attention == "lsh"  # NLSA hashes anew in every forward
         every = 1 if always else config.schedule.redraw_every or run.steps_per_epoch
-        if step % every == 0:
+        if step % every == 0 and isinstance(self.network, SRNetwork):
             # The same F on every device: it depends on the seed and the step alone.
             self.network.redraw_(torch.Generator().manual_seed(seed_of(run.seed, REDRAW, step // every)))
         factor = learning_rate_factor(

@@ -10,9 +10,32 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from enlca.attention.block import Embeddings
 from enlca.losses import ENLCALoss, LossTerms
-from enlca.network.sr import SRNetwork
+from enlca.models import CustomConfig, CustomModel, build_custom
+from enlca.network.sr import SRConfig, SRNetwork
 from enlca.training.config import ScheduleConfig
+
+# A network of enlca's, or of one's own.
+Trainable = SRNetwork | CustomModel
+
+
+def build_network(config: SRConfig | CustomConfig) -> Trainable:
+    """Return the network that a configuration describes, its weights drawn from the global generator.
+
+    Raises:
+        CheckpointError: the function of a network of one's own cannot be used.
+    """
+    return build_custom(config) if isinstance(config, CustomConfig) else SRNetwork(config)
+
+
+def with_embeddings(
+    network: Trainable, lr: Float[Tensor, "B 3 P P"]
+) -> tuple[Float[Tensor, "B 3 SP SP"], list[Embeddings]]:
+    """Return the SR images, and what the contrastive loss is computed from: nothing for other networks."""
+    if isinstance(network, SRNetwork):
+        return network.forward_with_embeddings(lr)
+    return network(lr), []
 
 
 class Objective(nn.Module):
@@ -21,11 +44,11 @@ class Objective(nn.Module):
     The loss is inside, so that DistributedDataParallel wraps one forward.
     """
 
-    def __init__(self, network: SRNetwork, loss: ENLCALoss, *, compile: bool = False):
+    def __init__(self, network: Trainable, loss: ENLCALoss, *, compile: bool = False):
         super().__init__()
         self.network = network
         self.loss = loss
-        upscale = network.forward_with_embeddings
+        upscale = partial(with_embeddings, network)
         self._upscale = torch.compile(upscale) if compile else upscale
 
     def forward(
@@ -84,7 +107,7 @@ def first_nonfinite(objective: Objective, lr: Tensor, hr: Tensor, *, contrast: b
         for name, module in objective.network.named_modules()
     ]
     try:
-        sr, embeddings = objective.network.forward_with_embeddings(unit_range(lr))
+        sr, embeddings = with_embeddings(objective.network, unit_range(lr))
         terms = objective.loss(sr, unit_range(hr), embeddings, contrast=contrast)
     finally:
         for handle in handles:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
+from enlca.network.interface import SRModel
 from enlca.network.sr import SRNetwork
 from enlca.training.config import OptimConfig
 
@@ -24,7 +25,7 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 STEPS = 5
 
 
-def build_optimizer(network: SRNetwork, optim: OptimConfig) -> torch.optim.Optimizer:
+def build_optimizer(network: SRModel, optim: OptimConfig) -> torch.optim.Optimizer:
     """Build the optimiser that `optim` describes.
 
     Muon updates the convolutions of the stages and of `fuse`; Adam the head, the upsampler and all biases.
@@ -33,6 +34,7 @@ def build_optimizer(network: SRNetwork, optim: OptimConfig) -> torch.optim.Optim
     if optim.kind == "adam":
         fused = parameters[0].device.type in ("cpu", "cuda")
         return torch.optim.Adam(parameters, lr=optim.lr, betas=optim.betas, fused=fused)
+    assert isinstance(network, SRNetwork), "refused by the configuration"
     hidden = [*network.body.parameters(), *network.fuse.parameters()]
     matrices = [weight for weight in hidden if weight.ndim == 4]
     chosen = {id(weight) for weight in matrices}

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from enlca.errors import ConfigError
-from enlca.training.config import VERSION, TrainConfig
+from enlca.models import CustomConfig
+from enlca.training.config import VERSION, CustomTrainConfig, TrainConfig
 
 SECTIONS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 FIELDS = {
@@ -17,6 +18,8 @@ FIELDS = {
     for name, field in SECTIONS.items()
     if isinstance(field.type, type) and dataclasses.is_dataclass(field.type)
 }
+# Of a run of a network of one's own.
+CUSTOM_FIELDS = FIELDS | {"network": [field.name for field in dataclasses.fields(CustomConfig)]}
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig, str]:
@@ -27,15 +30,15 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig,
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
-    _refuse_unknown(path, overrides)
+    kind = CustomTrainConfig if _refuse_unknown(path, overrides) else TrainConfig
     parser = ArgumentParser(prog="enlca train", exit_on_error=False)
     parser.add_argument("--config", action="config")
-    parser.add_class_arguments(TrainConfig)
+    parser.add_class_arguments(kind)
     try:
         values = parser.parse_args(["--config", str(path), *overrides])
         config = parser.instantiate(values)
         text = parser.dump(values, skip_unset=False)
-        return TrainConfig(**{name: getattr(config, name) for name in SECTIONS}), text
+        return kind(**{name: getattr(config, name) for name in SECTIONS}), text
     except (ConfigError, ArgumentError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
 
@@ -75,8 +78,11 @@ def _steps_taken(run: Path) -> int:
     return state["step"]
 
 
-def _refuse_unknown(path: Path, overrides: Sequence[str]) -> None:
-    """Refuse unknown entries with a list of the known ones, which the parser's own message lacks."""
+def _refuse_unknown(path: Path, overrides: Sequence[str]) -> bool:
+    """Refuse unknown entries with a list of the known ones, which the parser's own message lacks.
+
+    Return whether the network is one's own: `network.build` is given.
+    """
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file")
     if path.stat().st_size == 0:
@@ -96,12 +102,17 @@ def _refuse_unknown(path: Path, overrides: Sequence[str]) -> None:
         if word.startswith("--"):
             section, _, field = word[2:].partition("=")[0].partition(".")
             named.append((section, field or None))
+    custom = ("network", "build") in named
+    fields = CUSTOM_FIELDS if custom else FIELDS
     for section, field in named:
         if section not in SECTIONS:
             raise ConfigError(f"{path}: unknown section {section!r}; there are {', '.join(FIELDS)}")
-        if section in FIELDS and field is not None and field not in FIELDS[section]:
-            known = ", ".join(FIELDS[section])
+        # `settings` are the function's own.
+        first = field.partition(".")[0] if custom and field else field
+        if section in fields and field is not None and first not in fields[section]:
+            known = ", ".join(fields[section])
             raise ConfigError(f"{path}: unknown entry {section}.{field}; {section} has {known}")
+    return custom
 
 
 def _keys(inner: Any) -> list[str | None]:

@@ -13,8 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from enlca.checkpoint.store import save, write_atomically
 from enlca.errors import TrainingFailed
-from enlca.network.sr import SRNetwork
 from enlca.training.config import TrainConfig
+from enlca.training.objective import Trainable
 from enlca.training.state import LAST, write_state
 
 COLUMNS: tuple[str, ...] = (
@@ -134,7 +134,7 @@ class RunFolder:
         """
         self._try(lambda: write_state(self.path, state), LAST, last=last)
 
-    def keep(self, network: SRNetwork, *, step: int, psnr: float | None) -> None:
+    def keep(self, network: Trainable, *, step: int, psnr: float | None) -> None:
         """Write `best.safetensors`; `psnr` is the validation's, in dB.
 
         Raises:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from enlca.data.pairs import find_pairs, load_pair
 from enlca.errors import PictureError
+from enlca.inference.execute import padded
 from enlca.metrics import psnr
-from enlca.network.sr import SRNetwork
+from enlca.network.interface import SRModel
 
 # Enough to see what the network does, little enough for a log: pictures, and pixels a side.
 SHOWN, CROP = 3, 256
@@ -43,7 +44,7 @@ class ValidationSet:
             raise PictureError(f"validation: {'; '.join(problems[:3])}{more}")
 
     def score(
-        self, network: SRNetwork, fabric: Fabric
+        self, network: SRModel, fabric: Fabric
     ) -> tuple[float, list[tuple[str, UInt8[np.ndarray, "_ _ 3"]]]]:
         """Return the mean PSNR-Y in dB, equal on all devices, and the middle of the first pictures, upscaled.
 
@@ -70,10 +71,10 @@ def _with_doubles(device: torch.device) -> torch.device:
 
 @torch.no_grad()
 def _upscale(
-    network: SRNetwork, pixels: UInt8[np.ndarray, "h w 3"], device: torch.device
+    network: SRModel, pixels: UInt8[np.ndarray, "h w 3"], device: torch.device
 ) -> UInt8[np.ndarray, "H W 3"]:
     lr = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).to(device)
-    sr = network(lr[None].float() / 255)[0].clamp(0, 1).mul(255).round().byte()
+    sr = padded(network)(lr[None].float() / 255)[0].clamp(0, 1).mul(255).round().byte()
     return sr.permute(1, 2, 0).cpu().numpy()
 
 
