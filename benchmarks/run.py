@@ -13,6 +13,7 @@ import sys
 
 BENCHMARKS = {
     "attention_speed": "attention by itself: exact, NLSA, the released code's way, ours, and the floor",
+    "window_attention": "time of attention inside windows over the size of a picture",
     "sharp_features": "error and time of features fitted to the picture, against the paper's",
     "roofline": "how near the Triton kernels come to what a GPU can do",
     "inference": "what attention adds to a whole network, and how near it comes to its convolutions",
