@@ -4,8 +4,8 @@
 
 q and k of 16 channels, values of 48 (those of `enlcn-light`), windows of 8 with a halo of 4, m = 128,
 float32, without gradients, processor time of one thread, which other programs hardly change. Rounds run all
-methods one after the other; times are medians, ratios medians of the ratios within a round. Exact attention has one round
-beyond 128 x 128, and none beyond 512 x 512.
+methods one after the other; times are medians, ratios medians of the ratios within a round. Exact attention
+has one round beyond 128 x 128, and none beyond 512 x 512.
 
 Writes `window_attention.csv`, and `window_attention_aims.csv` with the exponents of time over the number of
 positions. `--quick` is a smoke test with small sizes, and writes nothing.
