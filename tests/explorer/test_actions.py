@@ -5,13 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from enlca.errors import CheckpointError, NothingOpen, PictureError, Stopped
 from enlca.explorer import actions
-from enlca.explorer.actions import ATTRIBUTING, UPSCALING, Choice
+from enlca.explorer.actions import ATTRIBUTING, UPSCALING, Choice, Explorer
+from enlca.explorer.page import Page
+from enlca.explorer.session import Models, Visitors
 from enlca.image.picture import Picture, read_image, write_image
 from enlca.inference.upscaler import Upscaler
+from enlca.peers import PEERS
 
 
 def silent(share: float, text: str) -> None:
@@ -76,6 +80,20 @@ def test_a_second_network_has_its_own_maps(explorer, choice, picture):
 def test_a_network_without_attention_says_so(explorer, picture):
     explorer.open("a", picture)
     assert "no attention" in all_maps(explorer, "a", Choice("edsr-tiny", 4))
+
+
+def test_another_methods_file_is_upscaled_with_and_attributed(picture, tmp_path, small_sizes):
+    peer = PEERS["rnan"]
+    file = tmp_path / "rnan.pt"
+    torch.save(peer.write(peer.build(scale=2, **small_sizes["rnan"])), file)
+    models = Models([file])
+    explorer = Explorer(models, Visitors(tmp_path), max_megapixels=0.01)
+    explorer.open("a", picture)
+    assert explorer.upscale("a", str(file), 2, silent).size == (62, 46)
+    assert "no attention" in all_maps(explorer, "a", Choice(str(file), 2))
+    assert "<figure>" in explorer.attribute("a", Choice(str(file), 2), 8, silent)
+    scales, blocks, *_ = Page(models, max_megapixels=0.01).settings_of(str(file), None)
+    assert (scales["value"], blocks["choices"]) == (2, [])
 
 
 def test_the_file_is_the_one_that_the_package_makes_with_profile_and_metadata(explorer, tiny_model, tmp_path):

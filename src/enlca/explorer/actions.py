@@ -28,6 +28,7 @@ from enlca.explorer.session import (
 from enlca.explorer.uploads import read_upload
 from enlca.image.picture import Picture, collect, rows_of, write_image
 from enlca.image.resize import imresize
+from enlca.inference.execute import padded
 from enlca.inference.upscaler import Upscaler
 from enlca.runtime.concurrency import Progress
 from enlca.runtime.device import as_text, used_memory
@@ -221,7 +222,7 @@ class Explorer:
             min(max(at - side // 2, 0), length - side) for at, length in zip(point, lr.shape[2:], strict=True)
         )
         square = {"top": scale * top, "left": scale * left, "side": scale * side}
-        return lam(upscaler.network, lr, **square, on_step=on_step, **LAM_SETTINGS)
+        return lam(padded(upscaler.network), lr, **square, on_step=on_step, **LAM_SETTINGS)
 
     def _check_memory(self, upscaler: Upscaler, opened: OpenPicture, elements: int) -> None:
         """Refuse a picture that exceeds the memory budget with so many float32 elements for each pixel."""

@@ -9,7 +9,7 @@ from enlca.errors import EnlcaError, NothingOpen, Stopped
 from enlca.explorer import html
 from enlca.explorer.actions import ATTRIBUTING, UPSCALING, Choice, Explorer, Report
 from enlca.explorer.page import Page
-from enlca.explorer.session import sr_network
+from enlca.explorer.session import config_of
 from enlca.explorer.uploads import Uploads
 
 # Long jobs of all visitors run one after the other; clicks wait neither for them nor for slow maps.
@@ -126,7 +126,7 @@ class Callbacks:
         self, model: str, scale: int, block: int | None, k: int | float, m: int | float, second: str
     ) -> Choice:
         """Return the chosen settings; k and m only where they are not the network's own."""
-        own = sr_network(self.explorer.models.load(model, scale)).config
+        own = config_of(self.explorer.models.load(model, scale))
         other_scale, _, other = second.partition(" ")
         return Choice(
             model,

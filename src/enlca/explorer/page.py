@@ -7,7 +7,7 @@ import gradio as gr
 
 from enlca.explorer import html
 from enlca.explorer.maps import has_amplification
-from enlca.explorer.session import Models, count_blocks, sr_network
+from enlca.explorer.session import Models, config_of, count_blocks
 
 HERE = Path(__file__).parent
 # Seconds after which files are deleted although their page is open, and seconds between two checks.
@@ -104,7 +104,7 @@ class Page:
         scales = self.models.scales(name)
         scale = scale if scale in scales else scales[-1]
         upscaler = self.models.load(name, scale)
-        config, n_blocks = sr_network(upscaler).config, count_blocks(upscaler)
+        config, n_blocks = config_of(upscaler), count_blocks(upscaler)
         k, m = config.amplification, config.n_features
         return [
             {"choices": [(f"×{one}", one) for one in scales], "value": scale},

@@ -24,7 +24,7 @@ from enlca.explorer.uploads import OwnFolder
 from enlca.image.picture import Picture
 from enlca.inference.pixel_source import RGBView
 from enlca.inference.upscaler import Upscaler
-from enlca.network.sr import SRNetwork
+from enlca.network.sr import SRConfig, SRNetwork
 
 # Networks that stay loaded.
 MAX_LOADED = 4
@@ -102,6 +102,12 @@ def sr_network(upscaler: Upscaler) -> SRNetwork:
     network = upscaler.network
     assert isinstance(network, SRNetwork)
     return network
+
+
+def config_of(upscaler: Upscaler) -> SRConfig:
+    """Return the settings of a network; of another method's, those of a network without attention."""
+    network = upscaler.network
+    return network.config if isinstance(network, SRNetwork) else SRConfig(scale=4, attention="none")
 
 
 @dataclass(frozen=True, eq=False)
