@@ -312,7 +312,7 @@ def test_arrays_and_tensors_that_are_no_picture_are_refused(up, picture, reason)
 
 
 def test_other_things_are_refused(up, tmp_path):
-    with pytest.raises(TypeError, match="cannot upscale a list; give a path, PIL, numpy or torch picture"):
+    with pytest.raises(TypeError, match="cannot upscale a list; give a path, bytes, a file object, or a PIL"):
         up([[0, 1], [1, 0]])
     with pytest.raises(PictureError, match=r"x\.png: no such file"):
         up(tmp_path / "x.png")

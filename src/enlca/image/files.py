@@ -5,13 +5,15 @@ What cannot be stored without loss is refused or listed in `remarks`, never sile
 
 import os
 import re
-import stat
+import shutil
+import tempfile
 from pathlib import Path
 
 from enlca.errors import PictureError
 from enlca.image import decoding, encoding, netpbm
 from enlca.image.encoding import WRITABLE, Format
 from enlca.image.rows import MAX_PIXELS, PictureRows
+from enlca.image.sources import Readable, Source, WritableFile, read_error
 from enlca.runtime.files import PartialFiles
 
 # First bytes of each format. Content decides, not the name: a JPEG named .png is read as a JPEG.
@@ -33,59 +35,65 @@ FRAMES = ("first", "all")
 
 
 def open_image(
-    path: str | os.PathLike[str],
+    source: Readable | Source,
     *,
     max_bits: int = 8,
     max_pixels: int = MAX_PIXELS,
     frames: str = "first",
+    name: str | None = None,
 ) -> PictureRows:
-    """Read the header of a picture file; its rows are decoded while they are iterated over.
+    """Read the header of a picture; its rows are decoded while they are iterated over.
 
     Args:
-        path: of the file.
+        source: a path, the bytes of a file, or a binary file object, which must stay open.
         max_bits: 8 or 16 per channel, the deepest that the caller can use. Depths between 8 and 16 are
             stretched to the whole range of 16.
         max_pixels: limit for the size in the header, of all pages together.
         frames: "first" (a remark tells if there are more) or "all" pages or frames.
+        name: of the picture in messages; by default its path, or "picture".
 
     Raises:
         PictureError: no such file, a folder, empty, not a picture, of a kind that is not handled (more bits
             per channel, unusual channels), more pixels than `max_pixels`, or pages of different kinds; by
             the bands: damaged or cut short.
-        ValueError: unknown `frames`.
+        TypeError, ValueError: another kind of source; unknown `frames`.
     """
     if frames not in FRAMES:
         raise ValueError(f"frames must be one of {', '.join(FRAMES)}; got {frames!r}")
-    path = Path(path)
-    name = format_of(path)
+    source = Source.of(source, name=name)
+    kind = format_of(source)
     limits = {"max_bits": max_bits, "max_pixels": max_pixels}
     try:
-        if name == "ppm":
-            return netpbm.decode(path, **limits)
-        if name == "bmp":
-            return decoding.rows_with_pillow(path, **limits)
-        n_frames = decoding.count_frames(path) if name in SEVERAL else 1
-        if frames == "all" and n_frames > 1 and name != "avif":
-            return decoding.open_frames(path, n_frames, **limits)
-        rows = decoding.rows_with_vips(path, **limits)
+        if kind == "ppm":
+            return netpbm.decode(source, **limits)
+        if kind == "bmp":
+            return decoding.rows_with_pillow(source, **limits)
+        n_frames = decoding.count_frames(source) if kind in SEVERAL else 1
+        if frames == "all" and n_frames > 1 and kind != "avif":
+            return decoding.open_frames(source, n_frames, **limits)
+        rows = decoding.rows_with_vips(source, **limits)
     except OSError as error:
-        raise PictureError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return rows if n_frames == 1 else rows.with_remarks(f"only the first of {n_frames} {SEVERAL[name]}")
+        raise read_error(source, error) from error
+    return rows if n_frames == 1 else rows.with_remarks(f"only the first of {n_frames} {SEVERAL[kind]}")
 
 
 def write_rows(
-    path: str | os.PathLike[str],
+    target: str | os.PathLike[str] | WritableFile,
     rows: PictureRows,
     *,
     quality: int = 95,
     partial: PartialFiles | None = None,
+    name: str | None = None,
 ) -> tuple[str, ...]:
     """Write a picture in the format of the suffix; `quality` (1 to 100) counts for JPEG, WebP and AVIF.
 
-    The file appears whole under its name or not at all. PNG, TIFF and PPM store the pixels exactly, BMP those
-    of 8 bits. Profile, EXIF and XMP are kept where the format can store them and the profile fits; EXIF and
-    XMP are updated to the present size. Only the encoders of WebP, AVIF and BMP hold all rows in memory.
-    `partial` lets another thread remove the file while it is unfinished.
+    A file appears whole under its name or not at all. A binary file object receives the same bytes once they
+    are complete; the suffix of `name` says their format.
+
+    PNG, TIFF and PPM store the pixels exactly, BMP those of 8 bits. Profile, EXIF and XMP are kept where the
+    format can store them and the profile fits; EXIF and XMP are updated to the present size. Only the
+    encoders of WebP, AVIF and BMP hold all rows in memory. `partial` lets another thread remove the file
+    while it is unfinished.
 
     Returns:
         Remarks: what the format could not store and what was done about it, a phrase each.
@@ -93,13 +101,15 @@ def write_rows(
     Raises:
         PictureError: unknown suffix, no such folder, no permission, no space, transparency or pages in a
             format that has none, or a side that is too long for the format.
-        ValueError: `quality` is not in 1 to 100.
+        ValueError: `quality` is not in 1 to 100; a file object without `name`.
         Stopped: `partial` was abandoned.
         Exception: whatever iterating over the rows raises.
     """
-    path = Path(path)
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be from 1 to 100, got {quality}")
+    if not isinstance(target, (str, os.PathLike)):
+        return _write_to(target, rows, name, quality=quality)
+    path = Path(target)
     format = check_target(path, *rows.size, opaque=rows.opaque, pages=rows.pages)
     fit, remarks = encoding.fit_to_format(rows, format)
     try:
@@ -107,6 +117,23 @@ def write_rows(
             encoding.encode(file, path, fit, format, quality=quality)
     except OSError as error:
         raise PictureError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return remarks
+
+
+def _write_to(target: WritableFile, rows: PictureRows, name: str | None, *, quality: int) -> tuple[str, ...]:
+    """Write a picture into a file object, through an unnamed file: encoders seek, and may fail midway."""
+    if name is None:
+        raise ValueError("a file object needs name=, whose suffix says the format")
+    path = Path(name)
+    format = check_format(path, *rows.size, opaque=rows.opaque, pages=rows.pages)
+    fit, remarks = encoding.fit_to_format(rows, format)
+    try:
+        with tempfile.TemporaryFile() as whole:
+            encoding.encode(whole, path, fit, format, quality=quality)
+            whole.seek(0)
+            shutil.copyfileobj(whole, target)
+    except OSError as error:
+        raise PictureError(f"{name}: cannot be written: {error.strerror or error}") from error
     return remarks
 
 
@@ -166,24 +193,16 @@ def _natural(file: Path) -> tuple[list[list[str | int]], str]:
     return [[int(s) if i % 2 else s for i, s in enumerate(part)] for part in parts], str(file)
 
 
-def format_of(path: Path) -> str:
-    """Return the key of SIGNATURES that matches the file. Raises PictureError."""
+def format_of(source: Source) -> str:
+    """Return the key of SIGNATURES that matches the picture. Raises PictureError."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            # Opening a pipe would block until another process writes to it.
-            raise PictureError(f"{path}: is not a file but a pipe or a device; save the picture in a file")
-        with path.open("rb") as file:
-            start = file.read(64)
-    except FileNotFoundError:
-        raise PictureError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise PictureError(f"{path}: is a folder; name a picture in it") from None
+        start = source.read_at(0, 64)
     except OSError as error:
-        raise PictureError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise read_error(source, error) from error
     if not start:
-        raise PictureError(f"{path}: the file is empty (0 bytes)")
+        raise PictureError(f"{source}: the file is empty (0 bytes)")
     for name, signature in SIGNATURES.items():
         if re.match(signature, start, re.DOTALL):
             return name
     supported = ", ".join(SIGNATURES)
-    raise PictureError(f"{path}: not a picture in a format that is read here; these are: {supported}")
+    raise PictureError(f"{source}: not a picture in a format that is read here; these are: {supported}")

@@ -9,7 +9,7 @@ import os
 import re
 import struct
 from dataclasses import replace
-from pathlib import Path
+from io import RawIOBase
 
 from enlca.image.rows import PictureRows
 
@@ -90,16 +90,15 @@ def orientation_of(exif: bytes) -> int:
     return 1
 
 
-def exif_of_png(path: Path) -> bytes | None:
+def exif_of_png(file: RawIOBase) -> bytes | None:
     """Return the EXIF data of a PNG, None without: also those behind the pixels, which libvips ignores."""
-    with path.open("rb") as file:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            size, kind = struct.unpack(">I4s", head)
-            if kind == b"eXIf":
-                data = file.read(size)
-                return data if len(data) == size else None
-            file.seek(size + 4, os.SEEK_CUR)
+    file.seek(8)
+    while len(head := file.read(8) or b"") == 8:
+        size, kind = struct.unpack(">I4s", head)
+        if kind == b"eXIf":
+            data = file.read(size) or b""
+            return data if len(data) == size else None
+        file.seek(size + 4, os.SEEK_CUR)
     return None
 
 

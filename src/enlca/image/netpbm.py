@@ -6,7 +6,6 @@ Ours, because libvips' wheel lacks them and Pillow silently cuts their 16 bits t
 import re
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from enlca.image.rows import (
     rows_of_array,
     stretch,
 )
+from enlca.image.sources import Source
 
 # White space and comments lie between the words of a header; one white space ends it.
 _GAP = rb"(?:\s|#[^\n]*\n)+"
@@ -26,39 +26,39 @@ _HEADER = re.compile(rb"P([1-6])" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})")
 _PEAK = re.compile(_GAP + rb"(\d{1,9})")
 
 
-def decode(path: Path, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> PictureRows:
+def decode(source: Source, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> PictureRows:
     """Read a Netpbm file; values are stretched so that the maximum in its header is white.
 
     Raises:
         PictureError: damaged or cut short, deeper than `max_bits`, or more pixels than `max_pixels`.
         OSError: the file cannot be read.
     """
-    data = path.read_bytes()
+    data = source.open().read()
     header = _HEADER.match(data)
     if header is None:
-        raise damage_error(path, "the header says no size")
+        raise damage_error(source, "the header says no size")
     kind, width, height = (int(number) for number in header.groups())
     if not width or not height:
-        raise damage_error(path, f"{width}x{height} pixels")
-    check_pixels(path, width, height, max_pixels)
+        raise damage_error(source, f"{width}x{height} pixels")
+    check_pixels(source, width, height, max_pixels)
     start, peak = header.end(), 1
     if kind not in (1, 4):
         found = _PEAK.match(data, start)
         if found is None or not 1 <= int(found[1]) <= 65535:
-            raise damage_error(path, "the header says no largest value from 1 to 65535")
+            raise damage_error(source, "the header says no largest value from 1 to 65535")
         start, peak = found.end(), int(found[1])
     if peak > 255 and max_bits < 16:
-        raise depth_error(path, "16 bits per channel")
+        raise depth_error(source, "16 bits per channel")
     shape = height, width, 3 if kind in (3, 6) else 1
     n_values = height * width * shape[2]
     values = (
         _plain(data[start:], kind, n_values) if kind < 4 else _binary(data[start + 1 :], kind, shape, peak)
     )
     if len(values) < n_values:
-        raise damage_error(path, f"{len(values)} of {n_values} values")
+        raise damage_error(source, f"{len(values)} of {n_values} values")
     values = values[:n_values].reshape(shape)
     if values.max() > peak:
-        raise damage_error(path, f"a value above the largest, {peak}")
+        raise damage_error(source, f"a value above the largest, {peak}")
     # In a bitmap 1 is ink.
     return rows_of_array(stretch(1 - values if kind in (1, 4) else values, peak))
 

@@ -13,6 +13,7 @@ from jaxtyping import UInt8, UInt16
 from enlca.image.files import open_image, write_rows
 from enlca.image.metadata import update_metadata
 from enlca.image.rows import MAX_PIXELS, ROWS, Band, PictureRows, count_colours, stack_bands
+from enlca.image.sources import Readable, WritableFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,17 +77,19 @@ class Picture:
         """Whether alpha is absent or at its maximum everywhere."""
         return self.alpha is None or int(self.alpha.min()) == np.iinfo(self.alpha.dtype).max
 
-    def save(self, path: str | os.PathLike[str], *, quality: int = 95) -> tuple[str, ...]:
+    def save(
+        self, target: str | os.PathLike[str] | WritableFile, *, quality: int = 95, name: str | None = None
+    ) -> tuple[str, ...]:
         """Write the picture; arguments, remarks and errors are those of `files.write_rows`."""
-        return write_rows(path, rows_of(self), quality=quality)
+        return write_rows(target, rows_of(self), quality=quality, name=name)
 
 
-def read_image(path: str | os.PathLike[str], *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_image(source: Readable, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a picture: upright (EXIF), palettes as RGB, 1 bit as grey, CMYK as sRGB; the first of several.
 
     Arguments and errors are those of `files.open_image`.
     """
-    return collect(open_image(path, max_bits=max_bits, max_pixels=max_pixels))
+    return collect(open_image(source, max_bits=max_bits, max_pixels=max_pixels))
 
 
 def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> tuple[str, ...]:

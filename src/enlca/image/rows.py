@@ -7,7 +7,6 @@ Letters:  h rows of a band   W width   L layers: 1 or 3 channels, then alpha if 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped, UInt8, UInt16
@@ -136,21 +135,21 @@ def stretch(values: np.ndarray, peak: int) -> np.ndarray:
     return ((values.astype(np.uint64) * (2 * top) + peak) // (2 * peak)).clip(max=top).astype(dtype)
 
 
-def check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:
+def check_pixels(source: object, width: int, height: int, max_pixels: int) -> None:
     """Refuse a picture by the size in its header. Raises TooManyPixels."""
     if width * height > max_pixels:
         what = f"the header says {width}x{height}, more than {max_pixels} pixels"
-        message = f"{path}: {what}; raise the limit (max_pixels) if you trust the file"
+        message = f"{source}: {what}; raise the limit (max_pixels) if you trust the file"
         raise TooManyPixels(message, width, height)
 
 
-def depth_error(path: Path, content: str) -> PictureError:
+def depth_error(source: object, content: str) -> PictureError:
     """Return the error for a picture whose depth is not supported by the caller."""
     return PictureError(
-        f"{path}: holds {content}; only 8 bits per channel are handled here, convert it first"
+        f"{source}: holds {content}; only 8 bits per channel are handled here, convert it first"
     )
 
 
-def damage_error(path: Path, reason: str) -> PictureError:
+def damage_error(source: object, reason: str) -> PictureError:
     """Return the error for a file that ends early or contradicts itself."""
-    return PictureError(f"{path}: damaged or cut short, get a whole copy of it ({reason})")
+    return PictureError(f"{source}: damaged or cut short, get a whole copy of it ({reason})")

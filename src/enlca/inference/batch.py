@@ -18,6 +18,7 @@ from enlca.errors import CheckpointError, DeviceError, EnlcaError, NotFinite, To
 from enlca.image.encoding import Format
 from enlca.image.files import check_format, format_of, open_image, write_rows
 from enlca.image.rows import MAX_PIXELS, PictureRows
+from enlca.image.sources import Source
 from enlca.inference.outputs import Job
 from enlca.inference.pixel_source import materialize, queue_share
 from enlca.inference.target_size import ResizePlan, Size, plan_resize, upscale_to
@@ -180,11 +181,11 @@ class _Batch:
 
     def _read(self, job: Job) -> tuple[PictureRows, float]:
         started = time.perf_counter()
-        settings, frames = self.settings, self.settings.frames
+        settings, frames, source = self.settings, self.settings.frames, Source.of(job.source)
         if frames == "auto":
-            pages = job.target.suffix.lower() in (".tif", ".tiff") and format_of(job.source) == "tiff"
+            pages = job.target.suffix.lower() in (".tif", ".tiff") and format_of(source) == "tiff"
             frames = "all" if pages else "first"
-        picture = open_image(job.source, max_bits=16, max_pixels=settings.max_pixels, frames=frames)
+        picture = open_image(source, max_bits=16, max_pixels=settings.max_pixels, frames=frames)
         return materialize(picture, limit=settings.queue_bytes), time.perf_counter() - started
 
     def upscale(

@@ -6,7 +6,6 @@ Letters:  B batch   H, W height and width   C channels   L layers: channels, the
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -19,6 +18,7 @@ from enlca.errors import CheckpointError
 from enlca.image.files import open_image
 from enlca.image.picture import Picture, collect, rows_of
 from enlca.image.rows import PictureRows, stack_bands
+from enlca.image.sources import Readable
 from enlca.inference.adapters import as_layers, upscale_numpy, upscale_pil, upscale_torch
 from enlca.inference.execute import Executor, Note, all_finite, padded, warn
 from enlca.inference.pixel_source import Pixels, Raster, materialize, queue_share, spool_to_disk
@@ -105,7 +105,7 @@ class Upscaler:
         self.scale = network.scale
 
     @overload
-    def __call__(self, picture: str | os.PathLike | Picture) -> Picture: ...
+    def __call__(self, picture: Readable | Picture) -> Picture: ...
     @overload
     def __call__(self, picture: np.ndarray) -> np.ndarray: ...
     @overload
@@ -113,20 +113,20 @@ class Upscaler:
     @overload
     def __call__(self, picture: Any) -> Any: ...
     def __call__(self, picture: Any) -> Any:
-        """Return the upscaled picture, of the kind that came in; a path gives a `Picture`, which has `save`.
+        """Return the upscaled picture, of the kind that came in; a file gives a `Picture`, which has `save`.
 
         Args:
-            picture: a path, a `Picture`, a PIL image, a numpy array (uint8, uint16, or floating point in
-                [0, 1]; H W or H W C with 1 to 4 channels), or a torch tensor (float in [0, 1], 3 H W or
-                B 3 H W).
+            picture: a path, the bytes of a file or a binary file object, a `Picture`, a PIL image, a numpy
+                array (uint8, uint16, or floating point in [0, 1]; H W or H W C with 1 to 4 channels), or a
+                torch tensor (float in [0, 1], 3 H W or B 3 H W).
 
         Raises:
             PictureError: the file cannot be read.
             TooLarge: the picture does not fit into the memory budget.
             TypeError, ValueError: another kind of object, or a shape or type that is not listed above.
         """
-        if isinstance(picture, (str, os.PathLike)):
-            return collect(self.rows(open_image(Path(picture), max_bits=16)))
+        if isinstance(picture, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(picture, "read"):
+            return collect(self.rows(open_image(picture, max_bits=16)))
         if isinstance(picture, Picture):
             return collect(self.rows(rows_of(picture)))
         if isinstance(picture, np.ndarray):
@@ -136,7 +136,8 @@ class Upscaler:
         if hasattr(picture, "getbands"):
             return upscale_pil(self._array, picture)
         raise TypeError(
-            f"cannot upscale a {type(picture).__name__}; give a path, PIL, numpy or torch picture"
+            f"cannot upscale a {type(picture).__name__}; "
+            "give a path, bytes, a file object, or a PIL, numpy or torch picture"
         )
 
     def rows(
