@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from enlca.errors import PictureError
+from enlca.image.decoding import Source
 from enlca.image.encoding import WRITABLE
 from enlca.image.files import open_image, write_rows
 from enlca.image.picture import Picture, collect, read_image, rows_of, write_image
-from enlca.image.sources import Source
 
 H, W = 67, 71
 
@@ -91,7 +91,7 @@ def test_bytes_that_cannot_be_read_are_one_line(suffix):
 
     class Failing(io.BytesIO):
         def read(self, size=-1, /):
-            if self.tell() + (size or 0) > 1000:
+            if size is None or size < 0 or self.tell() + size > 1000:
                 raise OSError(5, "Input/output error")
             return super().read(size)
 

@@ -1,18 +1,21 @@
-"""Rows from the bytes of a picture: libvips, and Pillow for BMP.
+"""The bytes of a picture, and rows from them by libvips, which is loaded by the first picture that needs it.
 
-libvips and Pillow are loaded by the first picture that needs them. `files.open_image` chooses between them.
+`files.open_image` chooses between this, `pages`, `bmp` and `netpbm`.
 
 Letters:  H height   W width   L layers: channels, then alpha
 """
 
+import io
 import os
+import shutil
+import stat
+import tempfile
 import threading
-import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from io import BufferedReader
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -25,15 +28,103 @@ from enlca.image.rows import (
     check_pixels,
     damage_error,
     depth_error,
-    rows_of_array,
     stretch,
 )
-from enlca.image.sources import Source, read_error
 
 # Pictures with more bytes than this are rotated on disk instead of in memory.
 ROTATE_IN_MEMORY = 1 << 26
 
 _LOADING = threading.Lock()
+
+
+File = BinaryIO | io.IOBase
+Readable = str | os.PathLike[str] | bytes | bytearray | memoryview | File
+
+
+class Source:
+    """The bytes of a picture from a path, from memory or from a file object; as text, its name in messages.
+
+    libvips maps a file that it opens by itself, and the process ends by SIGBUS if the file becomes shorter
+    while it is read. It is handed bytes instead, so such a file is a damaged picture like any other.
+
+    Attributes:
+        name: of the file; "picture" where there is none.
+        failure: what stopped a callback of libvips, which cannot raise it.
+    """
+
+    def __init__(self, file: Any, name: str, *, owned: bool = False):
+        self.name, self.failure = name, cast("BaseException | None", None)
+        self._file, self._start, self._guard = file, file.tell(), threading.Lock()
+        if owned:
+            # With the last reader, which may be a picture of libvips.
+            weakref.finalize(self, file.close).atexit = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def of(cls, source: "Readable | Source", *, name: str | None = None) -> "Source":
+        """Open a path, wrap bytes or a file object; a `Source` is returned as it is.
+
+        A file object is read from its present position, and must not be moved by others meanwhile; it stays
+        open. One that cannot seek, such as a pipe, is copied to an unnamed temporary file first.
+
+        Raises:
+            PictureError: no such file, a folder, a pipe or a device by its path, no permission.
+            TypeError: another kind of object.
+        """
+        if isinstance(source, Source):
+            return source
+        if isinstance(source, (str, os.PathLike)):
+            return cls(_open(Path(source)), name or str(Path(source)), owned=True)
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            return cls(io.BytesIO(source), name or "picture")
+        if not hasattr(source, "read"):
+            kind = type(source).__name__
+            raise TypeError(f"a picture is opened from a path, bytes or a file object, not from {kind}")
+        given = getattr(source, "name", None)
+        name = name or (given if isinstance(given, str) else "picture")
+        try:
+            return cls(source, name) if source.seekable() else cls(_spooled(source), name, owned=True)
+        except OSError as error:
+            raise read_error(name, error) from error
+
+    def read_at(self, offset: int, size: int = -1) -> bytes:
+        """Return `size` bytes (-1: all) from `offset` on; fewer only at the end. Raises OSError."""
+        with self._guard:
+            self._file.seek(self._start + offset)
+            return self._file.read(size)
+
+    def end(self) -> int:
+        """Return the present number of bytes. Raises OSError."""
+        with self._guard:
+            return self._file.seek(0, os.SEEK_END) - self._start
+
+
+def read_error(name: object, error: OSError) -> PictureError:
+    """Return the error about bytes that the system does not give."""
+    return PictureError(f"{name}: cannot be read: {error.strerror or error}")
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            # Opening a pipe would block until another process writes to it.
+            raise PictureError(f"{path}: is not a file but a pipe or a device; save the picture in a file")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise PictureError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise PictureError(f"{path}: is a folder; name a picture in it") from None
+    except OSError as error:
+        raise read_error(path, error) from error
+
+
+def _spooled(file: Any) -> Any:
+    whole = tempfile.TemporaryFile()  # noqa: SIM115
+    shutil.copyfileobj(file, whole)
+    whole.seek(0)
+    return whole
 
 
 def libvips() -> Any:
@@ -84,24 +175,32 @@ def open_with_vips(source: Source, **settings: Any) -> Any:
 def _feed(source: Source) -> Any:
     """Return a pyvips source that reads through callbacks.
 
-    They must not raise, and must not hold what is returned: the file would stay open until the next search
-    for garbage.
+    They must not raise, and must not refer to what is returned: the file would stay open until the next
+    search for garbage.
     """
-    cursor = source.open()
+    position = 0
 
     def read(size: int) -> bytes:
+        nonlocal position
         try:
-            return cursor.read(size) or b""
+            part = source.read_at(position, size)
+            position += len(part)
+            return part
         except BaseException as error:
             source.failure = error
             return b""
 
     def seek(offset: int, whence: int) -> int:
+        nonlocal position
         try:
-            return cursor.seek(offset, whence)
+            origin = source.end() if whence == os.SEEK_END else position if whence == os.SEEK_CUR else 0
         except BaseException as error:
             source.failure = error
             return -1
+        if origin + offset < 0:
+            return -1
+        position = origin + offset
+        return position
 
     feed = libvips().SourceCustom()
     feed.on_read(read)
@@ -129,11 +228,6 @@ def rows_with_vips(
         return _upright(source, image, pages)
 
 
-def count_frames(source: Source) -> int:
-    """Return the number of pages, frames or pictures by the file's header. Raises PictureError."""
-    return int(field_of(open_with_vips(source), "n-pages") or 1)
-
-
 def _upright(source: Source, image: Any, pages: int) -> PictureRows:
     """Convert CMYK to sRGB and apply the EXIF orientation."""
     remarks = []
@@ -150,7 +244,7 @@ def _upright(source: Source, image: Any, pages: int) -> PictureRows:
     exif = field_of(image, "exif-data")
     orientation = int(field_of(image, "orientation") or 1)
     if exif is None and str(field_of(image, "vips-loader")).startswith("png"):
-        exif = exif_of_png(source.open())
+        exif = exif_of_png(source.read_at)
         orientation = orientation_of(exif) if exif else orientation
     if orientation != 1:
         image = _rotatable(image).copy()
@@ -211,58 +305,3 @@ def field_of(image: Any, name: str) -> Any:
     """Return a field of a pyvips image, None without."""
     value = image.get(name) if image.get_typeof(name) else None
     return bytes(value) if isinstance(value, (bytearray, memoryview)) else value
-
-
-def open_frames(source: Source, n_frames: int, *, max_bits: int, max_pixels: int) -> PictureRows:
-    """Open all `n_frames` pages of a TIFF or frames of an animation, one below the other.
-
-    A page is a picture of its own; a frame builds on those before it, so an animation is decoded in one go.
-
-    Raises:
-        PictureError: as `files.open_image`; and pages that differ in size, channels or depth.
-    """
-    first = open_with_vips(source)
-    check_pixels(source, first.width, first.height * n_frames, max_pixels)
-    if str(field_of(first, "vips-loader")).startswith("tiff"):
-        return _open_pages(source, n_frames, max_bits, max_pixels)
-    tall = rows_with_vips(source, max_bits=max_bits, max_pixels=max_pixels, pages=n_frames, n=-1)
-    delays = field_of(first, "delay") or [100] * n_frames
-    return replace(tall, delays=tuple(delays), loop=int(field_of(first, "loop") or 0))
-
-
-def _open_pages(source: Source, n_pages: int, max_bits: int, max_pixels: int) -> PictureRows:
-    pages = []
-    for page in range(n_pages):
-        pages.append(rows_with_vips(source, max_bits=max_bits, max_pixels=max_pixels, page=page))
-        max_pixels -= pages[-1].width * pages[-1].height
-    if len({(page.size, page.channels, page.has_alpha, page.bits) for page in pages}) > 1:
-        what = "its pages differ in size, channels or depth, which one file cannot hold here"
-        raise PictureError(f"{source}: {what}; split it, or take the first with --frames first")
-
-    def bands() -> Iterator[np.ndarray]:
-        for page in pages:
-            yield from page.bands
-
-    remarks = dict.fromkeys(remark for page in pages for remark in page.remarks)
-    return replace(pages[0], bands=bands(), remarks=tuple(remarks), pages=n_pages)
-
-
-def rows_with_pillow(source: Source, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> PictureRows:
-    """Decode a BMP file. Raises PictureError."""
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(BufferedReader(source.open()), formats=("BMP",))
-        with image:
-            check_pixels(source, *image.size, max_pixels)
-            layers = np.array(image.convert({"1": "L", "L": "L", "RGBA": "RGBA"}.get(image.mode, "RGB")))
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"{source}: too many pixels for a BMP; save it as PNG or TIFF first") from error
-    except (OSError, SyntaxError, ValueError, OverflowError) as error:
-        # Pillow's own have no number.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise damage_error(source, " ".join(str(error).split()) or type(error).__name__) from error
-    return rows_of_array(layers.reshape(*layers.shape[:2], -1))

@@ -8,12 +8,13 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from enlca.errors import PictureError
-from enlca.image import decoding, encoding, netpbm
+from enlca.image import bmp, decoding, encoding, netpbm, pages
+from enlca.image.decoding import File, Readable, Source, read_error
 from enlca.image.encoding import WRITABLE, Format
 from enlca.image.rows import MAX_PIXELS, PictureRows
-from enlca.image.sources import Readable, Source, WritableFile, read_error
 from enlca.runtime.files import PartialFiles
 
 # First bytes of each format. Content decides, not the name: a JPEG named .png is read as a JPEG.
@@ -67,10 +68,10 @@ def open_image(
         if kind == "ppm":
             return netpbm.decode(source, **limits)
         if kind == "bmp":
-            return decoding.rows_with_pillow(source, **limits)
-        n_frames = decoding.count_frames(source) if kind in SEVERAL else 1
+            return bmp.decode(source, **limits)
+        n_frames = pages.count_frames(source) if kind in SEVERAL else 1
         if frames == "all" and n_frames > 1 and kind != "avif":
-            return decoding.open_frames(source, n_frames, **limits)
+            return pages.open_frames(source, n_frames, **limits)
         rows = decoding.rows_with_vips(source, **limits)
     except OSError as error:
         raise read_error(source, error) from error
@@ -78,7 +79,7 @@ def open_image(
 
 
 def write_rows(
-    target: str | os.PathLike[str] | WritableFile,
+    target: str | os.PathLike[str] | File,
     rows: PictureRows,
     *,
     quality: int = 95,
@@ -120,7 +121,7 @@ def write_rows(
     return remarks
 
 
-def _write_to(target: WritableFile, rows: PictureRows, name: str | None, *, quality: int) -> tuple[str, ...]:
+def _write_to(target: File, rows: PictureRows, name: str | None, *, quality: int) -> tuple[str, ...]:
     """Write a picture into a file object, through an unnamed file: encoders seek, and may fail midway."""
     if name is None:
         raise ValueError("a file object needs name=, whose suffix says the format")
@@ -131,7 +132,7 @@ def _write_to(target: WritableFile, rows: PictureRows, name: str | None, *, qual
         with tempfile.TemporaryFile() as whole:
             encoding.encode(whole, path, fit, format, quality=quality)
             whole.seek(0)
-            shutil.copyfileobj(whole, target)
+            shutil.copyfileobj(whole, cast(BinaryIO, target))
     except OSError as error:
         raise PictureError(f"{name}: cannot be written: {error.strerror or error}") from error
     return remarks

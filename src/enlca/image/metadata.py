@@ -5,11 +5,10 @@ further directories behind some tags. All that must change fits into its entry, 
 the maker's own notes, stays where it is, to the byte.
 """
 
-import os
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import replace
-from io import RawIOBase
 
 from enlca.image.rows import PictureRows
 
@@ -90,15 +89,18 @@ def orientation_of(exif: bytes) -> int:
     return 1
 
 
-def exif_of_png(file: RawIOBase) -> bytes | None:
-    """Return the EXIF data of a PNG, None without: also those behind the pixels, which libvips ignores."""
-    file.seek(8)
-    while len(head := file.read(8) or b"") == 8:
+def exif_of_png(read_at: Callable[[int, int], bytes]) -> bytes | None:
+    """Return the EXIF data of a PNG, None without: also those behind the pixels, which libvips ignores.
+
+    `read_at` gives up to so many bytes from an offset on.
+    """
+    at = 8
+    while len(head := read_at(at, 8)) == 8:
         size, kind = struct.unpack(">I4s", head)
         if kind == b"eXIf":
-            data = file.read(size) or b""
+            data = read_at(at + 8, size)
             return data if len(data) == size else None
-        file.seek(size + 4, os.SEEK_CUR)
+        at += 8 + size + 4
     return None
 
 

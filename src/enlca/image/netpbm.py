@@ -9,6 +9,7 @@ from itertools import islice
 
 import numpy as np
 
+from enlca.image.decoding import Source
 from enlca.image.rows import (
     MAX_PIXELS,
     PictureRows,
@@ -18,7 +19,6 @@ from enlca.image.rows import (
     rows_of_array,
     stretch,
 )
-from enlca.image.sources import Source
 
 # White space and comments lie between the words of a header; one white space ends it.
 _GAP = rb"(?:\s|#[^\n]*\n)+"
@@ -33,7 +33,7 @@ def decode(source: Source, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -
         PictureError: damaged or cut short, deeper than `max_bits`, or more pixels than `max_pixels`.
         OSError: the file cannot be read.
     """
-    data = source.open().read()
+    data = source.read_at(0)
     header = _HEADER.match(data)
     if header is None:
         raise damage_error(source, "the header says no size")

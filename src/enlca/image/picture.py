@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+from enlca.image.decoding import File, Readable
 from enlca.image.files import open_image, write_rows
 from enlca.image.metadata import update_metadata
 from enlca.image.rows import MAX_PIXELS, ROWS, Band, PictureRows, count_colours, stack_bands
-from enlca.image.sources import Readable, WritableFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Picture:
         return self.alpha is None or int(self.alpha.min()) == np.iinfo(self.alpha.dtype).max
 
     def save(
-        self, target: str | os.PathLike[str] | WritableFile, *, quality: int = 95, name: str | None = None
+        self, target: str | os.PathLike[str] | File, *, quality: int = 95, name: str | None = None
     ) -> tuple[str, ...]:
         """Write the picture; arguments, remarks and errors are those of `files.write_rows`."""
         return write_rows(target, rows_of(self), quality=quality, name=name)

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from enlca.errors import CheckpointError, DeviceError, EnlcaError, NotFinite, TooLarge
+from enlca.image.decoding import Source
 from enlca.image.encoding import Format
 from enlca.image.files import check_format, format_of, open_image, write_rows
 from enlca.image.rows import MAX_PIXELS, PictureRows
-from enlca.image.sources import Source
 from enlca.inference.outputs import Job
 from enlca.inference.pixel_source import materialize, queue_share
 from enlca.inference.target_size import ResizePlan, Size, plan_resize, upscale_to

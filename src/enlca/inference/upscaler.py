@@ -15,10 +15,10 @@ from torch import Tensor
 
 from enlca.checkpoint.store import Card, load_model
 from enlca.errors import CheckpointError
+from enlca.image.decoding import Readable
 from enlca.image.files import open_image
 from enlca.image.picture import Picture, collect, rows_of
 from enlca.image.rows import PictureRows, stack_bands
-from enlca.image.sources import Readable
 from enlca.inference.adapters import as_layers, upscale_numpy, upscale_pil, upscale_torch
 from enlca.inference.execute import Executor, Note, all_finite, padded, warn
 from enlca.inference.pixel_source import Pixels, Raster, materialize, queue_share, spool_to_disk
