@@ -9,6 +9,7 @@ from enlca.cli.common import printable
 from enlca.cli.cost import cost
 from enlca.cli.measure import audit, compare, evaluate, score
 from enlca.cli.models import convert, explore, export, info, models
+from enlca.cli.serve import serve
 from enlca.cli.training import data, resume, train
 from enlca.cli.upscale import degrade, upscale
 from enlca.errors import EnlcaError
@@ -36,6 +37,7 @@ for command in (
     export,
     cost,
     explore,
+    serve,
 ):
     app.command(command.__name__)(command)
 for command in (train, resume):

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from enlca.errors import CheckpointError, DeviceError, EnlcaError, NotFinite, TooLarge
 from enlca.image.decoding import Source
@@ -40,7 +40,8 @@ ENCODER_ROWS = 2048
 class Outcome:
     """The result of one input; `error` is None if all went well.
 
-    `seconds` counts reading, computing and writing; `remark` says what was done otherwise than expected.
+    `seconds` counts reading, computing and writing; `remark` says what was done otherwise than expected;
+    `cause` is the exception behind `error`.
     """
 
     source: str
@@ -51,10 +52,13 @@ class Outcome:
     error: str | None = None
     skipped: bool = False
     remark: str | None = None
+    cause: Exception | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict:
         """Return a JSON record."""
-        return asdict(self)
+        record = asdict(replace(self, cause=None))
+        del record["cause"]
+        return record
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ class _Batch:
             reserve = self.settings.reserve(form, picture, plan.width, plan.height)
             made = upscale_to(picture, plan, self.load, reserve=reserve, progress=progress, note=notes.append)
         except Exception as error:
-            return _done(Outcome(str(job.source), error=_reason(job, error)))
+            return _done(Outcome(str(job.source), error=_reason(job, error), cause=error))
         queued = replace(made, bands=channel)
         writing = self.writer.submit(self._write, job, queued, channel, started, notes)
         try:
@@ -214,7 +218,7 @@ class _Batch:
             pass
         except Exception as error:
             channel.close(error)
-            return _done(Outcome(str(job.source), error=_reason(job, error)))
+            return _done(Outcome(str(job.source), error=_reason(job, error), cause=error))
         except BaseException as error:
             channel.close(error)
             raise
@@ -226,7 +230,7 @@ class _Batch:
         try:
             remarks = write_rows(job.target, made, quality=self.settings.quality, partial=self.partial)
         except Exception as error:
-            return Outcome(str(job.source), error=_reason(job, error))
+            return Outcome(str(job.source), error=_reason(job, error), cause=error)
         finally:
             channel.abandon()
         seconds = round(time.perf_counter() - started, 3)

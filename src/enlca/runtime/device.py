@@ -28,11 +28,16 @@ _UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; "auto" takes a GPU if there is one.
+    """Return the device called `name`; "auto" takes a GPU if there is one, "cuda:1" the second one.
 
     Raises:
         DeviceError: unknown name, or a device that this machine does not have.
     """
+    if name.startswith("cuda:") and name[5:].isdecimal():
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(name[5:]) < count:
+            return torch.device(name)
+        raise DeviceError(f"device {name} is not available: this machine has {count} GPUs")
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if present[kind]))
