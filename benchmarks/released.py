@@ -85,7 +85,8 @@ class ReleasedLoss:
         """The loss of a batch. All queries are used, so `generator` is not."""
         l1 = l1_loss(sr, hr)
         if not (contrast and embeddings):
-            return LossTerms(l1, l1, l1.new_zeros(()), l1.new_zeros(()))
+            zero = l1.new_zeros(())
+            return LossTerms(l1, l1, zero, zero, zero)
         losses, gaps = [], []
         for seen in embeddings:
             relevant, irrelevant = released_contrast(seen.q, seen.k)
@@ -93,7 +94,7 @@ class ReleasedLoss:
             losses.append((-gap + 1).relu().mean())
             gaps.append(gap.mean())
         loss, gap = torch.stack(losses).mean(), torch.stack(gaps).mean()
-        return LossTerms(l1 + self.contrast_weight * loss, l1, loss, gap)
+        return LossTerms(l1 + self.contrast_weight * loss, l1, l1.new_zeros(()), loss, gap)
 
 
 def as_released(network: SRNetwork) -> SRNetwork:

@@ -60,3 +60,20 @@ def test_half_precision_predictions_are_compared_in_single_precision():
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         ENLCALoss(**settings)
+
+
+def test_the_gradient_term_weighs_edges_and_ignores_the_mean():
+    loss = ENLCALoss(gradient=0.5, contrast_weight=0.0)
+    terms = loss(SR, HR, [], contrast=False)
+    down = (SR[..., 1:, :] - SR[..., :-1, :]) - (HR[..., 1:, :] - HR[..., :-1, :])
+    right = (SR[..., 1:] - SR[..., :-1]) - (HR[..., 1:] - HR[..., :-1])
+    torch.testing.assert_close(terms.gradient, (down.abs().mean() + right.abs().mean()) / 2)
+    torch.testing.assert_close(terms.total, terms.l1 + 0.5 * terms.gradient)
+    assert float(loss(HR + 0.25, HR, [], contrast=False).gradient) == pytest.approx(0, abs=1e-6)
+    assert ENLCALoss()(SR, HR, [], contrast=False).gradient == 0
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_an_impossible_weight_of_gradients_is_refused(weight):
+    with pytest.raises(ValueError, match="gradient must"):
+        ENLCALoss(gradient=weight)

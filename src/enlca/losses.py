@@ -1,5 +1,6 @@
 """What training minimises: L1 plus the contrastive loss, after a warm-up.  (Eq. 10-12)"""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,10 +15,11 @@ from enlca.attention.contrastive import contrastive_loss
 
 
 class LossTerms(NamedTuple):
-    """The loss and what it is made of; `contrast` and `gap` are zero during the warm-up."""
+    """The loss and its parts, unweighted; `contrast` and `gap` are zero during the warm-up."""
 
     total: Float[Tensor, ""]
     l1: Float[Tensor, ""]
+    gradient: Float[Tensor, ""]
     contrast: Float[Tensor, ""]
     gap: Float[Tensor, ""]
 
@@ -31,6 +33,8 @@ class ENLCALoss:
     Args:
         teacher: share of the teacher's picture in the target of L_rec, where there is a teacher
             (`data.teacher`); the rest is HR.
+        gradient: weight in L_rec of the L1 between the differences of neighbouring pixels: blurred edges cost
+            more, a wrong mean does not. 0 switches it off.
         contrast_weight: lambda_cl; 0 switches the contrastive loss off.
         relevant: n1, a share of the positions or a count.
         start: n2, the first irrelevant rank, a share or a count.
@@ -41,6 +45,7 @@ class ENLCALoss:
     """
 
     teacher: float = 0.0
+    gradient: float = 0.0
     contrast_weight: float = 1e-3
     # int first: a YAML reader that tried float first would make a share of a count.
     relevant: int | float = 0.02
@@ -53,6 +58,8 @@ class ENLCALoss:
     def __post_init__(self):
         if not 0 <= self.teacher <= 1:
             raise ValueError(f"teacher must be in [0, 1], got {self.teacher}")
+        if not 0 <= self.gradient < math.inf:
+            raise ValueError(f"gradient must be finite and not negative, got {self.gradient}")
         if self.contrast_weight < 0:
             raise ValueError(f"contrast_weight must not be negative, got {self.contrast_weight}")
         if self.anchors is not None and self.anchors < 1:
@@ -73,8 +80,12 @@ class ENLCALoss:
         """Compute the loss of a batch; `contrast=False` is the warm-up, with L_rec alone."""
         l1 = l1_loss(sr.float(), hr.float())
         zero = l1.new_zeros(())
+        gradient, total = zero, l1
+        if self.gradient:
+            gradient = gradient_loss(sr.float(), hr.float())
+            total = l1 + self.gradient * gradient
         if not (contrast and embeddings and self.contrast_weight):
-            return LossTerms(l1, l1, zero, zero)
+            return LossTerms(total, l1, gradient, zero, zero)
         blocks = [
             contrastive_loss(
                 seen.q,
@@ -90,4 +101,10 @@ class ENLCALoss:
             for seen in embeddings
         ]
         loss, gap = (torch.stack(values).mean() for values in zip(*blocks, strict=True))
-        return LossTerms(l1 + self.contrast_weight * loss, l1, loss, gap)
+        return LossTerms(total + self.contrast_weight * loss, l1, gradient, loss, gap)
+
+
+def gradient_loss(sr: Float[Tensor, "B 3 H W"], hr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
+    """Return the mean L1 between the differences of vertical and of horizontal neighbours."""
+    error = sr - hr
+    return 0.5 * (error.diff(dim=-2).abs().mean() + error.diff(dim=-1).abs().mean())

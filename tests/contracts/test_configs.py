@@ -21,7 +21,7 @@ def config(name):
 
 def test_all_recipes_are_there():
     families = [f"enlcn{size}_x{scale}" for size in ("", "_light", "_tiny") for scale in (2, 3, 4)]
-    assert sorted([*families, *CONTROLS, "released_x4", "light_trunk_x4", *OTHERS]) == sorted(NAMES)
+    assert sorted([*families, *CONTROLS, "released_x4", "light_trunk_x4", "photo_x4", *OTHERS]) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -31,7 +31,7 @@ def test_a_configuration_is_read_and_is_what_its_name_says(name):
         assert settings.network.scale == int(name[-1])
         assert settings.run.dir == Path("runs") / name
     kinds = {"edsr": "none", "light": "none", "ladder": "none", "nlan": "exact"}
-    ours = "window" if name.startswith("enlcn_light") else "linear"
+    ours = "window" if name.startswith(("enlcn_light", "photo")) else "linear"
     assert settings.network.attention == kinds.get(name.split("_")[0], ours)
 
 

@@ -84,6 +84,20 @@ MISTAKES = {
         ["--schedule.kind", "stable", "--schedule.decay_from", "7"],
         "schedule.decay_from (7) must come before run.steps (7)",
     ),
+    "preset": (["--data.degradation.preset", "film"], "unknown preset 'film'; there are clean, web, phone"),
+    "degraded on a device": (
+        ["--data.degradation.preset", "web", "--data.resident", "true"],
+        "data.degradation makes LR pictures on the processor",
+    ),
+    "degraded and softened": (
+        ["--data.degradation.preset", "web", "--data.soften", "[0, 1]"],
+        "data.degradation has blurs of its own: leave out data.soften",
+    ),
+    "degraded for a teacher": (
+        ["--data.degradation.preset", "web", "--data.teacher", "T", "--loss.teacher", "1"],
+        "data.degradation makes LR pictures that no teacher has seen",
+    ),
+    "gradients": (["--loss.gradient", "-1"], "gradient must be finite and not negative, got -1"),
     "blur": (["--data.soften", "[1.0, 0.5]"], "data.soften must be [low, high] with 0 <= low <= high <= 4.0"),
     "share of blurred patches": (["--data.soften_share", "2"], "data.soften_share must be in [0, 1], got 2"),
     "blur on a device": (

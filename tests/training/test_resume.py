@@ -96,6 +96,20 @@ def test_muon_a_stable_schedule_a_teacher_softening_and_left_out_pictures_go_on_
         assert_same(home / f"stopped{stop}", home / "run")
 
 
+def test_a_run_on_degraded_patches_goes_on_to_the_bit_with_any_number_of_processes(
+    home, command, monkeypatch, assert_same
+):
+    words = ("--data.degradation.preset={web: 2, strong: 1}", "--loss.gradient=0.5", "--run.steps=10")
+    assert command("train", "tiny.yaml", *words).code == 0
+    facts = read_card(home / "run" / "best.safetensors").training
+    assert (facts["degradation"], facts["gradient"]) == ({"web": 2, "strong": 1}, 0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_agreed_to_stop", lambda self: self.done == 6)
+        assert command("train", "tiny.yaml", *words, "--run.dir=stopped").code == 130
+    assert command("resume", "stopped", "--data.workers=2").code == 0
+    assert_same(home / "stopped", home / "run")
+
+
 def test_a_teacher_that_lacks_a_picture_is_refused_before_anything_is_written(home, command, teacher):
     (home / "teacher" / "1.png").rename(home / "teacher" / "2.png")
     done = command("train", "tiny.yaml", *EVERYTHING)

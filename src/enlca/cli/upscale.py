@@ -26,6 +26,7 @@ Format = Literal["png", "jpg", "webp", "tif", "avif"]
 Mode = Literal["auto", "whole", "stream", "tiled"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Frames = Literal["auto", "first", "all"]
+Preset = Literal["clean", "web", "phone", "strong"]
 # Runtimes of the extra `export`.
 OtherEngine = Literal["onnx", "openvino"]
 Engine = Literal["auto", "torch", OtherEngine]
@@ -142,12 +143,22 @@ def degrade(
     hr_dir: Annotated[Path, typer.Argument(help="Folder of HR images.")],
     lr_dir: Annotated[Path, typer.Argument(help="Folder that receives the LR images, as PNG.")],
     scale: Annotated[Scale, typer.Option(help="The factor by which they are downscaled.")],
+    preset: Annotated[
+        Preset, typer.Option(help="clean: MATLAB's bicubic to the bit. The others: as photographs are.")
+    ] = "clean",
+    seed: Annotated[int, typer.Option(min=0, help="Of the random draws of a preset.")] = 0,
 ) -> int:
-    """Make LR images of HR images: MATLAB's bicubic to the bit, after mod-cropping."""
-    from enlca.data.degradations import degrade_folder
+    """Make LR images of HR images, after mod-cropping: MATLAB's bicubic, or degraded as photographs are.
 
+    The same seed and names give the same pictures. Files that exist are not replaced.
+    """
+    from enlca.data.degradations import degrade_folder
+    from enlca.data.recipes import Degradation
+
+    degradation = Degradation(preset=preset)
     with progress("degrading") as show:
-        failures = degrade_folder(hr_dir, lr_dir, scale=scale, on_picture=show)
+        options = {"scale": scale, "degradation": degradation, "seed": seed}
+        failures = degrade_folder(hr_dir, lr_dir, **options, on_picture=show)
     return report_failures(failures)
 
 

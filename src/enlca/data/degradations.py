@@ -1,4 +1,4 @@
-"""Degradations: HR folders to LR folders as benchmarks make them, and HR patches blurred before LR is made.
+"""HR folders to LR folders, by MATLAB's bicubic or a preset; HR patches blurred before LR is made of them.
 
 Training pictures that were downscaled are sharper than photographs at their native resolution; a blur of some
 patches makes up for it.
@@ -6,6 +6,7 @@ patches makes up for it.
 Letters:  h, w height and width of a patch   H, W of a picture   P side of the LR patch   S scale
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from enlca.data.recipes import Degradation, degrade
 from enlca.errors import EnlcaError, PictureError
 from enlca.image.files import find_pictures
 from enlca.image.picture import Picture, read_image, write_image
 from enlca.image.resize import imresize, mod_crop
 
+CLEAN = Degradation(preset="clean")
 # Largest sigma that a configuration may ask for, in HR pixels.
 MAX_SIGMA = 4.0
 # LR pixels beside a patch that its own depend on: MATLAB's bicubic reaches 2 to each side.
@@ -29,9 +32,14 @@ def degrade_folder(
     lr_folder: Path,
     *,
     scale: int,
+    degradation: Degradation = CLEAN,
+    seed: int = 0,
     on_picture: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> list[str]:
-    """Mod-crop and degrade each picture by MATLAB's bicubic; grey stays grey. Returns a line per failure.
+    """Mod-crop and degrade each picture; grey stays grey. Returns a line per failure.
+
+    What happens to a picture depends on `seed` and its name alone. An LR file that is there already stays: it
+    is a failure if its pixels are others.
 
     Raises:
         PictureError: no pictures, the two folders are one, or two pictures would become one file.
@@ -57,12 +65,22 @@ def degrade_folder(
                 raise PictureError(f"{path}: has transparency, which benchmarks do not; flatten it first")
             if min(picture.pixels.shape[:2]) < scale:
                 raise PictureError(f"{path}: smaller than one pixel after x{scale}")
-            lr = imresize(mod_crop(picture.pixels, scale), Fraction(1, scale))
-            write_image(lr_folder / f"{path.stem}.png", Picture(lr))
+            random = np.random.default_rng([seed, zlib.crc32(path.stem.encode())])
+            recipe = degradation.draw(random, scale=scale)
+            lr = degrade(mod_crop(picture.pixels, scale), recipe, scale=scale, random=random)
+            _write_new(lr_folder / f"{path.stem}.png", lr)
         except EnlcaError as error:
             failures.append(str(error))
     on_picture("", len(files), len(files))
     return failures
+
+
+def _write_new(path: Path, pixels: UInt8[np.ndarray, "h w C"]) -> None:
+    """Write a picture that is not there yet. Raises PictureError: another one is."""
+    if not path.exists():
+        write_image(path, Picture(pixels))
+    elif not np.array_equal(read_image(path).pixels, pixels):
+        raise PictureError(f"{path}: exists, with other pixels; name another folder, or delete it")
 
 
 def gaussian_blur(pixels: UInt8[np.ndarray, "h w 3"], sigma: float) -> UInt8[np.ndarray, "h w 3"]:

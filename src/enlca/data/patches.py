@@ -16,9 +16,10 @@ from torch.utils.data import Dataset
 
 from enlca.data.degradations import softened_patch
 from enlca.data.packed import PackedSet, Pictures
+from enlca.data.recipes import Degradation, degraded_patch
 
 # Purposes of random streams; part of the seed, so that no stream repeats another.
-PATCHES, ANCHORS, REDRAW, SOFTEN = range(4)
+PATCHES, ANCHORS, REDRAW, SOFTEN, DEGRADE = range(5)
 
 # LR, HR and, with a teacher, its patches of the same places.
 Batch = tuple[UInt8[Tensor, "B 3 P P"], *tuple[UInt8[Tensor, "B 3 SP SP"], ...]]
@@ -66,6 +67,7 @@ class PatchBatches(Dataset):
         rank: index of this device.
         world: number of devices.
         soften: blur some patches before LR is made from them; None blurs none.
+        degradation: make LR patches from HR by recipes; None takes them from the pack.
 
     Raises:
         ValueError: a picture is smaller than the patch.
@@ -81,8 +83,9 @@ class PatchBatches(Dataset):
         rank: int = 0,
         world: int = 1,
         soften: Soften | None = None,
+        degradation: Degradation | None = None,
     ):
-        self.soften = soften
+        self.soften, self.degradation = soften, degradation
         self.packed, self.patch, self.batch, self.seed = packed, patch, batch, seed
         self.rank, self.world = rank, world
         self.rows, self.columns = (np.array(sides) - patch + 1 for sides in zip(*packed.shapes, strict=True))
@@ -117,21 +120,31 @@ class PatchBatches(Dataset):
     def __getitem__(self, step: int) -> Batch:
         places = zip(*(values.tolist() for values in self.places(step)), strict=True)
         patches = [
-            self._patch(*place, sigma=sigma)
-            for place, sigma in zip(places, self.sigmas(step).tolist(), strict=True)
+            self._patch(*place, sigma=sigma, random=self._generator(step, index))
+            for index, (place, sigma) in enumerate(zip(places, self.sigmas(step).tolist(), strict=True))
         ]
         sides = (np.stack(side).transpose(0, 3, 1, 2) for side in zip(*patches, strict=True))
         lr, *hr_sides = (torch.from_numpy(np.ascontiguousarray(side)) for side in sides)
         return lr, *hr_sides
 
-    def _patch(self, picture: int, top: int, left: int, move: int, *, sigma: float) -> list[np.ndarray]:
+    def _generator(self, step: int, index: int) -> np.random.Generator:
+        """Return the source of one patch's degradation; `index` counts this device's patches."""
+        return np.random.default_rng(seed_of(self.seed, DEGRADE, step, self.rank * self.batch + index))
+
+    def _patch(
+        self, picture: int, top: int, left: int, move: int, *, sigma: float, random: np.random.Generator
+    ) -> list[np.ndarray]:
         packed, size = self.packed, self.patch
         hr_sides = [side[picture] for side in packed.hr_sides]
+        place = {"top": top, "left": left, "patch": size, "scale": packed.scale}
         if sigma > 0:
-            place = {"top": top, "left": left, "patch": size, "scale": packed.scale}
             sides = softened_patch(hr_sides, sigma=sigma, **place)
         else:
-            sides = [packed.lr[picture][top : top + size, left : left + size]]
+            if self.degradation is None:
+                sides = [packed.lr[picture][top : top + size, left : left + size]]
+            else:
+                recipe = self.degradation.draw(random, scale=packed.scale)
+                sides = [degraded_patch(hr_sides[0], recipe, random=random, **place)]
             top, left, size = (packed.scale * number for number in (top, left, size))
             sides += [side[top : top + size, left : left + size] for side in hr_sides]
         return [dihedral(side, move) for side in sides]

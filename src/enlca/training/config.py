@@ -9,6 +9,7 @@ from pathlib import Path
 
 from enlca.attention.contrastive import rank_ranges
 from enlca.data.degradations import MAX_SIGMA
+from enlca.data.recipes import Degradation
 from enlca.errors import ConfigError
 from enlca.losses import ENLCALoss
 from enlca.models import CustomConfig
@@ -47,6 +48,8 @@ class DataConfig:
         soften: [low, high]: blur HR by a Gaussian of a random sigma between them (in HR pixels) before LR is
             made from it; null is never. Photographs are softer than downscaled ones.
         soften_share: share of the patches that `soften` blurs.
+        degradation: make LR patches from HR as photographs are made and stored, anew in every step (see
+            `Degradation`); null takes the LR pictures of `train`, or MATLAB's bicubic.
         validation: benchmark folder that checkpoints are chosen on; None takes the last step's weights.
         patch: side of the LR patch in pixels.
         batch: patches in a batch, on each device.
@@ -60,6 +63,7 @@ class DataConfig:
     teacher: Path | None = None
     soften: tuple[float, float] | None = None
     soften_share: float = 0.5
+    degradation: Degradation | None = None
     validation: Path | None = None
     patch: int = 28
     batch: int = 16
@@ -78,6 +82,18 @@ class DataConfig:
                 )
             if self.resident:
                 raise ConfigError("data.soften makes LR pictures on the processor: leave out data.resident")
+        if self.degradation is not None:
+            if self.resident:
+                raise ConfigError(
+                    "data.degradation makes LR pictures on the processor: leave out data.resident"
+                )
+            if self.soften is not None:
+                raise ConfigError("data.degradation has blurs of its own: leave out data.soften")
+            if self.teacher is not None:
+                raise ConfigError(
+                    "data.degradation makes LR pictures that no teacher has seen: leave out data.teacher, or"
+                    " write LR with `enlca degrade --preset` and have the teacher upscale them"
+                )
         if not 0 <= self.soften_share <= 1:
             raise ConfigError(f"data.soften_share must be in [0, 1], got {self.soften_share}")
         if self.resident and self.workers:

@@ -100,6 +100,7 @@ def fit(
             rank=fabric.global_rank,
             world=fabric.world_size,
             soften=None if data.soften is None else Soften(*data.soften, data.soften_share),
+            degradation=data.degradation,
         )
         steps = range(training.done, run.steps)
         try:

@@ -107,8 +107,8 @@ def _refuse_unknown(path: Path, overrides: Sequence[str]) -> bool:
     for section, field in named:
         if section not in SECTIONS:
             raise ConfigError(f"{path}: unknown section {section!r}; there are {', '.join(FIELDS)}")
-        # `settings` are the function's own.
-        first = field.partition(".")[0] if custom and field else field
+        # Below a field are settings of a function of one's own, or those of `data.degradation`.
+        first = field.partition(".")[0] if field else field
         if section in fields and field is not None and first not in fields[section]:
             known = ", ".join(fields[section])
             raise ConfigError(f"{path}: unknown entry {section}.{field}; {section} has {known}")

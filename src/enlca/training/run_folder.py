@@ -23,6 +23,7 @@ COLUMNS: tuple[str, ...] = (
     "lr",
     "total",
     "l1",
+    "gradient",
     "contrast",
     "gap",
     "psnr",
@@ -194,6 +195,10 @@ class RunFolder:
             history |= {"teacher": config.data.teacher.resolve().name, "teacher_share": config.loss.teacher}
         if config.data.soften is not None:
             history |= {"soften": list(config.data.soften), "soften_share": config.data.soften_share}
+        if config.data.degradation is not None:
+            history["degradation"] = config.data.degradation.weights
+        if config.loss.gradient:
+            history["gradient"] = config.loss.gradient
         if config.loss.contrast_weight and config.network.attention != "none":
             history |= {
                 "contrast_weight": config.loss.contrast_weight,
