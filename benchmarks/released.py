@@ -85,8 +85,7 @@ class ReleasedLoss:
         """The loss of a batch. All queries are used, so `generator` is not."""
         l1 = l1_loss(sr, hr)
         if not (contrast and embeddings):
-            zero = l1.new_zeros(())
-            return LossTerms(l1, l1, zero, zero, zero)
+            return LossTerms(l1, l1, l1.new_zeros(()), l1.new_zeros(()))
         losses, gaps = [], []
         for seen in embeddings:
             relevant, irrelevant = released_contrast(seen.q, seen.k)
@@ -94,7 +93,7 @@ class ReleasedLoss:
             losses.append((-gap + 1).relu().mean())
             gaps.append(gap.mean())
         loss, gap = torch.stack(losses).mean(), torch.stack(gaps).mean()
-        return LossTerms(l1 + self.contrast_weight * loss, l1, l1.new_zeros(()), loss, gap)
+        return LossTerms(l1 + self.contrast_weight * loss, l1, loss, gap)
 
 
 def as_released(network: SRNetwork) -> SRNetwork:

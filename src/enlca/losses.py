@@ -15,11 +15,13 @@ from enlca.attention.contrastive import contrastive_loss
 
 
 class LossTerms(NamedTuple):
-    """The loss and its parts, unweighted; `contrast` and `gap` are zero during the warm-up."""
+    """The loss and what it is made of; `contrast` and `gap` are zero during the warm-up.
+
+    What `total` has beyond them is the weighted loss of gradients.
+    """
 
     total: Float[Tensor, ""]
     l1: Float[Tensor, ""]
-    gradient: Float[Tensor, ""]
     contrast: Float[Tensor, ""]
     gap: Float[Tensor, ""]
 
@@ -80,12 +82,11 @@ class ENLCALoss:
         """Compute the loss of a batch; `contrast=False` is the warm-up, with L_rec alone."""
         l1 = l1_loss(sr.float(), hr.float())
         zero = l1.new_zeros(())
-        gradient, total = zero, l1
+        total = l1
         if self.gradient:
-            gradient = gradient_loss(sr.float(), hr.float())
-            total = l1 + self.gradient * gradient
+            total = l1 + self.gradient * gradient_loss(sr.float(), hr.float())
         if not (contrast and embeddings and self.contrast_weight):
-            return LossTerms(total, l1, gradient, zero, zero)
+            return LossTerms(total, l1, zero, zero)
         blocks = [
             contrastive_loss(
                 seen.q,
@@ -101,7 +102,7 @@ class ENLCALoss:
             for seen in embeddings
         ]
         loss, gap = (torch.stack(values).mean() for values in zip(*blocks, strict=True))
-        return LossTerms(total + self.contrast_weight * loss, l1, gradient, loss, gap)
+        return LossTerms(total + self.contrast_weight * loss, l1, loss, gap)
 
 
 def gradient_loss(sr: Float[Tensor, "B 3 H W"], hr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:

@@ -23,7 +23,6 @@ COLUMNS: tuple[str, ...] = (
     "lr",
     "total",
     "l1",
-    "gradient",
     "contrast",
     "gap",
     "psnr",
