@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from enlca.network.sr import SRNetwork
 
 LARGEST = 4
+# The model that the bundled one for photographs was trained on from.
+BASE = "enlcn-light"
 Format = Literal["png", "jpg", "webp", "tif", "avif"]
 Mode = Literal["auto", "whole", "stream", "tiled"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -46,6 +48,13 @@ def upscale(
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="A bundled name (see `enlca models`) or a file.")] = "enlcn-tiny",
+    strength: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Mix the weights: 0 is those of --base, 1 those of --model."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="With --strength: the model that --model was trained on from.")
+    ] = None,
     scale: Annotated[
         float | None, typer.Option(help="Any factor up to 4, such as 3.5. Default: the model's own.")
     ] = None,
@@ -95,6 +104,8 @@ def upscale(
         raise typer.BadParameter("--scale and --width or --height contradict each other; give one of them")
     if skip_existing and overwrite:
         raise typer.BadParameter("--skip-existing and --overwrite contradict each other; give one of them")
+    if base is not None and strength is None:
+        raise typer.BadParameter("--base is the model that --strength mixes with; give --strength, too")
     _check_engine(engine, device=device, precision=precision, compile=compile)
     from enlca.inference.batch import Outcome, Settings, run
     from enlca.inference.outputs import plan
@@ -120,8 +131,15 @@ def upscale(
     jobs, unusable = plan(inputs, out, size=size, suffix=f".{format}", recursive=recursive, existing=existing)
     outcomes = [Outcome(failure.source, error=failure.error) for failure in unusable]
 
+    def network(own: int) -> "str | SRNetwork":
+        if strength is None:
+            return model
+        from enlca.checkpoint.mixing import mix
+
+        return mix(base or BASE, model, strength=strength, scale=own)
+
     def load(own: int) -> "Callable[..., PictureRows]":
-        return Upscaler(model, scale=own, **options).rows
+        return Upscaler(network(own), scale=own, **options).rows
 
     with progress("upscaling") as show:
         results = run(jobs, load, size=size, scales=scales, settings=settings, progress=show)
