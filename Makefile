@@ -80,7 +80,7 @@ format: $(VENV)/.installed-dev  ## let ruff format the code and fix what it can
 constraints:  ## choose and pin the newest versions that pyproject.toml allows
 	$(MAKE) VENV=.venv-constraints .venv-constraints/pyvenv.cfg
 	.venv-constraints/bin/python -m pip install --upgrade pip setuptools \
-		"$$(grep '^torch==' constraints.txt)" --editable '.[dev,train,export,explore,serve,figures,browser]'
+		"$$(grep '^torch==' constraints.txt)" --editable '.[dev,train,export,explore,serve,figures,browser,perceptual]'
 	sed '/^[^#]/,$$d' constraints.txt > .venv-constraints/new.txt
 	.venv-constraints/bin/python -m pip freeze --all --exclude-editable \
 		| sed -e 's/+.*//' -e '/^nvidia/d' -e '/^cuda/d' -e '/^triton/d' >> .venv-constraints/new.txt
@@ -113,7 +113,7 @@ $(VENV)/.installed: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
-	$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev,train,export,explore,serve,figures,kernels]'
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev,train,export,explore,serve,figures,kernels,perceptual]'
 	# Without torchvision, which has no build beside a CPU's PyTorch; the tests have a stub of it.
 	$(PIP_INSTALL) --constraint constraints.txt --no-deps einops spandrel
 	@touch $(VENV)/.installed $@

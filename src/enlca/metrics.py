@@ -1,12 +1,13 @@
-"""PSNR and SSIM of an SR image against HR, on luma, as the literature reports them.
+"""PSNR, SSIM and MS-SSIM of an SR image against HR, on luma, as the literature reports them.
 
-Both drop a border of `shave` pixels (by convention the scale factor). Each exists for uint8 images, and for
-float planes (`psnr_plane`, `ssim_plane`): single channels, or luma by another formula.
+All drop a border of `shave` pixels (by convention the scale factor). They exist for float planes
+(`psnr_plane`): single channels, or luma by another formula; PSNR and SSIM for uint8 images, too.
 
 Letters:  H height   W width   C channels: none, 1 or 3   (small letters: of the SR image)
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -20,6 +21,8 @@ PEAK = 255.0
 # The constants of Wang et al. 2004: an 11x11 Gaussian of sigma 1.5, K1 = 0.01, K2 = 0.03.
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+# Of Wang et al. 2003, section 3.2, the finest scale first.
+MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 # Windows are evaluated at STRIP places at a time, which cover SPAN rows or columns. TABLE holds their
 # weights at each of these places.
 STRIP = 32
@@ -88,14 +91,54 @@ def ssim_plane(sr: Float64[np.ndarray, "h w"], hr: Float64[np.ndarray, "H W"], *
         ValueError: see `ssim`.
     """
     x, y = _shaved(sr, hr, shave=shave, smallest=WINDOW)
+    return _mean_of(_similarity, x, y)
+
+
+def ms_ssim_plane(sr: Float64[np.ndarray, "h w"], hr: Float64[np.ndarray, "H W"], *, shave: int) -> float:
+    """Compute the multi-scale similarity of two planes whose peak is 255. (Wang et al. 2003, Eq. 7)
+
+    Contrast and structure at five scales, each half the size of the one before, and luminance at the last.
+
+    Raises:
+        ValueError: if the sizes differ, or less than 176x176 pixels are left after shaving.
+    """
+    x, y = _shaved(sr, hr, shave=shave, smallest=WINDOW << (len(MS_WEIGHTS) - 1))
+    product = 1.0
+    for weight in MS_WEIGHTS[:-1]:
+        product *= max(_mean_of(_contrast, x, y), 0.0) ** weight
+        x, y = _halved(x), _halved(y)
+    return product * max(_mean_of(_similarity, x, y), 0.0) ** MS_WEIGHTS[-1]
+
+
+def _halved(plane: np.ndarray) -> np.ndarray:
+    """Return the means of squares of 2x2 pixels; an odd last row or column is dropped."""
+    even = plane[: len(plane) // 2 * 2, : plane.shape[1] // 2 * 2]
+    return even.reshape(len(even) // 2, 2, -1, 2).mean(axis=(1, 3))
+
+
+def _mean_of(part: Callable[..., np.ndarray], x: np.ndarray, y: np.ndarray) -> float:
+    """Return the mean of a part of SSIM over all places where the window fits inside."""
     places = len(x) - WINDOW + 1
     strips = (slice(start, start + SPAN) for start in range(0, places, STRIP))
-    total = math.fsum(_similarity(x[strip], y[strip]).sum() for strip in strips)
-    return total / (places * (x.shape[1] - WINDOW + 1))
+    return math.fsum(part(x[strip], y[strip]).sum() for strip in strips) / (
+        places * (x.shape[1] - WINDOW + 1)
+    )
 
 
 def _similarity(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Compute SSIM at every place of a strip of at most STRIP places in height, which fits the cache."""
+    means, powers, covariance, variances = _statistics(x, y)
+    return (2 * means + C1) * (2 * covariance + C2) / ((powers + C1) * (variances + C2))
+
+
+def _contrast(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Compute SSIM without luminance, in the same places."""
+    _, _, covariance, variances = _statistics(x, y)
+    return (2 * covariance + C2) / (variances + C2)
+
+
+def _statistics(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the windows' products of means, sums of squared means, covariances and sums of variances."""
     planes = np.empty((4, *x.shape))
     planes[0], planes[1] = x, y
     np.multiply(x, y, out=planes[2])
@@ -103,8 +146,7 @@ def _similarity(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     planes[3] += y * y
     mean_x, mean_y, product, power = _blur(planes)
     means, powers = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
-    covariance, variances = product - means, power - powers
-    return (2 * means + C1) * (2 * covariance + C2) / ((powers + C1) * (variances + C2))
+    return means, powers, product - means, power - powers
 
 
 def _shaved(sr: np.ndarray, hr: np.ndarray, *, shave: int, smallest: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import pytest
 
 from enlca.image.picture import read_image
 from enlca.image.resize import imresize
-from enlca.metrics import luma, psnr, psnr_plane, ssim, ssim_plane
+from enlca.metrics import luma, ms_ssim_plane, psnr, psnr_plane, ssim, ssim_plane
 
 H, W = 53, 41
 
@@ -114,3 +114,38 @@ def test_bicubic_on_set5_scores_what_the_literature_prints(shared_data, scale, d
         sr = imresize(read_image(file.parents[1] / f"LR_x{scale}" / file.name).rgb, Fraction(scale))
         scores.append((psnr(sr, hr, shave=scale), ssim(sr, hr, shave=scale)))
     assert np.mean(scores, axis=0) == pytest.approx([decibels, similarity], abs=0.005)
+
+
+@pytest.mark.parametrize("shape", [(176, 181), (193, 187)])
+def test_ms_ssim_is_torchmetrics(shape):
+    import torch
+    from torchmetrics.functional.image import (
+        multiscale_structural_similarity_index_measure,
+        structural_similarity_index_measure,
+    )
+
+    noise = np.random.default_rng(0)
+    hr = noise.integers(0, 256, (shape[0] // 8 + 1, shape[1] // 8 + 1, 3), dtype=np.uint8)
+    hr = hr.repeat(8, axis=0).repeat(8, axis=1)[: shape[0], : shape[1]]
+    sr = (hr * 0.7 + noise.integers(0, 60, hr.shape)).astype(np.uint8)
+    planes = [luma(picture) for picture in (sr, hr)]
+    x, y = (torch.from_numpy(plane)[None, None] for plane in planes)
+    made = ms_ssim_plane(*planes, shave=0)
+    # Its windows at the border see mirrored pixels, which ours leave out.
+    whole = multiscale_structural_similarity_index_measure(x, y, sigma=1.5, data_range=255.0)
+    assert made == pytest.approx(whole.item(), abs=1e-3)
+    wanted, settings = 1.0, {"sigma": 1.5, "data_range": 255.0, "return_full_image": True}
+    for weight, k1 in zip((0.0448, 0.2856, 0.3001, 0.2363, 0.1333), (1e5, 1e5, 1e5, 1e5, 0.01), strict=True):
+        # With a large K1 the term of luminance is 1.
+        _, places = structural_similarity_index_measure(x, y, k1=k1, **settings)
+        wanted *= places[..., 5:-5, 5:-5].mean().item() ** weight
+        x, y = (torch.nn.functional.avg_pool2d(side, 2) for side in (x, y))
+    assert made == pytest.approx(wanted, abs=1e-6)
+    assert 0.2 < wanted < 0.99
+    assert ms_ssim_plane(planes[1], planes[1], shave=0) == pytest.approx(1)
+    assert ms_ssim_plane(planes[1], 255 - planes[1], shave=0) == 0
+
+
+def test_a_picture_too_small_for_five_scales_is_refused():
+    with pytest.raises(ValueError, match="at least 176x176 must be left"):
+        ms_ssim_plane(np.zeros((200, 177)), np.zeros((200, 177)), shave=1)

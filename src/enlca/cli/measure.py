@@ -1,15 +1,17 @@
 """Commands that measure images: `evaluate`, `compare`, `score` and `audit`."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from enlca.cli.common import Device, Scale, progress, report_failures, write_text
+from enlca.cli.common import Device, Scale, printable, progress, report_failures, write_text
 
 if TYPE_CHECKING:
     from enlca.evaluation.evaluate import Evaluation
+    from enlca.evaluation.report import Metric
 
 Protocol = Literal["whole", "chop"]
 LrType = Literal["uint8", "float"]
@@ -25,6 +27,13 @@ OfLr = Annotated[
 OnDevice = Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")]
 Data = Annotated[list[Path] | None, typer.Option(help="Benchmark folder; may be given several times.")]
 More = Annotated[list[Path] | None, typer.Argument(metavar="[DIR]...", help="More benchmark folders.")]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME[=FILE]",
+        help="One more column: ms-ssim, ssimulacra2, flip, lpips=FILE[,FILE] or dists=FILE[,FILE].",
+    ),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write protocol and scores to this file.")]
 CsvFile = Annotated[Path | None, typer.Option("--csv", help="Write a row per image to this file.")]
 
@@ -40,6 +49,7 @@ def evaluate(
     ensemble: Ensemble = False,
     lr: OfLr = "uint8",
     device: OnDevice = "auto",
+    metrics: Metrics = None,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
     save_images: Annotated[
@@ -57,9 +67,10 @@ def evaluate(
 
     folders = folders_of(data, more)
     options = {"device": device, "protocol": protocol, "ensemble": ensemble}
+    shared = {"scale": scale, "lr": lr, "metrics": _metrics(metrics)}
     methods = methods_called(model, scale=scale, **options)
     with progress("evaluating") as show:
-        results = evaluate_each(methods, folders, scale=scale, lr=lr, save_images=save_images, on_image=show)
+        results = evaluate_each(methods, folders, **shared, save_images=save_images, on_image=show)
     return _publish(results, json_file, csv_file)
 
 
@@ -67,13 +78,15 @@ def score(
     sr_dir: Annotated[Path, typer.Argument(help="Folder of SR images, made by any method.")],
     hr_dir: Annotated[Path, typer.Argument(help="Folder of the HR images.")],
     scale: Annotated[Scale, typer.Option(help="The factor by which they were upscaled.")],
+    metrics: Metrics = None,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
 ) -> int:
     """Score existing SR images, made by any method, against HR."""
     from enlca.evaluation.evaluate import score_folders
 
-    return _publish([score_folders(sr_dir, hr_dir, scale=scale)], json_file, csv_file)
+    more = _metrics(metrics)
+    return _publish([score_folders(sr_dir, hr_dir, scale=scale, metrics=more)], json_file, csv_file)
 
 
 def audit(
@@ -102,6 +115,7 @@ def compare(
     ensemble: Ensemble = False,
     lr: OfLr = "uint8",
     device: OnDevice = "auto",
+    metrics: Metrics = None,
     html_file: Annotated[
         Path | None, typer.Option("--html", help="Write a page with plots and crops to this file.")
     ] = None,
@@ -128,12 +142,13 @@ def compare(
 
     folders = folders_of(data, more)
     options = {"device": device, "protocol": protocol, "ensemble": ensemble}
+    shared = {"scale": scale, "lr": lr, "metrics": _metrics(metrics)}
     methods = methods_called(model, scale=scale, **options)
     # Where to crop is known when all scores are.
     with nullcontext(save_images) if save_images else TemporaryDirectory(prefix="enlca-") as kept:
         keep = Path(kept) if save_images or html_file else None
         with progress("comparing") as show:
-            results = evaluate_each(methods, folders, scale=scale, lr=lr, save_images=keep, on_image=show)
+            results = evaluate_each(methods, folders, **shared, save_images=keep, on_image=show)
         comparison = Comparison.of(results)
         if html_file:
             text = page(comparison, rows(comparison, results, per_method=crops), made_by=_made_by())
@@ -152,6 +167,17 @@ def folders_of(data: Sequence[Path] | None, more: Sequence[Path] | None) -> list
     if not folders:
         raise typer.BadParameter("name a benchmark folder: --data DIR")
     return folders
+
+
+def _metrics(words: Sequence[str] | None) -> list["Metric"]:
+    """Return the further metrics, after the checksums of their files of weights on stderr."""
+    from enlca.evaluation.perceptual import metrics_called
+
+    found = metrics_called(words or [])
+    for metric in found:
+        for name, checksum in metric.files.items():
+            print(printable(f"enlca: {metric.column}: {name} sha256 {checksum}"), file=sys.stderr)
+    return found
 
 
 def _publish(results: Sequence["Evaluation"], json_file: Path | None, csv_file: Path | None) -> int:

@@ -4,12 +4,12 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 from enlca.errors import EvaluationError
 from enlca.evaluation.evaluate import Evaluation
 from enlca.evaluation.intervals import CONFIDENCE, Interval, paired_interval
-from enlca.evaluation.report import ImageScore, Report, dumps
+from enlca.evaluation.report import ImageScore, Report, cells_of, columns_of, dumps, titles_of
 
 METRICS = ("psnr_y", "ssim_y")
 
@@ -118,29 +118,28 @@ class Comparison:
     def to_csv(self) -> str:
         """Return a row for each image and method: the columns of `enlca evaluate`, then the differences."""
         text = io.StringIO()
-        columns = [field.name for field in fields(ImageScore)]
+        columns = columns_of(self.reports)
         extra = [f"{metric}_difference" for metric in METRICS]
         writer = csv.DictWriter(text, [*columns, "reference", *extra], lineterminator="\n")
         writer.writeheader()
         for report in self.reports:
             for base, row in self.pairs(report):
                 gaps = {name: gap(base, row, metric) for name, metric in zip(extra, METRICS, strict=True)}
-                writer.writerow(asdict(row) | {"reference": base.model} | gaps)
+                writer.writerow(row.to_dict() | {"reference": base.model} | gaps)
         return text.getvalue()
 
     def to_markdown(self) -> str:
         """Return means and differences as a table."""
-        lines = [
-            "| data set | scale | model | PSNR-Y | SSIM-Y | images "
-            f"| minus {self.names[0]}, dB [95 %] | better in | |",
-            "|---" * 9 + "|",
-        ]
+        metrics = self.reports[0].metrics
+        titles = ["data set", "scale", "model", *titles_of(metrics), "images"]
+        titles += [f"minus {self.names[0]}, dB [95 %]", "better in", ""]
+        lines = [f"| {' | '.join(titles)} |".replace("|  |", "| |"), "|---" * len(titles) + "|"]
         gaps = {(one.dataset, one.model): one for one in self.differences()}
         for dataset in self.datasets:
             for report, name in zip(self.reports, self.names, strict=True):
                 mean, found = report.datasets()[dataset], gaps.get((dataset, name))
                 cells = [dataset, f"x{report.protocol.scale}", name]
-                cells += [f"{mean['psnr_y']:.3f}", f"{mean['ssim_y']:.4f}", str(mean["n"])]
+                cells += [*cells_of(mean, metrics), str(mean["n"])]
                 cells += (
                     [str(found.psnr_y), f"{found.better} of {found.n}", found.verdict] if found else [""] * 3
                 )

@@ -14,7 +14,7 @@ from enlca.checkpoint.store import BEST, load_model
 from enlca.data.pairs import Pair, find_pairs, load_pair, load_unrounded_pair
 from enlca.errors import EnlcaError, EvaluationError, PictureError
 from enlca.evaluation.given import GivenPictures
-from enlca.evaluation.report import ImageScore, Lr, Protocol, Report
+from enlca.evaluation.report import ImageScore, Lr, Metric, Protocol, Report
 from enlca.image.picture import Picture, write_image
 from enlca.image.resize import imresize, to_uint8
 from enlca.inference.adapters import upscale_rgb
@@ -150,12 +150,14 @@ def evaluate(
     *,
     scale: int,
     lr: Lr = "uint8",
+    metrics: Sequence[Metric] = (),
     save_images: Path | None = None,
     on_image: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Evaluation:
     """Score `method` on benchmark folders; one bad pair does not stop the others.
 
-    `lr`: see `Protocol`. `save_images` receives the SR images that are made, a folder for each data set.
+    `lr`: see `Protocol`. `metrics`: further columns. `save_images` receives the SR images that are made, a
+    folder for each data set.
 
     Raises:
         PictureError: a folder has no pictures or lacks partners.
@@ -182,29 +184,36 @@ def evaluate(
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 write_image(kept, Picture(sr))
             facts = {"dataset": dataset, "image": pair.name, "model": method.name, "protocol": protocol.label}
-            rows.append(_row(sr, hr, scale=scale, seconds=round(seconds, 4), **facts))
+            rows.append(_row(sr, hr, metrics, scale=scale, seconds=round(seconds, 4), **facts))
             files[dataset, pair.name] = Files(pair.hr, kept)
         except EnlcaError as error:
             failures.append(str(error))
     on_image("", len(work), len(work))
-    return Evaluation(Report(protocol=protocol, model=method.about, images=rows), failures, files)
+    return Evaluation(
+        Report(protocol=protocol, model=method.about, images=rows, metrics=metrics), failures, files
+    )
 
 
-def score_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> Evaluation:
+def score_folders(
+    sr_folder: Path, hr_folder: Path, *, scale: int, metrics: Sequence[Metric] = ()
+) -> Evaluation:
     """Score SR images of any method against the HR images of a benchmark folder, matched by name.
 
     Raises:
         PictureError: a folder without pictures.
     """
-    return evaluate(GivenPictures.of(sr_folder), [hr_folder], scale=scale)
+    return evaluate(GivenPictures.of(sr_folder), [hr_folder], scale=scale, metrics=metrics)
 
 
-def _row(sr: np.ndarray, hr: np.ndarray, *, scale: int, **named: Any) -> ImageScore:
+def _row(
+    sr: np.ndarray, hr: np.ndarray, metrics: Sequence[Metric], *, scale: int, **named: Any
+) -> ImageScore:
     try:
         planes = luma(sr), luma(hr)
         psnr_y, ssim_y = psnr_plane(*planes, shave=scale), ssim_plane(*planes, shave=scale)
+        more = {metric.column: metric.compute(sr, hr, scale) for metric in metrics}
     except ValueError as error:
         raise PictureError(f"{named['dataset']}/{named['image']}: {error}") from error
     return ImageScore(
-        scale=scale, psnr_y=psnr_y, ssim_y=ssim_y, height=hr.shape[0], width=hr.shape[1], **named
+        scale=scale, psnr_y=psnr_y, ssim_y=ssim_y, height=hr.shape[0], width=hr.shape[1], more=more, **named
     )

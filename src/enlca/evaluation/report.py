@@ -1,12 +1,18 @@
-"""What an evaluation found, and the protocol that its numbers depend on; as JSON, CSV and a table."""
+"""What an evaluation found, and the protocol that its numbers depend on; as JSON, CSV and a table.
+
+Letters:  H height   W width
+"""
 
 import csv
 import io
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import UInt8
 
 Lr = Literal["uint8", "float"]
 # The protocol of SR images that exist already, and the origin of their LR images.
@@ -15,6 +21,31 @@ LR_TYPES = {
     "uint8": "MATLAB imresize(uint8, 1/scale, 'bicubic'), rounded to uint8 after each axis, rows first",
     "float": "MATLAB imresize(double, 1/scale, 'bicubic') of the HR image: neither rounded nor clipped",
 }
+
+Rgb = UInt8[np.ndarray, "H W 3"]
+# Of SR and HR, and the border of pixels to drop, which MS-SSIM drops as SSIM does; the others see all.
+Compute = Callable[[Rgb, Rgb, int], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A further column.
+
+    Attributes:
+        column: its name in CSV and JSON.
+        title: its name in tables.
+        compute: its value for an SR image.
+        about: the convention, for the protocol of result files.
+        higher_is_better: False for distances.
+        files: SHA-256 of each file of weights, by the file's name.
+    """
+
+    column: str
+    title: str
+    compute: Compute
+    about: str
+    higher_is_better: bool = True
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +94,10 @@ class Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageScore:
-    """One image's row; `seconds` is the time of upscaling alone, `height` and `width` are those of HR."""
+    """One image's row; `seconds` is the time of upscaling alone, `height` and `width` are those of HR.
+
+    `more` has the further columns that were asked for (see `perceptual`).
+    """
 
     dataset: str
     image: str
@@ -75,6 +109,12 @@ class ImageScore:
     seconds: float
     height: int
     width: int
+    more: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every column by its name."""
+        row = asdict(self)
+        return {**{name: value for name, value in row.items() if name != "more"}, **row["more"]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,19 +124,29 @@ class Report:
     protocol: Protocol
     model: dict[str, Any]
     images: Sequence[ImageScore]
+    metrics: Sequence[Metric] = ()
 
     def datasets(self) -> dict[str, dict[str, float | int]]:
         """Return the means over the images of each data set, in the order in which they were scored."""
         names = dict.fromkeys(row.dataset for row in self.images)
-        return {name: _mean([row for row in self.images if row.dataset == name]) for name in names}
+        columns = ("psnr_y", "ssim_y", *(metric.column for metric in self.metrics))
+        return {name: _mean([row for row in self.images if row.dataset == name], columns) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object of the command's contract."""
         return {
-            "protocol": self.protocol.to_dict(),
+            "protocol": self.protocol.to_dict() | self._conventions(),
             "model": self.model,
             "datasets": self.datasets(),
-            "images": [asdict(row) for row in self.images],
+            "images": [row.to_dict() for row in self.images],
+        }
+
+    def _conventions(self) -> dict[str, Any]:
+        """Return what the numbers of further columns depend on."""
+        return {
+            metric.column: metric.about
+            + "".join(f"; {name} sha256 {sha}" for name, sha in metric.files.items())
+            for metric in self.metrics
         }
 
     def to_json(self) -> str:
@@ -121,19 +171,40 @@ def to_json(reports: Sequence[Report]) -> str:
 def to_csv(reports: Sequence[Report]) -> str:
     """Return a row for each image of each report."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(ImageScore)], lineterminator="\n")
+    writer = csv.DictWriter(text, columns_of(reports), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(row) for report in reports for row in report.images)
+    writer.writerows(row.to_dict() for report in reports for row in report.images)
     return text.getvalue()
+
+
+def columns_of(reports: Sequence[Report]) -> list[str]:
+    """Return the columns of `ImageScore.to_dict`; all reports have the same metrics."""
+    own = [one.name for one in fields(ImageScore) if one.name != "more"]
+    return [*own, *(metric.column for metric in reports[0].metrics)]
+
+
+def cells_of(mean: Mapping[str, float], metrics: Sequence[Metric]) -> list[str]:
+    """Return the means of a data set as they are printed: PSNR, SSIM, further metrics."""
+    return [f"{mean['psnr_y']:.3f}", f"{mean['ssim_y']:.4f}", *(f"{mean[m.column]:.4f}" for m in metrics)]
+
+
+def titles_of(metrics: Sequence[Metric]) -> list[str]:
+    """Return the titles of `cells_of`, with an arrow down for distances."""
+    return ["PSNR-Y", "SSIM-Y", *(m.title + ("" if m.higher_is_better else " ↓") for m in metrics)]
 
 
 def to_markdown(reports: Sequence[Report]) -> str:
     """Return the means as one table: the models of a data set below each other."""
-    lines = ["| data set | scale | model | PSNR-Y | SSIM-Y | images |", "|---|---|---|---|---|---|"]
+    metrics = reports[0].metrics
+    titles = " | ".join(titles_of(metrics))
+    lines = [
+        f"| data set | scale | model | {titles} | images |",
+        "|---|---|---|---|---|---|" + "---|" * len(metrics),
+    ]
     for name in dict.fromkeys(name for report in reports for name in report.datasets()):
         for report in reports:
             if mean := report.datasets().get(name):
-                scores = f"{mean['psnr_y']:.3f} | {mean['ssim_y']:.4f} | {mean['n']}"
+                scores = " | ".join([*cells_of(mean, metrics), str(mean["n"])])
                 lines.append(f"| {name} | x{report.protocol.scale} | {report.images[0].model} | {scores} |")
     return "\n".join(lines) + "\n"
 
@@ -143,10 +214,10 @@ def dumps(body: Any) -> str:
     return json.dumps(_finite(body), indent=2) + "\n"
 
 
-def _mean(rows: Sequence[ImageScore]) -> dict[str, float | int]:
-    n = len(rows)
-    psnr, ssim = (math.fsum(values) / n for values in zip(*((r.psnr_y, r.ssim_y) for r in rows), strict=True))
-    return {"psnr_y": psnr, "ssim_y": ssim, "n": n}
+def _mean(rows: Sequence[ImageScore], columns: Sequence[str]) -> dict[str, float | int]:
+    table = [row.to_dict() for row in rows]
+    means = {column: math.fsum(row[column] for row in table) / len(rows) for column in columns}
+    return {**means, "n": len(rows)}
 
 
 def _finite(value: Any) -> Any:

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from enlca.checkpoint.store import BEST
 from enlca.errors import EvaluationError
 from enlca.evaluation.evaluate import Evaluation, Method, evaluate, method_called
 from enlca.evaluation.given import GivenPictures
-from enlca.evaluation.report import Lr
+from enlca.evaluation.report import Lr, Metric
 from enlca.runtime.concurrency import Progress, no_progress
 
 
@@ -60,6 +61,7 @@ def evaluate_each(
     *,
     scale: int,
     lr: Lr = "uint8",
+    metrics: Sequence[Metric] = (),
     save_images: Path | None = None,
     on_image: Progress = no_progress,
 ) -> list[Evaluation]:
@@ -71,10 +73,11 @@ def evaluate_each(
     def report(number: int) -> Callable[[str, int, int], None]:
         return lambda name, done, total: on_image(name, number * total + done, len(methods) * total)
 
+    options: dict[str, Any] = {"scale": scale, "lr": lr, "metrics": metrics}
     kept = [save_images and save_images / method.name for method in methods]
     if len(methods) == 1:
         kept = [save_images]
     return [
-        evaluate(method, folders, scale=scale, lr=lr, save_images=where, on_image=report(number))
+        evaluate(method, folders, on_image=report(number), save_images=where, **options)
         for number, (method, where) in enumerate(zip(methods, kept, strict=True))
     ]
