@@ -14,16 +14,19 @@ import typer
 from enlca.cli.common import Device, Json, Scale, printable, progress, report_failures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from enlca.image.rows import PictureRows
     from enlca.inference.batch import Outcome
+    from enlca.inference.outputs import Job
     from enlca.inference.transforms import Forward
     from enlca.network.sr import SRNetwork
 
 LARGEST = 4
-# The model that the bundled one for photographs was trained on from.
-BASE = "enlcn-light"
+# The model for photographs, if it is bundled, and the one that it was trained on from.
+PHOTO, BASE = "photo", "enlcn-light"
+# Pictures that are looked into for a hint.
+HINTED = 8
 Format = Literal["png", "jpg", "webp", "tif", "avif"]
 Mode = Literal["auto", "whole", "stream", "tiled"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -129,6 +132,7 @@ def upscale(
     settings = Settings(quality=quality, max_pixels=max_pixels, frames=frames, max_memory=limit)
     existing = "skip" if skip_existing else "overwrite" if overwrite else "replace"
     jobs, unusable = plan(inputs, out, size=size, suffix=f".{format}", recursive=recursive, existing=existing)
+    hint_at_photo(jobs, model)
     outcomes = [Outcome(failure.source, error=failure.error) for failure in unusable]
 
     def network(own: int) -> "str | SRNetwork":
@@ -155,6 +159,25 @@ def upscale(
             if outcome.error is None:
                 print(_line(outcome))
     return report_failures([outcome.error for outcome in outcomes if outcome.error])
+
+
+def hint_at_photo(jobs: "Sequence[Job]", model: str) -> None:
+    """Say on stderr that the first of some pictures is compressed or noisy, if a bundled model repairs that.
+
+    A hint for people: not where stderr is no terminal, nor to those who name a file of their own.
+    """
+    from enlca.checkpoint.store import bundled
+
+    names = {item.name for item in bundled()}
+    if PHOTO not in names or model == PHOTO or model not in names or not sys.stderr.isatty():
+        return
+    from enlca.image.artefacts import signs_of_wear
+
+    for job in jobs[:HINTED]:
+        if not job.skip and (signs := signs_of_wear(job.source)):
+            line = f"{job.source.name} looks {signs}; --model {PHOTO} repairs that"
+            print(printable(f"enlca: {line}"), file=sys.stderr)
+            return
 
 
 def degrade(
