@@ -143,7 +143,7 @@ def test_out_of_memory_goes_on_in_smaller_tiles_with_no_row_wrong_or_twice(
 
 
 def test_where_even_the_smallest_tiles_do_not_fit_there_is_a_clear_end(tiny_network, monkeypatch):
-    def full(self, picture, strategy, passes):
+    def full(self, picture, strategy, passes, share):
         tried.append(strategy.tile)
         raise MemoryError
         yield

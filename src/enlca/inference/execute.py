@@ -32,8 +32,9 @@ from enlca.inference.pixel_source import (
     single_colour,
     to_levels,
 )
+from enlca.inference.reach import Features
 from enlca.inference.strategy import Strategy, smaller
-from enlca.inference.streaming import Features, stream
+from enlca.inference.streaming import Share, stream
 from enlca.inference.tiles import Region, crop, cut
 from enlca.inference.transforms import Forward, merged, self_ensemble, undo_dihedral
 from enlca.network.interface import SRModel
@@ -79,13 +80,22 @@ class Executor:
         return Passes(progress, pages * total)
 
     def bands(
-        self, picture: Pixels, strategy: Strategy, *, passes: Passes | None = None, note: Note = warn
+        self,
+        picture: Pixels,
+        strategy: Strategy,
+        *,
+        passes: Passes | None = None,
+        note: Note = warn,
+        share: Share | None = None,
     ) -> Iterator[Shaped[np.ndarray, "h SW L"]]:
         """Upscale a picture (H W L); yield rows from top to bottom, in its type: uint8, uint16 or floating.
 
         Integers are rounded and all values clipped. A constant alpha and a picture of one colour are not
         computed. After running out of memory smaller tiles are tried, after numbers that are not finite in
         half precision float32; rows that were yielded already are not repeated.
+
+        With `share` it yields the rows of that part, whose width is the picture's, and tries nothing again,
+        since the other devices would not.
 
         Raises:
             NotFinite: the network's output holds NaN or infinity in float32.
@@ -95,7 +105,7 @@ class Executor:
         while True:
             try:
                 seen = 0
-                for band in self._attempt(picture, strategy, passes or Passes()):
+                for band in self._attempt(picture, strategy, passes or Passes(), share):
                     new = band[max(0, done - seen) :]
                     seen += len(band)
                     if len(new):
@@ -103,19 +113,19 @@ class Executor:
                         yield new
                 return
             except NotFinite:
-                if strategy.half is None:
+                if strategy.half is None or share:
                     raise
                 strategy = replace(strategy, half=None)
                 note("its numbers were not finite in half precision: computed again in fp32")
             except Exception as error:
                 following = smaller(strategy, self.model) if is_out_of_memory(error) else None
-                if following is None:
+                if following is None or share:
                     raise
                 strategy = following
                 note(f"out of memory: tried again in tiles of {strategy.tile}")
 
     def _attempt(
-        self, picture: Pixels, strategy: Strategy, passes: Passes
+        self, picture: Pixels, strategy: Strategy, passes: Passes, share: Share | None
     ) -> Iterator[Shaped[np.ndarray, "h SW L"]]:
         scale, whole = self.model.scale, Region(0, 0, *picture.shape[:2])
         n_colours = count_colours(picture.shape[2])
@@ -125,8 +135,9 @@ class Executor:
         views = [RGBView(picture, background) for background in backgrounds]
         height, width = strategy.output_tile(self.model, whole.height, whole.width)
         with ExitStack() as stack:
-            pieces = [stack.enter_context(self._pieces(view, strategy, passes)) for view in views]
-            for band in passes.over(cut(whole, height, whole.width), "upscaling"):
+            pieces = [stack.enter_context(self._pieces(view, strategy, passes, share)) for view in views]
+            own = share.own if share else whole
+            for band in passes.over(cut(own, height, whole.width), "upscaling"):
                 rows = np.empty((scale * band.height, scale * band.width, picture.shape[2]), picture.dtype)
                 for region in cut(band, height, width):
                     parts = [checked(piece(region))[0].permute(1, 2, 0).cpu().numpy() for piece in pieces]
@@ -140,16 +151,19 @@ class Executor:
                 yield rows
 
     @contextmanager
-    def _pieces(self, view: Pixels, strategy: Strategy, passes: Passes) -> Iterator[Features]:
+    def _pieces(
+        self, view: Pixels, strategy: Strategy, passes: Passes, share: Share | None
+    ) -> Iterator[Features]:
         colour, scale = single_colour(view), self.model.scale
         if colour is not None:
             # The zeros around a picture tint its margin by a few levels, which nothing would hide here.
             flat = torch.from_numpy(colour.copy())[None, :, None, None]
             yield lambda region: flat.expand(1, 3, scale * region.height, scale * region.width)
         elif strategy.mode == "stream":
-            with self._streamed(view, strategy, passes) as piece:
+            with self._streamed(view, strategy, passes, share) as piece:
                 yield piece
         else:
+            assert share is None
             forward = self_ensemble(self.forward) if self.ensemble else self.forward
             forward, whole = in_half(forward, strategy.half), Region(0, 0, *view.shape[:2])
             if strategy.mode == "tiled":
@@ -161,15 +175,18 @@ class Executor:
                 yield lambda region: crop(sr, region.times(scale), whole.times(scale))
 
     @contextmanager
-    def _streamed(self, view: Pixels, strategy: Strategy, passes: Passes) -> Iterator[Features]:
+    def _streamed(
+        self, view: Pixels, strategy: Strategy, passes: Passes, share: Share | None
+    ) -> Iterator[Features]:
         """Stream a view, or its 8 dihedral views, which are summed one after the other in a cache."""
         network, limit = self.model, strategy.cache_limit
         assert isinstance(network, SRNetwork)
         settings = {"tile": strategy.tile, "cache_limit": limit, "folder": self.folder, "half": strategy.half}
         if not self.ensemble:
-            with stream(network, view, passes=passes, **settings) as piece:
+            with stream(network, view, passes=passes, share=share, **settings) as piece:
                 yield piece
             return
+        assert share is None
         scale = network.scale
         height, width = (scale * side for side in view.shape[:2])
         with FeatureCache(3, height, width, dtype=torch.float32, limit=limit, folder=self.folder) as cache:

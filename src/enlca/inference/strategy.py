@@ -12,7 +12,7 @@ import torch
 
 from enlca.errors import TooLarge
 from enlca.inference.feature_cache import maps_in_memory
-from enlca.inference.streaming import halo_of
+from enlca.inference.reach import halo_of
 from enlca.network.interface import SRModel
 from enlca.network.layers import widest_elements
 from enlca.network.sr import SRNetwork

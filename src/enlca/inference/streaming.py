@@ -17,17 +17,17 @@ Letters:  C channels   D embedding channels   E value channels   N positions   S
          H, W height and width of the picture   h, w those of a part of it
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from fractions import Fraction
+from dataclasses import dataclass
 from functools import partial, reduce
-from math import ceil
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from enlca.attention.block import Embed, NonLocalBlock
 from enlca.attention.linear import Fitted, KeyValueSummary, LinearAttend, combine, summarise
@@ -37,13 +37,27 @@ from enlca.attention.workspace import CHUNK
 from enlca.errors import StreamingError
 from enlca.inference.feature_cache import FeatureCache, FeatureMap
 from enlca.inference.pixel_source import Pixels, as_tensor
+from enlca.inference.reach import Features, convolved, needed, windows_seen
 from enlca.inference.tiles import Region, crop, cut, tap_weights, upscale_axis
 from enlca.network.sr import QUERIES, SRNetwork
 from enlca.runtime.concurrency import Passes
 from enlca.runtime.device import inference
 
-Features = Callable[[Region], Float[Tensor, "1 C h w"]]
 Read = Callable[[Float[Tensor, "1 D N"]], Float[Tensor, "1 E N"]]
+Sums = TypeVar("Sums", KeyValueSummary, Statistics)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a picture that one of several devices computes; see `spread.py`.
+
+    Attributes:
+        own: where its SR pixels are asked for; the parts of all devices cover the picture once.
+        gather: returns the sums of all devices in the same order everywhere, given those of this one.
+    """
+
+    own: Region
+    gather: Callable[[Any], Sequence[Any]]
 
 
 @contextmanager
@@ -56,6 +70,7 @@ def stream(
     folder: Path | None = None,
     half: torch.dtype | None = None,
     passes: Passes | None = None,
+    share: Share | None = None,
 ) -> Iterator[Features]:
     """Run all stages but the upsampler; yield the function that returns the SR picture at a region of the LR.
 
@@ -70,9 +85,10 @@ def stream(
         folder: for features beyond that; see `FeatureCache`.
         half: type for convolutions; None is the network's own.
         passes: progress of the passes over the tiles.
+        share: the part of this device, where several stream one picture; regions are within it. None: all.
 
     Raises:
-        StreamingError: attention "lsh", which sorts all positions of a picture.
+        StreamingError: attention "lsh", which sorts all positions of a picture, or "exact" for a share.
         StoreError: the disk has no space for the features.
         ValueError: a picture or tile of a size or type that is not listed above.
     """
@@ -81,11 +97,13 @@ def stream(
             f"attention {network.config.attention!r} sorts all positions of a picture and cannot be streamed "
             "exactly; upscale the picture whole, or in tiles that do not see each other (mode 'tiled')"
         )
+    if share is not None and network.config.attention == "exact":
+        raise StreamingError("exact attention meets the features of the whole picture: use one device")
     kind = np.dtype(picture.dtype)
     if 0 in picture.shape or not (kind == np.uint8 or kind.kind == "f"):
         raise ValueError(f"pictures must be uint8 or floating point, got {kind} {picture.shape}")
-    forward = StreamingForward(network, picture, tile=tile, half=half, passes=passes or Passes())
-    size = (network.config.channels, forward.whole.height, forward.whole.width)
+    forward = StreamingForward(network, picture, tile=tile, half=half, passes=passes or Passes(), share=share)
+    size = (network.config.channels, forward.held.height, forward.held.width)
     with FeatureCache(*size, dtype=forward.dtype, limit=cache_limit, folder=folder) as cache:
         with inference(forward.device, half):
             piece = forward.upscaled(cache)
@@ -95,28 +113,6 @@ def stream(
                 return piece(region)
 
         yield at
-
-
-def halo_of(layers: nn.Module) -> int:
-    """Return the reach of a chain of convolutions and pixel shuffles, in pixels of its input."""
-    halo, size = Fraction(0), 1
-    for layer in layers.modules():
-        if isinstance(layer, nn.Conv2d):
-            halo += Fraction(layer.kernel_size[0] // 2, size)
-        elif isinstance(layer, nn.PixelShuffle):
-            size *= layer.upscale_factor
-    return ceil(halo)
-
-
-def convolved(features: Features, layers: nn.Module, whole: Region, *, scale: int = 1) -> Features:
-    """Apply a chain of layers that upscales by `scale`."""
-    halo = halo_of(layers)
-
-    def at(region: Region) -> Tensor:
-        wide = region.grown(halo, whole)
-        return crop(layers(features(wide)), region.times(scale), wide.times(scale))
-
-    return at
 
 
 def positions(u: Float[Tensor, "1 C wide"], region: Region, wide: Region) -> Float[Tensor, "1 C N"]:
@@ -134,6 +130,7 @@ class StreamingForward:
 
     Attributes:
         dtype: of the features between stages.
+        held: where features are cached.
     """
 
     def __init__(
@@ -144,12 +141,17 @@ class StreamingForward:
         tile: int,
         passes: Passes,
         half: torch.dtype | None = None,
+        share: Share | None = None,
     ):
         self.network = network
         self.picture = picture
         self.passes = passes
         self.whole = Region(0, 0, *picture.shape[:2])
-        self.tiles = cut(self.whole, tile, tile)
+        self.tile, self.share = tile, share
+        self.tiles = cut(share.own if share else self.whole, tile, tile)
+        self.needed = needed(network, share.own, self.whole) if share else [self.whole] * len(network.body)
+        # What later stages need lies inside what the first one gives.
+        self.held = self.needed[0]
         self.device = network.mean.device
         self.dtype = half or network.mean.dtype
 
@@ -185,7 +187,7 @@ class StreamingForward:
     def body(self, x: Features, cache: FeatureCache) -> Features:
         """Apply the stages of the network's body."""
         kind = self.network.config.attention
-        for number, stage in enumerate(self.network.body, start=1):
+        for number, (stage, region) in enumerate(zip(self.network.body, self.needed, strict=True), start=1):
             name = f"stage {number} of {len(self.network.body)}"
             if kind == "window" and isinstance(stage, NonLocalBlock):
                 x = self.windowed(x, stage)
@@ -195,7 +197,7 @@ class StreamingForward:
                 x = convolved(x, stage, self.whole)
             # Reading a summary is cheap: the next stage may repeat it in its halos.
             if kind != "linear" or not isinstance(stage, NonLocalBlock):
-                x = self.cache_features(x, cache.next_buffer(), name)
+                x = self.cache_features(x, region, cache.next_buffer(), name)
         return x
 
     def windowed(self, x: Features, block: NonLocalBlock) -> Features:
@@ -205,8 +207,7 @@ class StreamingForward:
         assert isinstance(attend, WindowAttend)
 
         def at(region: Region) -> Tensor:
-            seen = region.aligned(attend.window, self.whole).grown(attend.halo, self.whole)
-            seen = seen.aligned(attend.window, self.whole)
+            seen = windows_seen(attend, region, self.whole)
             wide = self.embedding_input(seen)
             features = dense(x(wide))
             q, k, v = (positions(u, seen, wide) for u in embed(features))
@@ -216,11 +217,11 @@ class StreamingForward:
 
         return at
 
-    def cache_features(self, x: Features, buffer: FeatureMap, name: str) -> Features:
-        """Compute features now and return them from the buffer."""
-        for region in self.passes.over(self.tiles, name):
-            buffer.write(region, x(region))
-        return lambda region: buffer.read(region).to(self.device)
+    def cache_features(self, x: Features, needed: Region, buffer: FeatureMap, name: str) -> Features:
+        """Compute features now, where they are needed, and return them from the buffer."""
+        for region in self.passes.over(cut(needed, self.tile, self.tile), name):
+            buffer.write(region.seen_from(self.held), x(region))
+        return lambda region: buffer.read(region.seen_from(self.held)).to(self.device)
 
     def attended(self, x: Features, block: NonLocalBlock, read: Read) -> Features:
         """Add the output of attention to the features."""
@@ -260,6 +261,7 @@ class StreamingForward:
             return attend.summarise(k, v).to("cpu", torch.float64)
 
         image = reduce(combine, map(part, self.passes.over(self.tiles, f"{name}, summary")))
+        image = reduce(combine, self.gathered(image))
         dtype = torch.promote_types(self.dtype, torch.float32)
         return partial(attend.read, image=image.to(self.device, dtype))
 
@@ -276,7 +278,11 @@ class StreamingForward:
             return statistics(*(positions(u, region, wide) for u in embedded)).to("cpu", torch.float64)
 
         seen = reduce(add, map(part, self.passes.over(self.tiles, f"{name}, statistics")))
-        return attend.fitted(seen)
+        return attend.fitted(reduce(add, self.gathered(seen)))
+
+    def gathered(self, sums: Sums) -> Sequence[Sums]:
+        """Return the sums of all devices that share the picture."""
+        return self.share.gather(sums) if self.share else [sums]
 
     def all_pairs(self, x: Features, block: NonLocalBlock, name: str) -> Read:
         """Combine what each query reads in all tiles (exact attention): sums over keys add up."""

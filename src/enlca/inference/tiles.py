@@ -64,6 +64,12 @@ class Region(NamedTuple):
         """Return the same part of the picture upscaled by `scale`."""
         return Region(*(scale * side for side in self))
 
+    def seen_from(self, outer: "Region") -> "Region":
+        """Return the same part, counted from the upper left corner of `outer`."""
+        return Region(
+            self.top - outer.top, self.left - outer.left, self.bottom - outer.top, self.right - outer.left
+        )
+
     def inside(self, outer: "Region") -> tuple[slice, slice]:
         """Return where this lies in an array of the pixels of `outer`."""
         return (

@@ -4,7 +4,7 @@ Letters:  B batch   H, W height and width   C channels   L layers: channels, the
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
@@ -22,6 +22,7 @@ from enlca.image.rows import PictureRows, stack_bands
 from enlca.inference.adapters import as_layers, upscale_numpy, upscale_pil, upscale_torch
 from enlca.inference.execute import Executor, Note, all_finite, padded, warn
 from enlca.inference.pixel_source import Pixels, Raster, materialize, queue_share, spool_to_disk
+from enlca.inference.spread import Spread, spread_over
 from enlca.inference.strategy import MemoryFootprint, Strategy, check_mode, choose_strategy
 from enlca.inference.transforms import Forward, self_ensemble
 from enlca.network.interface import SRModel
@@ -48,7 +49,9 @@ class Upscaler:
         model: a bundled name, a file of weights of any known kind, a run folder, `module:function`, or any
             `SRModel`.
         scale: 2, 3 or 4; None is the model's own (x4 for a name, if there is one).
-        device: "auto", "cpu", "cuda" or "mps".
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        devices: several of one kind, instead of `device`, that share each picture which has enough rows: the
+            same result (to 1e-5). For networks that are streamed through sums, without `ensemble`, `engine`.
         precision: "auto", "fp32", "bf16" or "fp16"; "auto" is bfloat16 for pictures of 8 bits without
             alpha on GPUs that have it and on processors with AMX, else float32.
         mode: "auto" takes a picture whole if that fits into memory, else streams it: the same result (to
@@ -70,7 +73,8 @@ class Upscaler:
         CheckpointError: unknown model, or no weights for that scale.
         DeviceError: the device is not available, or cannot compile.
         PrecisionError: unknown precision.
-        ValueError: unknown mode.
+        StreamingError: several devices, and a network that they cannot share.
+        ValueError: unknown mode; `devices` and something that goes with one device only.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Upscaler:
         *,
         scale: int | None = None,
         device: str = "auto",
+        devices: Sequence[str] = (),
         precision: str = "auto",
         mode: str = "auto",
         max_memory: int | None = None,
@@ -87,7 +92,9 @@ class Upscaler:
         engine: Callable[[Any], Forward] | None = None,
     ):
         survive_forks()
-        self.device = choose_device(device)
+        if devices and (device != "auto" or ensemble or engine or mode in ("whole", "tiled")):
+            raise ValueError("devices go with mode auto or stream, and without device, ensemble and engine")
+        self.device, *others = [choose_device(name) for name in devices or [device]]
         self.half = choose_precision(precision, self.device)
         check_mode(mode)
         self.mode, self.max_memory, self.ensemble = mode, max_memory, ensemble
@@ -100,7 +107,7 @@ class Upscaler:
             self.network.compile_convolutions()
         forward = engine(self.network) if engine else padded(self.network)
         self.has_engine = engine is not None and forward is not self.network
-        self.executor = Executor(self.network, forward, self.device, ensemble=ensemble)
+        self.executor = spread_over(others, Executor(self.network, forward, self.device, ensemble=ensemble))
         self.forward: Forward = self_ensemble(forward) if ensemble else forward
         self.scale = network.scale
 
@@ -213,7 +220,9 @@ class Upscaler:
         # More than 8 bits do not fit into the 8 of bfloat16's fraction; and dividing by alpha makes several
         # levels of its rounding.
         half = self.half if self.half_for_all or (itemsize == 1 and not has_alpha) else None
-        strategy, remark = choose_strategy(footprint, limit, used=used, mode=self.mode, half=half)
+        spread = isinstance(self.executor, Spread) and self.executor.shares(height, width)
+        mode = "stream" if spread else self.mode
+        strategy, remark = choose_strategy(footprint, limit, used=used, mode=mode, half=half)
         if remark:
             note(remark)
         if strategy.mode == "stream" and self.has_engine:
@@ -245,6 +254,8 @@ class Upscaler:
         footprint = MemoryFootprint(self.network, n * height, width, layers, 4, ensemble=self.ensemble)
         used, limit = self.memory_budget()
         fits = footprint.peak_bytes(Strategy()) <= limit - used
+        if isinstance(self.executor, Spread) and self.executor.shares(height, width):
+            return False
         return self.mode == "whole" or (self.mode == "auto" and fits)
 
 

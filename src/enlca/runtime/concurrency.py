@@ -74,8 +74,8 @@ class Worker:
         """Start no further queued call."""
         self._stopped = True
 
-    def finish(self, timeout: float) -> None:
-        """Wait until all calls are done, at most `timeout` seconds."""
+    def finish(self, timeout: float | None) -> None:
+        """Wait until all calls are done, at most `timeout` seconds unless that is None."""
         self._tasks.put(None)
         self._thread.join(timeout)
 
