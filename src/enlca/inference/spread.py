@@ -177,14 +177,12 @@ class Spread:
         return self.executors[0].bands(picture, strategy, passes=passes, note=note)
 
 
-def spread_over(devices: Sequence[torch.device], executor: Executor) -> Executor | Spread:
-    """Return an executor that uses further devices, with a copy of the network on each.
+def spread_over(executor: Executor, devices: Sequence[torch.device]) -> Spread:
+    """Return what uses further devices beside that of an executor, with a copy of the network on each.
 
     Raises:
         StreamingError: the network cannot be streamed, or only by exact attention.
     """
-    if not devices:
-        return executor
     network = executor.model
     if not isinstance(network, SRNetwork) or not network.streamable or network.config.attention == "exact":
         raise StreamingError(

@@ -107,7 +107,8 @@ class Upscaler:
             self.network.compile_convolutions()
         forward = engine(self.network) if engine else padded(self.network)
         self.has_engine = engine is not None and forward is not self.network
-        self.executor = spread_over(others, Executor(self.network, forward, self.device, ensemble=ensemble))
+        first = Executor(self.network, forward, self.device, ensemble=ensemble)
+        self.executor = spread_over(first, others) if others else first
         self.forward: Forward = self_ensemble(forward) if ensemble else forward
         self.scale = network.scale
 
