@@ -34,9 +34,9 @@ Rows = list[dict[str, Any]]
 
 def works(side: int) -> dict[str, Callable[[], Any]]:
     torch.manual_seed(1)
-    x = torch.randn(1, CHANNELS, side, side).to(memory_format=torch.channels_last)
+    x = torch.randn(1, CHANNELS, side, side).contiguous(memory_format=torch.channels_last)
     q, k, v = Embed(CHANNELS, DIM, amplification=K, kernel_size=3)(x)
-    conv = torch.nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).to(memory_format=torch.channels_last)
+    conv = torch.nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
     window, enla, exact = WindowAttend(), LinearAttend(DIM, n_features=128), ExactAttend()
     found: dict[str, Callable[[], Any]] = {
         "window": lambda: window(q, k, v, width=side),
