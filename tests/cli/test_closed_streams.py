@@ -49,3 +49,20 @@ def test_a_picture_is_made_where_streams_are_closed(closed, folder, tiny_model):
 def test_a_failure_keeps_its_exit_code_where_its_line_cannot_be_shown(closed, folder):
     assert run("upscale none.png", closed, folder).returncode == 1
     assert run("upscale a.png --scale nonsense", closed, folder).returncode == 2
+
+
+def test_a_reader_that_leaves_stops_nothing(folder, tiny_model):
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "b.png")
+    line = f'"$0" -m enlca upscale a.png b.png --model {tiny_model} | head -c0; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", line, sys.executable],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [read_image(folder / f"{name}_x4.png").size for name in "ab"] == [(28, 20)] * 2

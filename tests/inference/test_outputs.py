@@ -1,3 +1,4 @@
+import gc
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from enlca.errors import JobError
-from enlca.inference.outputs import Job, plan
+from enlca.inference.outputs import Found, Job, plan
 from enlca.inference.target_size import Size
 
 H, W, S = 7, 5, 4
@@ -239,3 +240,44 @@ def test_a_folder_that_cannot_be_looked_into_is_named(tree, monkeypatch):
     jobs, [failed] = plan([tree], None, size=X4, recursive=True)
     assert [job.source.name for job in jobs] == ["a.png", "b.jpg"]
     assert failed.error == f"{tree / 'deep' / 'er'}: cannot be read: Permission denied"
+
+
+def test_jobs_are_a_sequence_that_is_not_in_memory(photos, tmp_path):
+    jobs, _ = plan([photos], tmp_path / "out", size=X4)
+    assert len(jobs) == jobs.n_to_do == 2
+    assert [*jobs] == [jobs[0], jobs[1]] == jobs[:] == [jobs[-2], jobs[-1]]
+    assert jobs != [jobs[0]]
+    with pytest.raises(IndexError):
+        jobs[2]
+
+
+def test_of_a_folder_of_many_files_only_the_present_job_is_in_memory(tmp_path):
+    (tmp_path / "many").mkdir()
+    for number in range(500):
+        (tmp_path / "many" / f"{number}.png").touch()
+
+    def alive():
+        return sum(type(one) in (Job, Found) for one in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    jobs, _ = plan([tmp_path / "many"], None, size=X4)
+    assert alive() == before
+    for number, job in enumerate(jobs):
+        assert job.source.name == f"{number}.png"
+        if number == 250:
+            assert alive() <= before + 2
+
+
+@pytest.mark.parametrize("existing", ["skip", "overwrite"])
+def test_of_a_chain_of_outputs_only_the_first_is_upscaled(photos, existing):
+    for name in ("a_x4.png", "a_x4_x4.png"):
+        (photos / name).touch()
+    jobs, _ = plan([photos], None, size=X4, existing=existing)
+    assert [job.source.name for job in jobs] == ["a.png", "b.jpg"]
+
+
+def test_a_link_as_output_counts_as_the_file_behind_it(photos, tmp_path):
+    (tmp_path / "large.png").symlink_to(photos / "a.png")
+    with pytest.raises(JobError, match="is an input and would be overwritten"):
+        plan([photos / "a.png"], tmp_path / "large.png", size=X4)

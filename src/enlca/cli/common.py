@@ -1,5 +1,6 @@
 """Shared by the commands: option types, progress on stderr, result files, lines about failures."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,9 @@ def progress(title: str) -> Iterator["Progress"]:
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    # What is printed meanwhile goes above the bar, but a file or a pipe gets it as it is.
+    shown = sys.stdout.isatty()
+    with Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=shown) as bar:
         task = bar.add_task(title, total=None)
 
         def show(what: str, done: int | float, total: int | float) -> None:
@@ -43,6 +46,18 @@ def report_failures(failures: Sequence[str]) -> int:
     for line in failures:
         print(f"enlca: {printable(line)}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def write_out(text: str) -> None:
+    """Print on stdout at once. A reader that has left misses it; the work goes on."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit, and so do the lines that follow.
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
 
 
 def printable(line: str) -> str:

@@ -3,6 +3,7 @@
 import gc
 import json
 import sys
+import tempfile
 from contextlib import closing
 from fractions import Fraction
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from enlca.cli.common import Device, Json, Scale, printable, progress, report_failures
+from enlca.cli.common import Device, Json, Scale, printable, progress, report_failures, write_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -133,7 +134,10 @@ def upscale(
     existing = "skip" if skip_existing else "overwrite" if overwrite else "replace"
     jobs, unusable = plan(inputs, out, size=size, suffix=f".{format}", recursive=recursive, existing=existing)
     hint_at_photo(jobs, model)
-    outcomes = [Outcome(failure.source, error=failure.error) for failure in unusable]
+    factor = size.scale and (int(size.scale) if size.scale.denominator == 1 else float(size.scale))
+    report = _JsonReport({"model": model, "scale": factor}) if as_json else _LineReport()
+    for failure in unusable:
+        report.add(Outcome(failure.source, error=failure.error))
 
     def network(own: int) -> "str | SRNetwork":
         if strength is None:
@@ -149,16 +153,59 @@ def upscale(
         results = run(jobs, load, size=size, scales=scales, settings=settings, progress=show)
         # Closed here and now, so that Ctrl-C removes unfinished files.
         with closing(results):
-            outcomes += results
-    if as_json:
-        factor = size.scale and (int(size.scale) if size.scale.denominator == 1 else float(size.scale))
-        body = {"model": model, "scale": factor, "pictures": [outcome.to_dict() for outcome in outcomes]}
-        print(json.dumps(body))
-    else:
-        for outcome in outcomes:
-            if outcome.error is None:
-                print(_line(outcome))
-    return report_failures([outcome.error for outcome in outcomes if outcome.error])
+            for outcome in results:
+                report.add(outcome)
+    report.close()
+    return 1 if report.n_failed else 0
+
+
+class _LineReport:
+    """Prints a line about each picture once it is done: about failures on stderr, the others on stdout."""
+
+    def __init__(self) -> None:
+        self.n_failed = 0
+
+    def add(self, outcome: "Outcome") -> None:
+        """Take the next outcome."""
+        if outcome.error is not None:
+            self.n_failed += 1
+            report_failures([outcome.error])
+        else:
+            self.show(outcome)
+
+    def show(self, outcome: "Outcome") -> None:
+        """Print a picture that did not fail."""
+        write_out(f"{_line(outcome)}\n")
+
+    def close(self) -> None:
+        """Print the end."""
+
+
+class _JsonReport(_LineReport):
+    """Prints one JSON object at the end, with the outcomes, which stay in a file until then."""
+
+    def __init__(self, head: dict):
+        super().__init__()
+        self._file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by `close`
+        self._file.write(f'{json.dumps(head)[:-1]}, "pictures": [')
+        self._separator = ""
+
+    def add(self, outcome: "Outcome") -> None:
+        """Take the next outcome."""
+        self._file.write(self._separator + json.dumps(outcome.to_dict()))
+        self._separator = ", "
+        super().add(outcome)
+
+    def show(self, outcome: "Outcome") -> None:
+        """Print nothing."""
+
+    def close(self) -> None:
+        """Print the object."""
+        with self._file as file:
+            file.write("]}\n")
+            file.seek(0)
+            while part := file.read(1 << 16):
+                write_out(part)
 
 
 def hint_at_photo(jobs: "Sequence[Job]", model: str) -> None:

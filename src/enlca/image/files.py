@@ -14,6 +14,7 @@ from enlca.errors import PictureError
 from enlca.image import bmp, decoding, encoding, netpbm, pages
 from enlca.image.decoding import File, Readable, Source, read_error
 from enlca.image.encoding import WRITABLE, Format
+from enlca.image.folders import SUFFIXES, natural_key, walk_pictures
 from enlca.image.rows import MAX_PIXELS, PictureRows
 from enlca.runtime.files import PartialFiles
 
@@ -30,7 +31,6 @@ SIGNATURES = {
 }
 # Formats whose files may hold several pictures, and what these are called.
 SEVERAL = {"gif": "frames", "webp": "frames", "avif": "pictures", "tiff": "pages"}
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".ppm", ".pgm", ".gif")
 
 FRAMES = ("first", "all")
 
@@ -180,18 +180,11 @@ def find_pictures(folder: str | os.PathLike[str], recursive: bool = False) -> li
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "no such folder"
         raise PictureError(f"{folder}: {what}; name a folder with pictures")
-    inside = (file.relative_to(folder) for file in folder.glob("**/*" if recursive else "*"))
-    visible = (file for file in inside if not any(part.startswith(".") for part in file.parts))
-    found = [file for file in visible if file.suffix.lower() in SUFFIXES and (folder / file).is_file()]
+    pictures = walk_pictures(str(folder), recursive=recursive)
+    found = sorted((natural_key(below, entry.name), below, entry.name) for below, entry in pictures)
     if not found:
         raise PictureError(f"{folder}: no pictures in this folder; looked for {' '.join(SUFFIXES)}")
-    return [folder / file for file in sorted(found, key=_natural)]
-
-
-def _natural(file: Path) -> tuple[list[list[str | int]], str]:
-    """Return a sorting key in which digits count as numbers; a folder sorts before its files."""
-    parts = [re.split(r"(\d+)", part.casefold()) for part in file.parts]
-    return [[int(s) if i % 2 else s for i, s in enumerate(part)] for part in parts], str(file)
+    return [folder / below / name for _, below, name in found]
 
 
 def format_of(source: Source) -> str:

@@ -19,7 +19,7 @@ from enlca.image.decoding import Source
 from enlca.image.encoding import Format
 from enlca.image.files import check_format, format_of, open_image, write_rows
 from enlca.image.rows import MAX_PIXELS, PictureRows
-from enlca.inference.outputs import Job
+from enlca.inference.outputs import Job, Jobs
 from enlca.inference.pixel_source import materialize, queue_share
 from enlca.inference.target_size import ResizePlan, Size, plan_resize, upscale_to
 from enlca.runtime.concurrency import Abandoned, Channel, Progress, Worker, no_progress
@@ -28,6 +28,8 @@ from enlca.runtime.files import PartialFiles, sweep
 
 # Pictures that are read ahead, and pictures that may wait to be written.
 PREFETCH, MAX_PENDING_WRITES = 2, 2
+# Output folders that are remembered as swept: in the order of a tree, those above the present one.
+FOLDERS = 1024
 # Seconds that an interrupted batch may go on writing pictures that are upscaled already.
 GRACE = 5.0
 # Bytes of a picture beyond which it is spooled to disk, and of results queued for the writer.
@@ -117,12 +119,13 @@ def run(
         CheckpointError, DeviceError: the network of a scale cannot be loaded, whatever the picture.
     """
     batch = _Batch(functools.cache(load), size, scales, settings)
-    for folder in dict.fromkeys(job.target.parent for job in jobs):
-        sweep(folder)
+    swept = functools.lru_cache(maxsize=FOLDERS)(sweep)
     pending: deque[Future[Outcome]] = deque()
-    total, begun, name = sum(not job.skip for job in jobs), 0, ""
+    total = jobs.n_to_do if isinstance(jobs, Jobs) else sum(not job.skip for job in jobs)
+    begun, name = 0, ""
     with batch.threads():
         for job, reading in batch.read_ahead(jobs):
+            swept(job.target.parent)
             if job.skip:
                 pending.append(_done(Outcome(str(job.source), str(job.target), skipped=True)))
             else:

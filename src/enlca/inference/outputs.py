@@ -1,23 +1,28 @@
 """Which input becomes which output: one job per picture of files, folders and patterns, checked first."""
 
-import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+import sqlite3
+import stat
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from enlca.errors import JobError, PictureError
+from enlca.errors import JobError
 from enlca.image.encoding import WRITABLE
-from enlca.image.files import SUFFIXES, find_pictures
+from enlca.inference.inputs import Report, pictures_in, pictures_like
 from enlca.inference.target_size import Size
 
 # What happens to an output that exists: "replace" never replaces an input, "overwrite" does.
 Existing = Literal["replace", "skip", "overwrite"]
 
 FIELDS = ("folder", "stem", "scale", "size", "suffix")
+_ENCODING = sys.getfilesystemencoding()
 _FIELD = re.compile(r"\{(\w*)\}")
 _MAGIC = re.compile(r"[*?[]")
 
@@ -31,20 +36,69 @@ class Job:
     skip: bool = False
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """An input that cannot be used."""
 
     source: str
     error: str
 
 
-@dataclass(frozen=True)
-class Found:
-    """A picture, and its folder relative to the input that led to it."""
+class Found(NamedTuple):
+    """A picture, as `inputs.Entry` says it."""
 
-    source: Path
-    below: Path = Path()
+    folder: str
+    name: str
+    below: str = ""
+    key: bytes = b""
+    is_link: bool = True
+
+    @property
+    def source(self) -> str:
+        """Its path."""
+        return _joined(self.folder, self.name)
+
+
+def _joined(folder: str, name: str) -> str:
+    """Return the path of a name in a folder, as `Path` writes both."""
+    return f"{folder}{os.sep}{name}" if folder not in ("", os.sep) else folder + name
+
+
+class Jobs(Sequence[Job]):
+    """Jobs in order, in a temporary file of SQLite's, which has no name: none is in memory.
+
+    Attributes:
+        n_to_do: how many of them are not to be skipped.
+    """
+
+    def __init__(self, index: sqlite3.Connection):
+        self._index = index
+        (self._total, self.n_to_do) = index.execute("SELECT count(*), sum(NOT skip) FROM job").fetchone()
+        self.n_to_do = self.n_to_do or 0
+        weakref.finalize(self, index.close)
+
+    def __len__(self) -> int:
+        return self._total
+
+    def __iter__(self) -> Iterator[Job]:
+        for row in self._index.execute("SELECT source, target, skip FROM job ORDER BY n"):
+            yield _job(*row)
+
+    def __getitem__(self, which: Any) -> Any:
+        """Return one job by its number, or a list of several."""
+        if isinstance(which, slice):
+            return [self[number] for number in range(*which.indices(len(self)))]
+        number = range(len(self))[which]
+        query = "SELECT source, target, skip FROM job ORDER BY n LIMIT 1 OFFSET ?"
+        return _job(*self._index.execute(query, (number,)).fetchone())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+def _job(source: bytes, target: bytes, skip: int) -> Job:
+    return Job(Path(os.fsdecode(source)), Path(os.fsdecode(target)), bool(skip))
 
 
 def plan(
@@ -55,7 +109,7 @@ def plan(
     suffix: str = ".png",
     recursive: bool = False,
     existing: Existing = "replace",
-) -> tuple[list[Job], list[Failure]]:
+) -> tuple[Jobs, list[Failure]]:
     """Return a job for each picture; inputs that cannot be used are returned as failures.
 
     A folder means the pictures in it (and below it if `recursive`), a name with wildcards that is not a file
@@ -71,44 +125,89 @@ def plan(
             neither a folder nor a file that can be written.
     """
     naming = Naming.of(out, size=size, suffix=suffix, several=not _is_one_file(inputs))
-    found: dict[str, Found] = {}
     failed: list[Failure] = []
-    for path in inputs:
-        pictures, unusable = _expanded(path, recursive, naming.base)
-        failed += unusable
-        for one in pictures:
-            # The folder's real path, the name as it is: a link is a picture of its own.
-            parent = os.path.realpath(one.source.parent)
-            found.setdefault(os.path.join(parent, one.source.name), one)
-    targets = [naming.target(one) for one in found.values()]
-    places = [os.path.realpath(target) for target in targets]
-    originals = {os.path.realpath(one.source): one.source for one in found.values()}
-    earlier = set[str]()
-    for one, target, place in zip(found.values(), targets, places, strict=True):
-        if place == os.path.realpath(one.source):
-            if existing != "overwrite":
-                hint = "choose another -o, or --overwrite if that is meant"
-                raise JobError(f"{target} is an input and would be overwritten; {hint}")
-        elif place in originals:
-            if existing == "replace":
-                hint = "if an earlier run made it: --skip-existing goes on there, --overwrite starts anew"
-                raise JobError(f"{target} is an input and would be overwritten; {hint}; else choose -o")
-            earlier.add(place)
-    jobs: list[Job] = []
-    writers: dict[str, Path] = {}
-    for one, target, place in zip(found.values(), targets, places, strict=True):
-        if os.path.realpath(one.source) in earlier:
-            continue
-        if place in writers:
-            first = writers[place]
-            hint = "rename one, or name the outputs by a pattern: -o '{folder}/{stem}{suffix}'"
-            raise JobError(f"{first} and {one.source} would both be written to {target}; {hint}")
-        writers[place] = one.source
-        if line := _unnameable(target):
-            failed.append(Failure(str(one.source), f"{one.source}: cannot be written to {target}: {line}"))
+    # An empty name is a file of its own that SQLite removes.
+    index = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+    try:
+        real_folder = lru_cache(maxsize=1024)(_real)
+        index.execute("CREATE TABLE found (input, key, id, source, real, target, place, skip, reason)")
+        for number, path in enumerate(inputs):
+            pictures = _expanded(path, recursive, naming.base, lambda *one: failed.append(Failure(*one)))
+            rows = ((number, *_row(one, naming, existing, real_folder)) for one in pictures)
+            index.executemany(f"INSERT INTO found VALUES ({', '.join('?' * 9)})", rows)
+        _put_in_order(index, unique=len(inputs) > 1 or any(map(_is_pattern, inputs)))
+        _check_overlap(index, existing)
+        _check_targets(index)
+        unnameable = "SELECT source, target, reason FROM job WHERE reason IS NOT NULL ORDER BY n"
+        for source, target, reason in index.execute(unnameable):
+            source, target = os.fsdecode(source), os.fsdecode(target)
+            failed.append(Failure(source, f"{source}: cannot be written to {target}: {reason}"))
+        index.execute("DELETE FROM job WHERE reason IS NOT NULL")
+        return Jobs(index), failed
+    except BaseException:
+        index.close()
+        raise
+
+
+def _row(one: Found, naming: "Naming", existing: Existing, real_folder: Callable[[str], str]) -> tuple:
+    """Return what the index holds of a picture: the names of both files, and their places without links."""
+    source, (folder, name) = one.source, naming.target(one)
+    target, mode, reason = _joined(folder, name), 0, None
+    try:
+        mode = os.lstat(target).st_mode
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+    # The folder's real path, the name as it is: a link is a picture of its own.
+    own = _joined(real_folder(one.folder), one.name)
+    real = os.path.realpath(own) if one.is_link and os.path.islink(own) else own
+    place = os.path.realpath(target) if stat.S_ISLNK(mode) else _joined(real_folder(folder), name)
+    skip = existing == "skip" and (stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and os.path.isfile(target)))
+    names = [path.encode(_ENCODING, "surrogateescape") for path in (own, source, real, target, place)]
+    return (one.key, *names, skip, reason)
+
+
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _put_in_order(index: sqlite3.Connection, *, unique: bool) -> None:
+    columns = "id, source, real, target, place, skip, reason"
+    index.execute(f"CREATE TABLE job (n INTEGER PRIMARY KEY, {columns})")
+    index.execute(f"INSERT INTO job SELECT NULL, {columns} FROM found ORDER BY input, key, source")
+    index.execute("DROP TABLE found")
+    if unique:
+        index.execute("DELETE FROM job WHERE n NOT IN (SELECT min(n) FROM job GROUP BY id)")
+    index.execute("CREATE INDEX by_place ON job (place)")
+    index.execute("CREATE INDEX by_real ON job (real)")
+
+
+def _check_overlap(index: sqlite3.Connection, existing: Existing) -> None:
+    """Refuse to overwrite inputs unless asked; remove inputs that an earlier run made. Raises JobError."""
+    overlap = "SELECT target, place = real FROM job WHERE place IN (SELECT real FROM job) ORDER BY n"
+    for target, own in index.execute(overlap):
+        if own and existing != "overwrite":
+            hint = "choose another -o, or --overwrite if that is meant"
+        elif not own and existing == "replace":
+            hint = "if an earlier run made it: --skip-existing goes on there, --overwrite starts anew"
+            hint += "; else choose -o"
         else:
-            jobs.append(Job(one.source, target, skip=existing == "skip" and target.is_file()))
-    return jobs, failed
+            continue
+        raise JobError(f"{os.fsdecode(target)} is an input and would be overwritten; {hint}")
+    index.execute("DELETE FROM job WHERE real IN (SELECT place FROM job WHERE place != real)")
+
+
+def _check_targets(index: sqlite3.Connection) -> None:
+    """Refuse two inputs that would become one file. Raises JobError."""
+    twice = index.execute(
+        "SELECT one.source, two.source, two.target FROM job two JOIN job one ON one.place = two.place "
+        "AND one.n < two.n ORDER BY two.n, one.n LIMIT 1"
+    ).fetchone()
+    if twice:
+        first, second, target = map(os.fsdecode, twice)
+        hint = "rename one, or name the outputs by a pattern: -o '{folder}/{stem}{suffix}'"
+        raise JobError(f"{first} and {second} would both be written to {target}; {hint}")
 
 
 @dataclass(frozen=True)
@@ -150,15 +249,26 @@ class Naming:
             raise JobError(f"-o {out} names one file, but there is more than one input; name a folder")
         return cls(str(out), size, suffix, base=None if _FIELD.search(str(out.parent)) else out.parent)
 
-    def target(self, one: Found) -> Path:
-        """Return the output of one input; its tree is kept unless the pattern contains its folder."""
+    @cached_property
+    def filled(self) -> str:
+        """The pattern with the fields that are the same for all."""
         scale = f"{float(self.size.scale):g}" if self.size.scale is not None else ""
-        values = (str(one.source.parent), one.source.stem, scale, self.size.name, self.suffix)
-        fields: dict[str, str] = dict(zip(FIELDS, values, strict=True))
-        path = Path(_FIELD.sub(lambda match: fields[match[1]], self.pattern))
-        if "{folder}" in self.pattern:
-            return path
-        return (self.base or path.parent) / one.below / path.name
+        fields = {"{scale}": scale, "{size}": self.size.name, "{suffix}": self.suffix}
+        return _FIELD.sub(lambda match: fields.get(match[0], match[0]), self.pattern)
+
+    def target(self, one: Found) -> tuple[str, str]:
+        """Return folder and name of an output; its tree is kept unless the pattern contains its folder."""
+        fields = {"{folder}": one.folder or ".", "{stem}": Path(one.name).stem}
+        folder, name = os.path.split(_FIELD.sub(lambda match: fields[match[0]], self.filled))
+        if "{folder}" not in self.pattern:
+            folder = os.path.join(folder if self.base is None else self.base, one.below)
+        return self._tidy(folder), name
+
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def _tidy(folder: str) -> str:
+        path = Path(folder)
+        return str(path) if path.parts else ""
 
 
 def _is_one_file(inputs: Sequence[Path]) -> bool:
@@ -169,46 +279,11 @@ def _is_pattern(path: Path) -> bool:
     return bool(_MAGIC.search(str(path))) and not os.path.lexists(path)
 
 
-def _expanded(path: Path, recursive: bool, base: Path | None) -> tuple[list[Found], list[Failure]]:
-    """Return the pictures that an input means, and its unusable parts."""
+def _expanded(path: Path, recursive: bool, out: Path | None, report: Report) -> Iterator[Found]:
+    """Yield the pictures that an input means; `report` gets its unusable parts."""
     if os.path.isdir(path):
-        root, unusable = path, list(_unreadable(path, recursive))
-        try:
-            files = find_pictures(path, recursive)
-        except PictureError as error:
-            return [], unusable or [Failure(str(path), str(error))]
-    elif _is_pattern(path):
-        root, unusable = Path(*takewhile(lambda part: not _MAGIC.search(part), path.parts)), []
-        names = sorted(glob.glob(str(path), recursive=True))
-        files = [Path(name) for name in names if Path(name).suffix.lower() in SUFFIXES]
-        files = [file for file in files if file.is_file()]
-        if not files:
-            unusable.append(Failure(str(path), f"{path}: no picture has such a name"))
-    else:
-        return [Found(path)], []
-    if base is not None and os.path.realpath(base) != os.path.realpath(root):
-        # Files in an output folder inside the inputs were made by an earlier run.
-        place = Path(os.path.realpath(base))
-        if place.is_relative_to(os.path.realpath(root)):
-            files = [f for f in files if not Path(os.path.realpath(f.parent)).is_relative_to(place)]
-    return [Found(file, file.parent.relative_to(root)) for file in files], unusable
-
-
-def _unreadable(folder: Path, recursive: bool) -> Iterator[Failure]:
-    """Yield folders that cannot be listed, which `find_pictures` skips."""
-    errors: list[OSError] = []
-    for _, below, _ in os.walk(folder, onerror=errors.append):
-        below[:] = [name for name in below if recursive and not name.startswith(".")]
-    for error in errors:
-        yield Failure(str(error.filename), f"{error.filename}: cannot be read: {error.strerror}")
-
-
-def _unnameable(target: Path) -> str | None:
-    """Return why no file can have this name, or None."""
-    try:
-        os.lstat(target)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return None
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
+        return map(Found._make, pictures_in(path, recursive=recursive, out=out, report=report))
+    if _is_pattern(path):
+        root = Path(*takewhile(lambda part: not _MAGIC.search(part), path.parts))
+        return map(Found._make, pictures_like(path, root, out=out, report=report))
+    return iter([Found(str(path.parent) if path.parent.parts else "", path.name)])
