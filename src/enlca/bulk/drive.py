@@ -1,0 +1,109 @@
+"""The driver: hands units to workers, whatever engine holds them, and copes with workers that die."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, runtime_checkable
+
+from enlca.bulk.manifest import JobFiles, Unit
+from enlca.bulk.worker import Tally
+from enlca.errors import BulkError
+
+# Times that a worker may die over one picture before the picture counts as failed, and times in a row that
+# workers may die without one unit being finished.
+TRIES, HOPELESS = 3, 8
+DIED = "the process died while it was upscaled, again and again: out of memory?"
+
+
+class Crashed(Exception):
+    """The worker of a unit died."""
+
+
+@runtime_checkable
+class Pool(Protocol):
+    """Workers of some engine."""
+
+    workers: int
+
+    @property
+    def n_pending(self) -> int:
+        """How many units are queued or at work."""
+        ...
+
+    def submit(self, unit: Unit) -> None:
+        """Queue a unit."""
+        ...
+
+    def finished(self, timeout: float) -> Iterator[tuple[Unit, Tally | Exception]]:
+        """Yield units that are finished, after at most `timeout` seconds."""
+        ...
+
+    def drain(self) -> None:
+        """Let each worker finish its present picture, and begin none."""
+        ...
+
+    def close(self) -> None:
+        """End the workers."""
+        ...
+
+
+def drive(
+    pool: Pool,
+    units: Iterable[Unit],
+    files: JobFiles,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+    on_tally: Callable[[Tally], None] = lambda tally: None,
+) -> Tally:
+    """Have all units done, and return how many pictures are; `stopping` drains the pool.
+
+    A unit whose worker died is done again, picture by picture, so that only the one that kills it fails.
+
+    Raises:
+        BulkError: workers die as soon as they begin, or a store cannot be reached any more.
+        EnlcaError: as a worker.
+    """
+    rest, again = iter(units), deque[Unit]()
+    deaths, in_a_row, total, draining = Counter[Unit](), 0, Tally(), False
+    failure: Exception | None = None
+
+    def count(tally: Tally) -> None:
+        nonlocal total
+        total += tally
+        on_tally(tally)
+
+    while True:
+        if not draining and (failure or stopping()):
+            draining = True
+            pool.drain()
+        while not draining and pool.n_pending < 2 * pool.workers:
+            unit = again.popleft() if again else next(rest, None)
+            if unit is None:
+                break
+            pool.submit(unit)
+        if not pool.n_pending:
+            break
+        for unit, result in pool.finished(0.2):
+            if isinstance(result, Tally):
+                in_a_row = 0
+                count(result)
+            elif not isinstance(result, Crashed):
+                failure = failure or result
+            elif unit.size > 1:
+                again.extend(Unit(unit.shard, row, row + 1) for row in range(unit.first, unit.last))
+                in_a_row += 1
+            else:
+                deaths[unit] += 1
+                in_a_row += 1
+                if deaths[unit] < TRIES:
+                    again.append(unit)
+                    continue
+                [key] = files.keys(unit)
+                files.write_outcomes(unit, [{"key": key, "error": f"{key}: {DIED}", "skipped": False}])
+                count(Tally(failed=1))
+            if in_a_row > HOPELESS * pool.workers:
+                failure = failure or BulkError("workers die as soon as they begin: out of memory?")
+    if isinstance(failure, ConnectionError):
+        raise BulkError(f"a store cannot be reached: {failure}; the same command goes on") from failure
+    if failure is not None:
+        raise failure
+    return total

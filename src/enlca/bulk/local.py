@@ -1,0 +1,104 @@
+"""Workers as processes of this machine."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from enlca.bulk.drive import Crashed
+from enlca.bulk.manifest import Unit
+from enlca.bulk.worker import Spec, Tally, Worker
+
+_worker: Worker | None = None
+_stopping: Any = None
+
+
+class LocalPool:
+    """Processes that each hold a network; a pool whose process died is replaced.
+
+    Args:
+        spec: of the job.
+        workers: how many.
+    """
+
+    def __init__(self, spec: Spec, workers: int):
+        self.spec, self.workers = spec, workers
+        self._context = multiprocessing.get_context("spawn")
+        self._stop = self._context.Event()
+        self._units: dict[Future, Unit] = {}
+        self._pool = self._start()
+
+    def submit(self, unit: Unit) -> None:
+        """Queue a unit."""
+        try:
+            self._units[self._pool.submit(_run, unit)] = unit
+        except BrokenProcessPool:
+            # Those before it report that; it has done nothing wrong.
+            self._pool = self._start()
+            self._units[self._pool.submit(_run, unit)] = unit
+
+    def finished(self, timeout: float) -> Iterator[tuple[Unit, Tally | Exception]]:
+        """Yield the units that are finished, or `Crashed` ones, after at most `timeout` seconds."""
+        ready, _ = wait(self._units, timeout, return_when=FIRST_COMPLETED)
+        for future in ready:
+            unit, error = self._units.pop(future), future.exception()
+            if isinstance(error, BrokenProcessPool):
+                yield unit, Crashed()
+            elif error is None:
+                yield unit, future.result()
+            elif isinstance(error, Exception):
+                yield unit, error
+
+    @property
+    def n_pending(self) -> int:
+        """How many units are queued or at work."""
+        return len(self._units)
+
+    def drain(self) -> None:
+        """Let each worker finish its present picture, and begin none."""
+        self._stop.set()
+        for future in list(self._units):
+            if future.cancel():
+                del self._units[future]
+
+    def close(self) -> None:
+        """End the processes."""
+        self.drain()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _start(self) -> ProcessPoolExecutor:
+        threads = max(1, (os.cpu_count() or 1) // self.workers)
+        begin = (self.spec, self._stop, threads)
+        return ProcessPoolExecutor(self.workers, self._context, initializer=_begin, initargs=begin)
+
+
+def _begin(spec: Spec, stopping: Any, threads: int) -> None:
+    global _worker, _stopping
+    # Both are for the parent, which lets this process finish its picture.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import torch
+
+    from enlca.runtime.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    _worker, _stopping = Worker(spec), stopping
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent was killed: the pool's queue would keep it for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run(unit: Unit) -> Tally:
+    assert _worker is not None
+    return _worker.run(unit, _stopping.is_set)

@@ -1,0 +1,136 @@
+"""A job in a store: what it is, the keys of its pictures, and the outcomes so far, as Parquet.
+
+    job.json                                what is done to which pictures; written when the manifest is whole
+    manifest/SHARD.parquet                  keys, in groups of UNIT rows
+    outcomes/SHARD-FIRST-LAST.parquet       a row for each of these rows of the shard
+
+An outcome's name says which rows are done, so what is left to do is known from a listing.
+"""
+
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+from enlca.bulk.stores import listed, put, retried
+from enlca.errors import BulkError, require
+
+# Rows that a worker takes at once, and rows of a file.
+UNIT, SHARD = 64, 16_384
+ABOUT = "job.json"
+_OUTCOME = re.compile(r"outcomes/(\d+)-(\d+)-(\d+)\.parquet")
+COLUMNS = ("key", "target", "width", "height", "seconds", "error", "skipped", "remark")
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """Rows of a shard, the last one excluded."""
+
+    shard: int
+    first: int
+    last: int
+
+    @property
+    def size(self) -> int:
+        """How many."""
+        return self.last - self.first
+
+
+class JobFiles:
+    """The files of a job.
+
+    Args:
+        store: of `stores.open_store`.
+        url: by which messages name it.
+    """
+
+    def __init__(self, store: Any, url: str):
+        self.store, self.url = store, url
+        # A worker takes the units of a shard one after the other.
+        self._shard = lru_cache(maxsize=1)(self._read)
+
+    def about(self) -> dict | None:
+        """Return what the job is; None if there is none, or its manifest is not whole. Raises BulkError."""
+        try:
+            return json.loads(bytes(retried(lambda: self.store.get(ABOUT).bytes())))
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError) as error:
+            raise BulkError(f"{self.url}: {ABOUT} cannot be read: {error}") from error
+
+    def write_manifest(self, found: Iterable[tuple[str, int]], about: dict) -> dict:
+        """Write keys and sizes as they come; return `about` with the number of pictures. Raises BulkError."""
+        rows, shards, total = iter(found), 0, 0
+        while part := list(islice(rows, SHARD)):
+            keys, sizes = zip(*part, strict=True)
+            self._write(f"manifest/{shards:06}.parquet", {"key": keys, "size": sizes})
+            shards, total = shards + 1, total + len(part)
+        about = about | {"total": total}
+        put(self.store, ABOUT, json.dumps(about, indent=2).encode(), replace=True)
+        return about
+
+    def keys(self, unit: Unit) -> list[str]:
+        """Return the keys of some rows."""
+        return self._shard(unit.shard)[unit.first : unit.last]
+
+    def write_outcomes(self, unit: Unit, outcomes: list[dict]) -> None:
+        """Record the outcomes of all rows of a unit."""
+        columns = {name: [outcome.get(name) for outcome in outcomes] for name in COLUMNS}
+        self._write(f"outcomes/{unit.shard:06}-{unit.first:06}-{unit.last:06}.parquet", columns)
+
+    def done(self) -> list[Unit]:
+        """Return the units that have outcomes, in order."""
+        names = (_OUTCOME.fullmatch(key) for key, _ in listed(self.store, "outcomes"))
+        return sorted(Unit(*map(int, name.groups())) for name in names if name)
+
+    def left(self, total: int) -> Iterator[Unit]:
+        """Yield the rows without outcomes, in units."""
+        done, at = self.done(), 0
+        for shard in range(-(-total // SHARD)):
+            first = 0
+            while at < len(done) and done[at].shard == shard:
+                yield from _split(shard, first, done[at].first)
+                first = max(first, done[at].last)
+                at += 1
+            yield from _split(shard, first, min(SHARD, total - shard * SHARD))
+
+    def outcomes(self) -> Iterator[dict]:
+        """Yield all outcomes so far."""
+        for unit in self.done():
+            name = f"outcomes/{unit.shard:06}-{unit.first:06}-{unit.last:06}.parquet"
+            yield from self._table(name).to_pylist()
+
+    def _read(self, shard: int) -> list[str]:
+        return self._table(f"manifest/{shard:06}.parquet").column("key").to_pylist()
+
+    def _table(self, name: str) -> Any:
+        import pyarrow.parquet
+
+        return pyarrow.parquet.read_table(io.BytesIO(retried(lambda: self.store.get(name).bytes())))
+
+    def _write(self, name: str, columns: dict) -> None:
+        with require("cloud", feature="bulk"):
+            import pyarrow
+            import pyarrow.parquet
+
+        types = {
+            "size": pyarrow.int64(),
+            "width": pyarrow.int64(),
+            "height": pyarrow.int64(),
+            "seconds": pyarrow.float64(),
+            "skipped": pyarrow.bool_(),
+        }
+        fields = [(name, types.get(name, pyarrow.string())) for name in columns]
+        table = pyarrow.table(dict(columns), schema=pyarrow.schema(fields))
+        file = io.BytesIO()
+        pyarrow.parquet.write_table(table, file, row_group_size=UNIT if "size" in columns else None)
+        put(self.store, name, file.getvalue(), replace=True)
+
+
+def _split(shard: int, first: int, last: int) -> Iterator[Unit]:
+    for start in range(first, last, UNIT):
+        yield Unit(shard, start, min(start + UNIT, last))

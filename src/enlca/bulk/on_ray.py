@@ -1,0 +1,106 @@
+"""Workers as actors of Ray: on this machine, or on the cluster that RAY_ADDRESS names.
+
+Ray starts them, starts them anew where they die, and spreads them over machines; pictures never pass through
+it. The units, their outcomes and what is left to do are those of every runner, so that a job begun with one
+may go on with another.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from enlca.bulk.drive import Crashed
+from enlca.bulk.manifest import Unit
+from enlca.bulk.worker import Spec, Tally, Worker
+from enlca.errors import require
+
+
+class RayPool:
+    """Actors that each hold a network.
+
+    Args:
+        spec: of the job; its URLs must mean the same on all machines.
+        workers: how many.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+    """
+
+    def __init__(self, spec: Spec, workers: int):
+        with require("ray", feature="bulk --runner ray"):
+            import ray
+        self.ray, self.workers = ray, workers
+        if not ray.is_initialized():
+            if "RAY_ADDRESS" in os.environ:
+                ray.init(log_to_driver=False)
+            else:
+                # Ray's own processes need some, too.
+                n_cpus = max(4, os.cpu_count() or 1)
+                ray.init(num_cpus=n_cpus, include_dashboard=False, log_to_driver=False)
+        gpus = 1 if spec.options.get("device") == "cuda" else 0
+        # Two calls at once: `drain` while a unit is at work.
+        actor = ray.remote(_Actor).options(max_restarts=-1, max_concurrency=2, num_cpus=1, num_gpus=gpus)
+        self._actors: list[Any] = [actor.remote(spec) for _ in range(workers)]
+        self._load = dict.fromkeys(range(workers), 0)
+        self._units: dict[Any, tuple[Unit, int]] = {}
+        self._queued: list[Unit] = []
+
+    @property
+    def n_pending(self) -> int:
+        """How many units are queued or at work."""
+        return len(self._units) + len(self._queued)
+
+    def submit(self, unit: Unit) -> None:
+        """Queue a unit for the first actor that is free."""
+        self._queued.append(unit)
+        self._begin()
+
+    def finished(self, timeout: float) -> Iterator[tuple[Unit, Tally | Exception]]:
+        """Yield the units that are finished, or `Crashed` ones, after at most `timeout` seconds."""
+        if not self._units:
+            return
+        ready, _ = self.ray.wait(list(self._units), timeout=timeout)
+        for reference in ready:
+            unit, number = self._units.pop(reference)
+            self._load[number] = 0
+            try:
+                yield unit, self.ray.get(reference)
+            except self.ray.exceptions.RayTaskError as error:
+                yield unit, error.cause if isinstance(error.cause, Exception) else error
+            except self.ray.exceptions.RayError:
+                yield unit, Crashed()
+        self._begin()
+
+    def drain(self) -> None:
+        """Let each actor finish its present picture, and begin none."""
+        self._queued.clear()
+        for actor in self._actors:
+            actor.stop.remote()
+
+    def close(self) -> None:
+        """End the actors, and Ray where it was started here."""
+        for actor in self._actors:
+            self.ray.kill(actor)
+        self.ray.shutdown()
+
+    def _begin(self) -> None:
+        for number, busy in self._load.items():
+            if not busy and self._queued:
+                unit = self._queued.pop(0)
+                self._units[self._actors[number].run.remote(unit)] = unit, number
+                self._load[number] = 1
+
+
+class _Actor:
+    def __init__(self, spec: Spec):
+        from enlca.runtime.allocator import keep_freed_memory
+
+        keep_freed_memory()
+        self.stopped = False
+        self.worker = Worker(spec)
+
+    def run(self, unit: Unit) -> Tally:
+        return self.worker.run(unit, lambda: self.stopped)
+
+    def stop(self) -> None:
+        self.stopped = True

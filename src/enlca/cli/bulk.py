@@ -1,0 +1,108 @@
+"""The command for stores: `bulk`."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from enlca.cli.common import Device, Json, printable, progress, write_out
+from enlca.cli.upscale import LARGEST, Format, Mode, Precision
+
+if TYPE_CHECKING:
+    from enlca.bulk.job import Report
+
+Runner = Literal["local", "ray"]
+STATUS = "status"
+
+
+def bulk(
+    source: Annotated[
+        str, typer.Argument(metavar="IN_URL", help="s3://bucket/prefix, gs://, az://, file:// or a folder.")
+    ],
+    target: Annotated[str, typer.Argument(metavar="OUT_URL", help="The same kinds; keeps the tree.")],
+    job: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Manifest and outcomes. Default: a folder here, named by both URLs."
+        ),
+    ] = None,
+    runner: Annotated[Runner, typer.Option(help="Processes of this machine, or Ray's cluster.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Each holds a network.")] = 2,
+    glob: Annotated[
+        str | None, typer.Option(help="Only keys that match, like '2024/*.jpg'; * matches / too.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A bundled name (see `enlca models`) or a file.")] = "enlcn-tiny",
+    scale: Annotated[
+        float | None, typer.Option(help="Any factor up to 4, such as 3.5. Default: the model's own.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="Of the results.")] = "png",
+    quality: Annotated[int, typer.Option(min=1, max=100, help="For jpg, webp and avif.")] = 95,
+    device: Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="As in upscale.")] = "auto",
+    mode: Annotated[Mode, typer.Option(help="As in upscale.")] = "auto",
+    max_memory: Annotated[str | None, typer.Option(help="Of each worker, like 2GiB.")] = None,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Refuse pictures with more pixels than this by their header.")
+    ] = 1 << 30,
+    allow_overwrite: Annotated[
+        bool, typer.Option("--allow-overwrite", help="Replace existing results.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Upscale all pictures of a bucket; the same command goes on. `enlca bulk status JOB` tells how far.
+
+    `a/b.jpg` becomes `a/b_jpg_x4.png`. Each result is written once, even if workers die.
+    """
+    from enlca.bulk.job import default_job, report_of, run_job
+    from enlca.bulk.manifest import JobFiles
+    from enlca.bulk.stores import open_store
+
+    if source == STATUS:
+        return _show(report_of(JobFiles(open_store(target), target)), as_json)
+    if scale is not None and not 0 < scale <= LARGEST:
+        raise typer.BadParameter(f"--scale must be above 0 and at most {LARGEST}; got {scale:g}")
+    from enlca.bulk.worker import Spec, work_of
+    from enlca.runtime.device import choose_device, size_in_bytes
+
+    place = job or default_job(source, target)
+    spec = Spec(
+        source=source,
+        target=target,
+        job=place,
+        model=model,
+        scale=None if scale is None else str(scale),
+        suffix=f".{format}",
+        quality=quality,
+        max_pixels=max_pixels,
+        max_memory=None if max_memory is None else size_in_bytes(max_memory),
+        replace=allow_overwrite,
+        options={"device": choose_device(device).type, "precision": precision, "mode": mode},
+    )
+    # Wrong names are told before the listing.
+    work_of(spec)
+    if runner == "ray":
+        from enlca.bulk.on_ray import RayPool as Pool
+    else:
+        from enlca.bulk.local import LocalPool as Pool
+    print(f"enlca: job {printable(place)}", file=sys.stderr)
+    with progress("upscaling") as show:
+        report = run_job(spec, lambda spec: Pool(spec, workers), pattern=glob, progress=show)
+    return _show(report, as_json)
+
+
+def _show(report: "Report", as_json: bool) -> int:
+    """Print how far a job is; return the exit code."""
+    tally = report.tally
+    if as_json:
+        body = {"total": report.total, "done": tally.done, "skipped": tally.skipped, "failed": tally.failed}
+        reasons = [{"reason": reason, "count": n} for reason, n in report.reasons.most_common()]
+        write_out(json.dumps(body | {"reasons": reasons}) + "\n")
+    else:
+        there = f", {tally.skipped} there already" if tally.skipped else ""
+        left = f", {report.total - tally.total} left" if tally.total < report.total else ""
+        write_out(f"{tally.done} done{there}, {tally.failed} failed of {report.total}{left}\n")
+        for reason, n in report.reasons.most_common():
+            example = printable(report.examples[reason])
+            write_out(f"{n:8} {printable(reason)} (as {example})\n")
+    return 1 if tally.failed else 0

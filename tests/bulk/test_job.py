@@ -1,0 +1,182 @@
+"""A job with its workers in this process: manifest, units, resume, deaths, report."""
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+
+from enlca.bulk import drive as driving
+from enlca.bulk import manifest
+from enlca.bulk.drive import Crashed, drive
+from enlca.bulk.job import drained, report_of, run_job
+from enlca.bulk.manifest import JobFiles, Unit
+from enlca.bulk.stores import open_store
+from enlca.bulk.worker import Spec, Tally, Worker
+from enlca.errors import BulkError, Stopped
+
+from .conftest import MADE, files_in
+
+
+class Here:
+    """A pool of one worker in this process, which may die at some keys."""
+
+    workers = 1
+
+    def __init__(self, spec, work, *, deadly=(), stop_after=None):
+        self.worker = Worker(spec)
+        self.worker.work = work
+        self.units, self.deadly, self.seen = [], deadly, []
+        self.stopped, self.left = False, stop_after
+
+    @property
+    def n_pending(self):
+        return len(self.units)
+
+    def submit(self, unit):
+        self.units.append(unit)
+
+    def finished(self, timeout):
+        unit = self.units.pop(0)
+        keys = self.worker.files.keys(unit)
+        self.seen += keys
+        if set(keys) & set(self.deadly):
+            yield unit, Crashed()
+            return
+        try:
+            yield unit, self.worker.run(unit, self.stopping)
+        except Exception as error:
+            yield unit, error
+
+    def stopping(self):
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return self.left < 0
+        return self.stopped
+
+    def drain(self):
+        self.units.clear()
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def tiny_model_loads_nothing(monkeypatch, work):
+    monkeypatch.setattr("enlca.bulk.worker.work_of", lambda spec: work)
+
+
+@pytest.fixture
+def spec(tree, tmp_path):
+    return Spec(str(tree), str(tmp_path / "out"), str(tmp_path / "job"))
+
+
+def test_a_tree_is_kept_and_each_picture_has_one_row(spec, work, tmp_path):
+    report = run_job(spec, lambda spec: Here(spec, work))
+    assert files_in(tmp_path / "out") == MADE
+    assert (report.total, report.tally) == (4, Tally(done=3, failed=1))
+    assert report.reasons == {"damaged or cut short, get a whole copy of it": 1}
+    rows = list(JobFiles(open_store(spec.job), spec.job).outcomes())
+    assert sorted(row["key"] for row in rows) == ["a.png", "deep/a.jpg", "deep/a.png", "deep/damaged.png"]
+
+
+def test_a_job_that_is_done_is_not_done_again(spec, work):
+    run_job(spec, lambda spec: Here(spec, work))
+
+    def never(spec):
+        raise AssertionError
+
+    assert run_job(spec, never).tally == Tally(done=3, failed=1)
+
+
+def test_sigterm_drains_and_the_same_command_goes_on(spec, work, tmp_path):
+    with pytest.raises(Stopped, match="2 of 4 have an outcome; the same command goes on"):
+        run_job(spec, lambda spec: Here(spec, work, stop_after=2))
+    pools = []
+    report = run_job(spec, lambda spec: pools.append(Here(spec, work)) or pools[0])
+    assert len(pools[0].seen) == 2
+    assert report.tally == Tally(done=3, failed=1)
+    assert files_in(tmp_path / "out") == MADE
+
+
+def test_only_the_picture_that_kills_its_worker_fails(spec, work, tmp_path):
+    pools = []
+    report = run_job(spec, lambda spec: pools.append(Here(spec, work, deadly=["deep/a.png"])) or pools[0])
+    assert report.tally == Tally(done=2, failed=2)
+    assert driving.DIED in report.reasons
+    assert pools[0].seen.count("deep/a.png") == 1 + driving.TRIES
+    assert files_in(tmp_path / "out") == [MADE[0], MADE[1]]
+
+
+def test_workers_that_die_at_once_end_the_job(spec, work, tmp_path):
+    files = JobFiles(open_store(str(tmp_path / "job"), make=True), "job")
+    files.write_manifest(((f"{n}.png", 1) for n in range(40)), {})
+
+    class Dying(Here):
+        def finished(self, timeout):
+            yield self.units.pop(0), Crashed()
+
+    with pytest.raises(BulkError, match="die as soon as they begin"):
+        drive(Dying(spec, work), files.left(40), files)
+
+
+def test_a_store_that_is_lost_ends_the_job_and_nothing_is_lost(spec, work, monkeypatch):
+    from enlca.bulk import worker
+
+    upscale = worker.one
+
+    def lost(source, key, target, work):
+        if key == "deep/a.jpg":
+            raise ConnectionError("connection refused")
+        return upscale(source, key, target, work)
+
+    monkeypatch.setattr(worker, "one", lost)
+    with pytest.raises(BulkError, match="cannot be reached: connection refused; the same command goes on"):
+        run_job(spec, lambda spec: Here(spec, work))
+    monkeypatch.setattr(worker, "one", upscale)
+    assert run_job(spec, lambda spec: Here(spec, work)).tally == Tally(done=3, failed=1)
+
+
+def test_a_job_goes_on_only_with_the_settings_that_it_was_begun_with(spec, work):
+    run_job(spec, lambda spec: Here(spec, work))
+    with pytest.raises(BulkError, match=r"was begun with suffix '.png', not '.jpg'; .* another --job"):
+        run_job(replace(spec, suffix=".jpg"), lambda spec: Here(spec, work))
+
+
+def test_only_keys_that_match_are_taken_and_results_among_the_pictures_are_none(spec, work, tree):
+    inside = replace(spec, target=str(tree / "large"))
+    assert run_job(inside, lambda spec: Here(spec, work), pattern="*a.png").total == 2
+    again = replace(inside, job=spec.job + "2")
+    assert run_job(again, lambda spec: Here(spec, work)).tally == Tally(done=1, skipped=2, failed=1)
+
+
+def test_a_place_without_a_job_or_without_pictures_is_named(spec, work, tmp_path):
+    with pytest.raises(BulkError, match="no job there"):
+        report_of(JobFiles(open_store("memory://"), "memory://"))
+    with pytest.raises(BulkError, match="no pictures there"):
+        run_job(spec, lambda spec: Here(spec, work), pattern="*.webp")
+
+
+def test_what_is_left_is_what_has_no_outcome(monkeypatch):
+    monkeypatch.setattr(manifest, "UNIT", 4)
+    monkeypatch.setattr(manifest, "SHARD", 10)
+    files = JobFiles(open_store("memory://"), "memory://")
+    about = files.write_manifest(((f"{n:02}", n) for n in range(23)), {})
+    assert about["total"] == 23
+    for unit in (Unit(0, 0, 4), Unit(0, 5, 6), Unit(1, 8, 10), Unit(2, 0, 1)):
+        files.write_outcomes(unit, [{"key": key, "skipped": False} for key in files.keys(unit)])
+    left = [key for unit in files.left(23) for key in files.keys(unit)]
+    done = [row["key"] for row in files.outcomes()]
+    assert sorted(left + done) == [f"{n:02}" for n in range(23)]
+    assert all(unit.size <= 4 for unit in files.left(23))
+
+
+def test_a_second_signal_interrupts():
+    with drained() as stopping:
+        assert not stopping()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopping()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)

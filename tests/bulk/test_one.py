@@ -1,0 +1,125 @@
+"""One picture from store to store."""
+
+import io
+
+import numpy as np
+import pytest
+
+from enlca.bulk import stores
+from enlca.bulk.one import one, reason_of
+from enlca.bulk.stores import check_create_only, open_store, put, retried
+from enlca.errors import BulkError
+from enlca.image.picture import read_image
+
+from .conftest import H, S, W, picture
+
+
+@pytest.fixture
+def memory():
+    return open_store("memory://"), open_store("memory://")
+
+
+def keys(store):
+    return sorted(item["path"] for page in store.list() for item in page)
+
+
+def test_an_object_becomes_another(memory, work):
+    source, target = memory
+    source.put("deep/ä b.png", picture(0))
+    outcome = one(source, "deep/ä b.png", target, work)
+    assert (outcome.source, outcome.target) == ("deep/ä b.png", "deep/ä b_png_x4.png")
+    assert (outcome.width, outcome.height, outcome.error) == (S * W, S * H, None)
+    made = read_image(bytes(target.get(outcome.target).bytes())).pixels
+    np.testing.assert_array_equal(made[::S, ::S], read_image(picture(0)).pixels)
+    assert keys(target) == [outcome.target]
+
+
+def test_what_exists_is_left_alone_and_not_computed(memory, work):
+    source, target = memory
+    source.put("a.png", picture(0))
+    target.put("a_png_x4.png", b"before")
+    assert one(source, "a.png", target, work).skipped
+    assert bytes(target.get("a_png_x4.png").bytes()) == b"before"
+
+
+def test_of_two_workers_at_one_picture_the_first_writes(memory, work, monkeypatch):
+    source, target = memory
+    source.put("a.png", picture(0))
+    monkeypatch.setattr("enlca.bulk.one.exists", lambda *_: False)
+    target.put("a_png_x4.png", b"the first")
+    assert one(source, "a.png", target, work).skipped
+    assert bytes(target.get("a_png_x4.png").bytes()) == b"the first"
+
+
+def test_a_damaged_picture_is_a_row_that_names_its_key(memory, work):
+    source, target = memory
+    source.put("deep/a.png", picture(0)[:60])
+    source.put("b.png", b"dear diary")
+    first, second = (one(source, key, target, work) for key in ("deep/a.png", "b.png"))
+    assert first.error is not None
+    assert second.error is not None
+    assert first.error.startswith("deep/a.png: damaged or cut short, get a whole copy of it (")
+    assert reason_of(first.error, "deep/a.png") == "damaged or cut short, get a whole copy of it"
+    assert second.error.startswith("b.png: not a picture in a format")
+    assert one(source, "gone.png", target, work).error == "gone.png: no such object any more"
+    assert keys(target) == []
+
+
+def test_transport_errors_are_retried_and_answers_are_not():
+    from obstore.exceptions import GenericError
+
+    calls = []
+
+    def failing(times, error):
+        calls.clear()
+
+        def call():
+            calls.append(1)
+            if len(calls) <= times:
+                raise error
+            return "done"
+
+        return call
+
+    assert retried(failing(2, GenericError("reset\n\nDebug source:")), pauses=(0.0, 0.0)) == "done"
+    with pytest.raises(ConnectionError, match=r"^reset$"):
+        retried(failing(3, GenericError("reset\n\nDebug source:")), pauses=(0.0, 0.0))
+    with pytest.raises(FileNotFoundError):
+        retried(failing(9, FileNotFoundError("no")), pauses=(0.0, 0.0))
+    assert len(calls) == 1
+
+
+def test_a_store_that_replaces_though_asked_to_create_is_refused(monkeypatch):
+    store = open_store("memory://")
+    check_create_only(store, "memory://")
+    assert keys(store) == []
+
+    class Careless:
+        def __init__(self):
+            self.objects = {}
+
+        def put(self, key, content, **_):
+            self.objects[key] = content
+
+        def delete(self, key):
+            del self.objects[key]
+
+    with pytest.raises(BulkError, match="could be written twice; --allow-overwrite accepts that"):
+        check_create_only(Careless(), "s3://careless")
+
+
+@pytest.mark.parametrize("url", ["ftp://x/y", "no/such/folder", "gs://bucket"])
+def test_a_url_that_cannot_be_used_is_one_line(url, monkeypatch):
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    with pytest.raises(BulkError) as caught:
+        open_store(url)
+    assert str(caught.value).startswith(f"{url}: ")
+
+
+def test_put_creates_once(monkeypatch):
+    monkeypatch.setattr(stores, "PAUSES", ())
+    store = open_store("memory://")
+    assert put(store, "a", io.BytesIO(b"one"))
+    assert not put(store, "a", io.BytesIO(b"two"))
+    assert put(store, "a", b"three", replace=True)
+    assert bytes(store.get("a").bytes()) == b"three"
