@@ -23,6 +23,8 @@ from enlca.image.rows import (
 # White space and comments lie between the words of a header; one white space ends it.
 _GAP = rb"(?:\s|#[^\n]*\n)+"
 _HEADER = re.compile(rb"P([1-6])" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})")
+# The size lies within so many bytes, comments included.
+HEADER_BYTES = 1 << 16
 _PEAK = re.compile(_GAP + rb"(\d{1,9})")
 
 
@@ -33,15 +35,15 @@ def decode(source: Source, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -
         PictureError: damaged or cut short, deeper than `max_bits`, or more pixels than `max_pixels`.
         OSError: the file cannot be read.
     """
-    data = source.read_at(0)
-    header = _HEADER.match(data)
+    # A picture with too many pixels is refused before the rest is read.
+    header = _HEADER.match(source.read_at(0, HEADER_BYTES))
     if header is None:
         raise damage_error(source, "the header says no size")
     kind, width, height = (int(number) for number in header.groups())
     if not width or not height:
         raise damage_error(source, f"{width}x{height} pixels")
     check_pixels(source, width, height, max_pixels)
-    start, peak = header.end(), 1
+    data, start, peak = source.read_at(0), header.end(), 1
     if kind not in (1, 4):
         found = _PEAK.match(data, start)
         if found is None or not 1 <= int(found[1]) <= 65535:
