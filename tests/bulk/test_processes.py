@@ -8,18 +8,18 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 
 import psutil
 import pytest
 
 from enlca.bulk.manifest import JobFiles
-from enlca.bulk.stores import open_store
+from enlca.bulk.stores import check_create_only, open_store
+from enlca.errors import BulkError
 
 from .conftest import MADE, files_in, picture
 
 pytestmark = pytest.mark.slow
-N, N_DAMAGED = 40, 3
+N, N_DAMAGED = 200, 5
 # Few pictures a unit, so that outcomes are recorded early.
 COMMAND = """
 from enlca.bulk import manifest
@@ -70,6 +70,7 @@ def places(request, tmp_path, monkeypatch):
         port = free.getsockname()[1]
     (tmp_path / "weed").mkdir()
     where = [f"-dir={tmp_path / 'weed'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={port}"]
+    where.append("-bucket=photos,large")
     environment = {"AWS_ACCESS_KEY_ID": "one", "AWS_SECRET_ACCESS_KEY": "two", "AWS_REGION": "us-east-1"}
     environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
     for name, value in environment.items():
@@ -77,20 +78,20 @@ def places(request, tmp_path, monkeypatch):
     with open(tmp_path / "weed.log", "w") as log:
         server = subprocess.Popen([weed, "mini", *where], stdout=log, stderr=log)
     try:
-        for bucket in ("photos", "large"):
-            make_bucket(f"http://127.0.0.1:{port}/{bucket}")
+        wait_until_it_answers("s3://photos", "s3://large")
         yield from filled("s3://photos/album", "s3://large/album")
     finally:
         server.terminate()
         server.wait(timeout=30)
 
 
-def make_bucket(url):
-    for left in reversed(range(60)):
+def wait_until_it_answers(*urls):
+    for left in reversed(range(120)):
         try:
-            urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=5).close()
+            for url in urls:
+                check_create_only(open_store(url), url)
             return
-        except OSError:
+        except BulkError:
             if not left:
                 raise
             time.sleep(0.5)

@@ -157,6 +157,22 @@ def test_outputs_are_named_by_a_pattern(photos, tmp_path, pattern, size, name):
     assert job.target == tmp_path / name
 
 
+@pytest.mark.parametrize(
+    ("source", "out", "target"),
+    [
+        ("a.png", None, "a_x4.png"),
+        ("a.png", ".", "a_x4.png"),
+        ("a.b.png", "/{stem}{suffix}", "/a.b.png"),
+        ("/a.png", None, "/a_x4.png"),
+        ("/a.png", "/", "/a_x4.png"),
+        ("x/./a.", "y//{stem}{suffix}", "y/a..png"),
+    ],
+)
+def test_names_are_written_as_paths_are(source, out, target):
+    [job], _ = plan([Path(source)], None if out is None else Path(out), size=X4)
+    assert (str(job.source), str(job.target)) == (str(Path(source)), target)
+
+
 def test_a_pattern_keeps_the_tree_or_names_the_folder_itself(tree, tmp_path):
     out = tmp_path / "out"
     assert targets([tree], out / "{stem}{suffix}", recursive=True)[-1] == out / "deep" / "er" / "a.png"

@@ -130,6 +130,9 @@ def plan(
     index = sqlite3.connect("", check_same_thread=False, isolation_level=None)
     try:
         real_folder = lru_cache(maxsize=1024)(_real)
+        # Nothing is ever undone, and a crash leaves no file.
+        index.execute("PRAGMA journal_mode = OFF")
+        index.execute("BEGIN")
         index.execute("CREATE TABLE found (input, key, id, source, real, target, place, skip, reason)")
         for number, path in enumerate(inputs):
             pictures = _expanded(path, recursive, naming.base, lambda *one: failed.append(Failure(*one)))
@@ -143,6 +146,7 @@ def plan(
             source, target = os.fsdecode(source), os.fsdecode(target)
             failed.append(Failure(source, f"{source}: cannot be written to {target}: {reason}"))
         index.execute("DELETE FROM job WHERE reason IS NOT NULL")
+        index.execute("COMMIT")
         return Jobs(index), failed
     except BaseException:
         index.close()
@@ -250,25 +254,35 @@ class Naming:
         return cls(str(out), size, suffix, base=None if _FIELD.search(str(out.parent)) else out.parent)
 
     @cached_property
-    def filled(self) -> str:
-        """The pattern with the fields that are the same for all."""
+    def parts(self) -> list[str]:
+        """Texts and, at odd places, the fields `folder` and `stem` between them; the others are filled."""
         scale = f"{float(self.size.scale):g}" if self.size.scale is not None else ""
         fields = {"{scale}": scale, "{size}": self.size.name, "{suffix}": self.suffix}
-        return _FIELD.sub(lambda match: fields.get(match[0], match[0]), self.pattern)
+        return re.split(
+            r"\{(folder|stem)\}", _FIELD.sub(lambda match: fields.get(match[0], match[0]), self.pattern)
+        )
 
     def target(self, one: Found) -> tuple[str, str]:
         """Return folder and name of an output; its tree is kept unless the pattern contains its folder."""
-        fields = {"{folder}": one.folder or ".", "{stem}": Path(one.name).stem}
-        folder, name = os.path.split(_FIELD.sub(lambda match: fields[match[0]], self.filled))
-        if "{folder}" not in self.pattern:
-            folder = os.path.join(folder if self.base is None else self.base, one.below)
-        return self._tidy(folder), name
+        parts, fields = list(self.parts), {"folder": one.folder or ".", "stem": _stem(one.name)}
+        parts[1::2] = [fields[field] for field in parts[1::2]]
+        folder, found, name = "".join(parts).rpartition(os.sep)
+        folder = folder or (os.sep if found else "")
+        if "{folder}" in self.pattern:
+            return self._tidy(folder), name
+        return self._tidy(folder if self.base is None else str(self.base), one.below), name
 
     @staticmethod
     @lru_cache(maxsize=1024)
-    def _tidy(folder: str) -> str:
-        path = Path(folder)
+    def _tidy(*folders: str) -> str:
+        path = Path(*folders)
         return str(path) if path.parts else ""
+
+
+def _stem(name: str) -> str:
+    """Return what `Path(name).stem` is, in a tenth of the time."""
+    dot = name.rfind(".")
+    return name[:dot] if 0 < dot < len(name) - 1 else name
 
 
 def _is_one_file(inputs: Sequence[Path]) -> bool:
