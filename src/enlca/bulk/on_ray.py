@@ -28,7 +28,7 @@ class RayPool:
 
     def __init__(self, spec: Spec, workers: int):
         with require("ray", feature="bulk --runner ray"):
-            import ray
+            import ray  # pyright: ignore[reportMissingImports]
         self.ray, self.workers = ray, workers
         if not ray.is_initialized():
             if "RAY_ADDRESS" in os.environ:
