@@ -203,7 +203,9 @@ def test_functions_use_no_undefined_names():
     for path in sorted((ROOT / "src").rglob("*.py")):
         module = compile(path.read_text(encoding="utf-8"), str(path), "exec")
         known = {"__file__", "__name__", "__path__", "__doc__", *dir(builtins)}
-        known |= {step.argval for step in dis.get_instructions(module) if step.opname == "STORE_NAME"}
+        # STORE_GLOBAL where a function declares the name global.
+        stores = ("STORE_NAME", "STORE_GLOBAL")
+        known |= {step.argval for step in dis.get_instructions(module) if step.opname in stores}
         for code in code_objects(module):
             used = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
             undefined += [f"{path.name}: {code.co_name} uses {name}" for name in sorted(used - known)]
