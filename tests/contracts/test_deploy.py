@@ -3,6 +3,7 @@
 import fnmatch
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def commands() -> list[list[str]]:
     for documents in DOCUMENTS.values():
         for one in dicts(documents):
             found += [one["args"]] if "args" in one else []
+            found += [shlex.split(one["entrypoint"])[1:]] if "entrypoint" in one else []
     return found
 
 
