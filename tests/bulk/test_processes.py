@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -111,7 +113,12 @@ def objects(url):
 
 
 @pytest.mark.parametrize("runner", ["local", "ray"])
-def test_a_worker_is_killed_then_the_driver_and_the_job_goes_on(places, runner, tmp_path, tiny_model):
+def test_a_worker_is_killed_then_the_driver_and_the_job_goes_on(
+    places, runner, tmp_path, tiny_model, monkeypatch
+):
+    # A short name, since Ray has sockets there.
+    temporary = Path(tempfile.mkdtemp(dir="/tmp"))
+    monkeypatch.setenv("TMPDIR", str(temporary))
     if runner == "ray":
         pytest.importorskip("ray")
     source, target = places
@@ -129,6 +136,8 @@ def test_a_worker_is_killed_then_the_driver_and_the_job_goes_on(places, runner, 
     after = objects(target)
     assert len(after) == N - N_DAMAGED, out
     assert before.items() <= after.items()
+    assert [*temporary.glob(".enlca-*")] == []
+    shutil.rmtree(temporary)
     rows = list(JobFiles(open_store(str(tmp_path / "job")), "job").outcomes())
     assert sorted(row["key"] for row in rows) == sorted(f"deep/{number}.png" for number in range(N))
     failed = {row["key"]: row["error"] for row in rows if row["error"]}

@@ -12,6 +12,7 @@ from enlca.image.rows import PictureRows
 from enlca.inference.batch import DEFAULTS, Outcome, Settings, run
 from enlca.inference.outputs import Job
 from enlca.inference.target_size import Size
+from enlca.runtime.files import partial_folder
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def one(source: Any, key: str, target: Any, work: Work) -> Outcome:
         CheckpointError, DeviceError: the network cannot be loaded, whatever the picture.
     """
     name = work.target(key)
-    with tempfile.TemporaryDirectory(prefix="enlca-bulk-") as folder:
+    with partial_folder(Path(tempfile.gettempdir())) as folder:
         # The formats of both are told by their content and by the suffix.
         given, made = Path(folder, "given"), Path(folder, f"made{work.suffix}")
         try:

@@ -1,9 +1,11 @@
 """A worker: opens the stores, loads the network once, and upscales the units that it is given."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from enlca.bulk.manifest import JobFiles, Unit
@@ -11,6 +13,7 @@ from enlca.bulk.one import Work, one
 from enlca.bulk.stores import open_store
 from enlca.inference.batch import Settings
 from enlca.inference.target_size import Size, default_scale, network_scales
+from enlca.runtime.files import sweep
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Worker:
         self.target = open_store(spec.target, make=True)
         self.files = JobFiles(open_store(spec.job, make=True), spec.job)
         self.work = work_of(spec)
+        # What killed workers left.
+        sweep(Path(tempfile.gettempdir()))
 
     def run(self, unit: Unit, stopping: Callable[[], bool] = lambda: False) -> Tally:
         """Upscale a unit and record its outcomes; those so far, if `stopping` says so between two pictures.
