@@ -101,7 +101,8 @@ def test_sigterm_drains_and_the_same_command_goes_on(spec, work, tmp_path):
     assert files_in(tmp_path / "out") == MADE
 
 
-def test_only_the_picture_that_kills_its_worker_fails(spec, work, tmp_path):
+def test_only_the_picture_that_kills_its_worker_fails(spec, work, tmp_path, monkeypatch):
+    monkeypatch.setattr(JobFiles, "left", lambda self, total, **_: iter([Unit(0, 0, total)]))
     pools = []
     report = run_job(spec, lambda spec: pools.append(Here(spec, work, deadly=["deep/a.png"])) or pools[0])
     assert report.tally == Tally(done=2, failed=2)
@@ -171,6 +172,7 @@ def test_what_is_left_is_what_has_no_outcome(monkeypatch):
     done = [row["key"] for row in files.outcomes()]
     assert sorted(left + done) == [f"{n:02}" for n in range(23)]
     assert all(unit.size <= 4 for unit in files.left(23))
+    assert [unit.size for unit in files.left(23, workers=3)] == [1] * len(left)
 
 
 def test_a_second_signal_interrupts():

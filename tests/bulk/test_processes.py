@@ -128,8 +128,14 @@ def test_a_worker_is_killed_then_the_driver_and_the_job_goes_on(
     worker = max(workers_of(process, runner), key=lambda one: one.cpu_times().user)
     worker.send_signal(signal.SIGKILL)
     wait_for(lambda: len(objects(target)) > len(written), process)
+    children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     ended(process)
+    # Workers end by themselves, some of Ray's own processes do not.
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not [one for one in alive if runner == "local"]
+    for one in alive:
+        one.kill()
     before = objects(target)
     code, out, err = ended(start(*words))
     assert code == 1, err

@@ -91,7 +91,7 @@ def run_job(
         with drained() as stopping:
             pool = make_pool(spec)
             try:
-                drive(pool, files.left(total), files, stopping=stopping, on_tally=count)
+                drive(pool, files.left(total, workers=pool.workers), files, stopping=stopping, on_tally=count)
             finally:
                 pool.close()
             if stopping():

@@ -19,7 +19,7 @@ from typing import Any
 from enlca.bulk.stores import listed, put, retried
 from enlca.errors import BulkError, require
 
-# Rows that a worker takes at once, and rows of a file.
+# Rows that a worker takes at once, at most, and rows of a file.
 UNIT, SHARD = 64, 16_384
 ABOUT = "job.json"
 _OUTCOME = re.compile(r"outcomes/(\d+)-(\d+)-(\d+)\.parquet")
@@ -87,16 +87,17 @@ class JobFiles:
         names = (_OUTCOME.fullmatch(key) for key, _ in listed(self.store, "outcomes"))
         return sorted(Unit(*map(int, name.groups())) for name in names if name)
 
-    def left(self, total: int) -> Iterator[Unit]:
-        """Yield the rows without outcomes, in units."""
+    def left(self, total: int, *, workers: int = 1) -> Iterator[Unit]:
+        """Yield the rows without outcomes, in units: small ones where there is little for each worker."""
+        size = max(1, min(UNIT, total // (8 * workers)))
         done, at = self.done(), 0
         for shard in range(-(-total // SHARD)):
             first = 0
             while at < len(done) and done[at].shard == shard:
-                yield from _split(shard, first, done[at].first)
+                yield from _split(shard, first, done[at].first, size)
                 first = max(first, done[at].last)
                 at += 1
-            yield from _split(shard, first, min(SHARD, total - shard * SHARD))
+            yield from _split(shard, first, min(SHARD, total - shard * SHARD), size)
 
     def outcomes(self) -> Iterator[dict]:
         """Yield all outcomes so far."""
@@ -131,6 +132,6 @@ class JobFiles:
         put(self.store, name, file.getvalue(), replace=True)
 
 
-def _split(shard: int, first: int, last: int) -> Iterator[Unit]:
-    for start in range(first, last, UNIT):
-        yield Unit(shard, start, min(start + UNIT, last))
+def _split(shard: int, first: int, last: int, size: int) -> Iterator[Unit]:
+    for start in range(first, last, size):
+        yield Unit(shard, start, min(start + size, last))
