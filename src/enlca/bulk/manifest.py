@@ -7,7 +7,6 @@
 An outcome's name says which rows are done, so what is left to do is known from a listing.
 """
 
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -109,9 +108,13 @@ class JobFiles:
         return self._table(f"manifest/{shard:06}.parquet").column("key").to_pylist()
 
     def _table(self, name: str) -> Any:
+        import pyarrow
         import pyarrow.parquet
 
-        return pyarrow.parquet.read_table(io.BytesIO(retried(lambda: self.store.get(name).bytes())))
+        # Neither a file object of Python's nor `read_table`: their threads may outlive what they ask for when
+        # Python exits, and abort.
+        content = pyarrow.BufferReader(bytes(retried(lambda: self.store.get(name).bytes())))
+        return pyarrow.parquet.ParquetFile(content).read(use_threads=False)
 
     def _write(self, name: str, columns: dict) -> None:
         with require("cloud", feature="bulk"):
@@ -127,9 +130,9 @@ class JobFiles:
         }
         fields = [(name, types.get(name, pyarrow.string())) for name in columns]
         table = pyarrow.table(dict(columns), schema=pyarrow.schema(fields))
-        file = io.BytesIO()
+        file = pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(table, file, row_group_size=UNIT if "size" in columns else None)
-        put(self.store, name, file.getvalue(), replace=True)
+        put(self.store, name, file.getvalue().to_pybytes(), replace=True)
 
 
 def _split(shard: int, first: int, last: int, size: int) -> Iterator[Unit]:
