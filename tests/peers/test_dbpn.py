@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from layouts import assert_is_its_definition, assert_parameters
 from torch.nn.functional import conv2d, conv_transpose2d, interpolate, prelu
 
 from enlca.errors import CheckpointError
@@ -55,21 +56,13 @@ def published(tensors, lr, scale):
 
 @pytest.mark.parametrize(("scale", "number"), [(2, 5_953_526), (4, 10_426_358)])
 def test_it_has_the_published_number_of_parameters(scale, number):
-    with torch.device("meta"):
-        network = DBPN(scale=scale)
-    assert sum(x.numel() for x in network.parameters()) == number
-    assert sum(x.numel() for x in PEER.write(network).values()) == number
+    assert_parameters(PEER, lambda: DBPN(scale=scale), number)
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_a_published_file_gives_what_its_definition_says(scale):
-    tensors, lr = PEER.write(model(scale)), torch.rand(2, 3, H, W, dtype=torch.float64)
-    read = PEER.read(tensors)
-    torch.testing.assert_close(read.double()(lr), published(tensors, lr, scale))
-    assert (read.scale, read.name) == (scale, "DBPN")
-    again = PEER.write(read)
-    assert all(torch.equal(again.pop(name), tensor.double()) for name, tensor in tensors.items())
-    assert not again
+    tensors = PEER.write(model(scale))
+    assert_is_its_definition(PEER, tensors, published, name="DBPN", scale=scale, size=(H, W))
 
 
 @pytest.mark.parametrize("share", [1.0, 0.75, -0.5])

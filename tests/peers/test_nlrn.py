@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from layouts import assert_written_as_read
 from torch.nn.functional import batch_norm, conv2d
 
 from enlca.network.interface import PeakMemory
@@ -74,9 +75,7 @@ def test_a_file_gives_what_its_definition_says_at_every_scale(scale, monkeypatch
     bicubic = resize(luma(lr), Fraction(scale))
     torch.testing.assert_close(luma(read.double()(lr)), from_file(tensors, bicubic))
     assert (read.scale, read.name) == (scale, "NLRN")
-    again = PEER.write(read)
-    assert all(torch.equal(again.pop(name), tensor.double()) for name, tensor in tensors.items())
-    assert not again
+    assert_written_as_read(PEER, read, tensors)
 
 
 def test_gradients_pass_through_scores_that_are_added_in_place():

@@ -2,16 +2,12 @@
 
 import pytest
 import torch
-from torch.nn.functional import conv2d, pixel_shuffle, prelu
+from layouts import assert_is_its_definition, assert_parameters, conv, edsr_tail
+from torch.nn.functional import prelu
 
 from enlca.peers.oisr import OISR, PEER, RungeKuttaBlock
 
 H, W, C, BLOCKS = 7, 5, 11, 3
-
-
-def conv(tensors, name, x):
-    weight = tensors.pop(f"{name}.weight")
-    return conv2d(x, weight, tensors.pop(f"{name}.bias"), padding=weight.shape[-1] // 2)
 
 
 def published(tensors, lr, scale):
@@ -27,19 +23,12 @@ def published(tensors, lr, scale):
         k3 = conv(tensors, f"{name}.conv3", prelu(inner, tensors.pop(f"{name}.relu3.weight")))
         y = y + sixth * (k3 + four * k2 + k1)
     x = head + conv(tensors, f"body.{BLOCKS}", y)
-    for step, name in {2: [(2, 0)], 3: [(3, 0)], 4: [(2, 0), (2, 2)]}[scale]:
-        x = pixel_shuffle(conv(tensors, f"tail.0.{name}", x), step)
-    sr = conv(tensors, "add_mean", conv(tensors, "tail.1", x)) / 255
-    assert not tensors
-    return sr
+    return edsr_tail(tensors, x, scale)
 
 
 @pytest.mark.parametrize(("scale", "number"), [(2, 41_926_793), (3, 44_877_193), (4, 44_287_113)])
 def test_it_has_the_published_number_of_parameters(scale, number):
-    with torch.device("meta"):
-        network = OISR(scale=scale)
-    assert sum(x.numel() for x in network.parameters()) == number
-    assert sum(x.numel() for x in PEER.write(network).values()) == number
+    assert_parameters(PEER, lambda: OISR(scale=scale), number)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -49,13 +38,8 @@ def test_a_published_file_gives_what_its_definition_says(scale):
     for name, parameter in network.named_parameters():
         if "coefficients" in name or ".0." in name:
             torch.nn.init.normal_(parameter)
-    tensors, lr = PEER.write(network), torch.rand(2, 3, H, W, dtype=torch.float64)
-    read = PEER.read(tensors)
-    torch.testing.assert_close(read.double()(lr), published(tensors, lr, scale))
-    assert (read.scale, read.name) == (scale, "OISR")
-    again = PEER.write(read)
-    assert again.keys() == tensors.keys()
-    assert all(torch.equal(again[name].float(), tensor) for name, tensor in tensors.items())
+    tensors = PEER.write(network)
+    assert_is_its_definition(PEER, tensors, published, name="OISR", scale=scale, size=(H, W))
 
 
 def linear_block(rate):

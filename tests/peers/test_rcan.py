@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.nn.functional import conv2d, pixel_shuffle
+from layouts import assert_is_its_definition, assert_parameters, conv, edsr_tail
 
 from enlca.errors import CheckpointError
 from enlca.network.sr import DIV2K_MEAN
@@ -15,11 +15,6 @@ SIZES = {"channels": C, "groups": GROUPS, "blocks": BLOCKS, "reduction": REDUCTI
 def model(scale):
     torch.manual_seed(scale)
     return RCAN(scale=scale, **SIZES).eval()
-
-
-def conv(tensors, name, x):
-    weight = tensors.pop(f"{name}.weight")
-    return conv2d(x, weight, tensors.pop(f"{name}.bias"), padding=weight.shape[-1] // 2)
 
 
 def published(tensors, lr, scale):
@@ -36,30 +31,18 @@ def published(tensors, lr, scale):
             x = x + y * gate.sigmoid()
         x = group + conv(tensors, f"body.{g}.body.{BLOCKS}", x)
     x = head + conv(tensors, f"body.{GROUPS}", x)
-    for step, name in {2: [(2, 0)], 3: [(3, 0)], 4: [(2, 0), (2, 2)]}[scale]:
-        x = pixel_shuffle(conv(tensors, f"tail.0.{name}", x), step)
-    sr = conv(tensors, "add_mean", conv(tensors, "tail.1", x)) / 255
-    assert not tensors
-    return sr
+    return edsr_tail(tensors, x, scale)
 
 
 @pytest.mark.parametrize(("scale", "number"), [(2, 15_444_667), (3, 15_629_307), (4, 15_592_379)])
 def test_it_has_the_published_number_of_parameters(scale, number):
-    with torch.device("meta"):
-        network = RCAN(scale=scale)
-    assert sum(x.numel() for x in network.parameters()) == number
-    assert sum(x.numel() for x in PEER.write(network).values()) == number
+    assert_parameters(PEER, lambda: RCAN(scale=scale), number)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_a_published_file_gives_what_its_definition_says(scale):
-    tensors, lr = PEER.write(model(scale)), torch.rand(2, 3, H, W, dtype=torch.float64)
-    read = PEER.read(tensors)
-    torch.testing.assert_close(read.double()(lr), published(tensors, lr, scale))
-    assert (read.scale, read.name) == (scale, "RCAN")
-    again = PEER.write(read)
-    assert again.keys() == tensors.keys()
-    assert all(torch.equal(again[name].float(), tensor) for name, tensor in tensors.items())
+    tensors = PEER.write(model(scale))
+    assert_is_its_definition(PEER, tensors, published, name="RCAN", scale=scale, size=(H, W))
 
 
 def test_pixels_are_0_to_255_less_the_mean_of_div2k():

@@ -2,17 +2,13 @@
 
 import pytest
 import torch
+from layouts import assert_is_its_definition, assert_parameters, conv
 from torch.nn.functional import conv2d, pixel_shuffle
 
 from enlca.peers.rdn import PEER, RDN, ResidualDenseBlock
 
 H, W, C, GROWTH, BLOCKS, LAYERS = 7, 5, 11, 6, 3, 2
 SIZES = {"channels": C, "growth": GROWTH, "blocks": BLOCKS, "layers": LAYERS}
-
-
-def conv(tensors, name, x):
-    weight = tensors.pop(f"{name}.weight")
-    return conv2d(x, weight, tensors.pop(f"{name}.bias"), padding=weight.shape[-1] // 2)
 
 
 def published(tensors, lr, scale):
@@ -38,22 +34,14 @@ def published(tensors, lr, scale):
 
 @pytest.mark.parametrize(("scale", "number"), [(2, 22_123_395), (3, 22_308_035), (4, 22_271_107)])
 def test_it_has_the_published_number_of_parameters(scale, number):
-    with torch.device("meta"):
-        network = RDN(scale=scale)
-    assert sum(x.numel() for x in network.parameters()) == number
-    assert sum(x.numel() for x in PEER.write(network).values()) == number
+    assert_parameters(PEER, lambda: RDN(scale=scale), number)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_a_published_file_gives_what_its_definition_says(scale):
     torch.manual_seed(scale)
-    tensors, lr = PEER.write(RDN(scale=scale, **SIZES)), torch.rand(2, 3, H, W, dtype=torch.float64)
-    read = PEER.read(tensors)
-    torch.testing.assert_close(read.double()(lr), published(tensors, lr, scale))
-    assert (read.scale, read.name) == (scale, "RDN")
-    again = PEER.write(read)
-    assert again.keys() == tensors.keys()
-    assert all(torch.equal(again[name].float(), tensor) for name, tensor in tensors.items())
+    tensors = PEER.write(RDN(scale=scale, **SIZES))
+    assert_is_its_definition(PEER, tensors, published, name="RDN", scale=scale, size=(H, W))
 
 
 def test_a_dense_block_is_one_convolution_of_all_outputs_and_so_the_sum_of_convolutions_of_each():

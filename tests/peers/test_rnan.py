@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from torch.nn.functional import conv2d, conv_transpose2d, pixel_shuffle
+from layouts import assert_is_its_definition, assert_parameters, edsr_tail
+from torch.nn.functional import conv2d, conv_transpose2d
 
 from enlca.peers import rnan
 from enlca.peers.rnan import PEER, RNAN, attention_over_queries
@@ -57,30 +58,18 @@ def published(tensors, lr, scale):
         x = group(f"body.{i}.body", x)
     x = conv(f"body.{GROUPS - 2}", x)
     x = head + group("body_nl_high.0.body", x, with_attention=True)
-    for step, name in {2: [(2, 0)], 3: [(3, 0)], 4: [(2, 0), (2, 2)]}[scale]:
-        x = pixel_shuffle(conv(f"tail.0.{name}", x), step)
-    sr = conv("add_mean", conv("tail.1", x)) / 255
-    assert not tensors
-    return sr
+    return edsr_tail(tensors, x, scale)
 
 
 @pytest.mark.parametrize(("scale", "number"), [(2, 9_107_291), (3, 9_291_931), (4, 9_255_003)])
 def test_it_has_the_published_number_of_parameters(scale, number):
-    with torch.device("meta"):
-        network = RNAN(scale=scale)
-    assert sum(x.numel() for x in network.parameters()) == number
-    assert sum(x.numel() for x in PEER.write(network).values()) == number
+    assert_parameters(PEER, lambda: RNAN(scale=scale), number)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_a_published_file_gives_what_its_definition_says(scale):
-    tensors, lr = PEER.write(model(scale)), torch.rand(2, 3, H, W, dtype=torch.float64)
-    read = PEER.read(tensors)
-    torch.testing.assert_close(read.double()(lr), published(tensors, lr, scale))
-    assert (read.scale, read.name) == (scale, "RNAN")
-    again = PEER.write(read)
-    assert all(torch.equal(again.pop(name), tensor.double()) for name, tensor in tensors.items())
-    assert not again
+    tensors = PEER.write(model(scale))
+    assert_is_its_definition(PEER, tensors, published, name="RNAN", scale=scale, size=(H, W))
 
 
 def embeddings():

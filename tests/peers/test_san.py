@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from layouts import assert_is_its_definition, assert_parameters
 from torch.nn.functional import conv2d, max_pool2d, pixel_shuffle
 
 from enlca.attention.exact import dense_attention
@@ -87,21 +88,13 @@ def random_tensors(scale, seed):
 
 @pytest.mark.parametrize(("scale", "number"), [(2, 15_712_800), (3, 15_897_440), (4, 15_860_512)])
 def test_it_has_the_published_number_of_parameters(scale, number):
-    with torch.device("meta"):
-        network = SAN(scale=scale)
-    assert sum(x.numel() for x in network.parameters()) == number
-    assert sum(x.numel() for x in PEER.write(network).values()) == number
+    assert_parameters(PEER, lambda: SAN(scale=scale), number)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_a_published_file_gives_what_its_definition_says(scale):
-    tensors, lr = random_tensors(scale, seed=scale), torch.rand(2, 3, H, W, dtype=torch.float64)
-    read = PEER.read(tensors)
-    torch.testing.assert_close(read.double()(lr), published(tensors, lr, scale))
-    assert (read.scale, read.name) == (scale, "SAN")
-    again = PEER.write(read)
-    assert again.keys() == tensors.keys()
-    assert all(torch.equal(again[name].float(), tensor) for name, tensor in tensors.items())
+    tensors = random_tensors(scale, seed=scale)
+    assert_is_its_definition(PEER, tensors, published, name="SAN", scale=scale, size=(H, W))
 
 
 def test_exactly_the_tensors_that_are_said_to_be_unused_do_not_change_the_result():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from layouts import assert_is_its_definition, assert_parameters
 from torch.nn.functional import conv2d, pixel_shuffle
 
 from enlca.errors import CheckpointError
@@ -31,21 +32,13 @@ def published(tensors, lr, scale):
 
 @pytest.mark.parametrize(("scale", "number"), [(2, 1_510_540), (3, 1_527_835), (4, 1_552_048)])
 def test_it_has_the_published_number_of_parameters(scale, number):
-    with torch.device("meta"):
-        network = SRMDNF(scale=scale)
-    assert sum(x.numel() for x in network.parameters()) == number
-    assert sum(x.numel() for x in PEER.write(network).values()) == number
+    assert_parameters(PEER, lambda: SRMDNF(scale=scale), number)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_a_published_file_gives_what_its_definition_says(scale):
-    tensors, lr = PEER.write(model(scale)), torch.rand(2, 3, H, W, dtype=torch.float64)
-    read = PEER.read(tensors)
-    torch.testing.assert_close(read.double()(lr), published(tensors, lr, scale))
-    assert (read.scale, read.name) == (scale, "SRMDNF")
-    again = PEER.write(read)
-    assert all(torch.equal(again.pop(name), tensor.double()) for name, tensor in tensors.items())
-    assert not again
+    tensors = PEER.write(model(scale))
+    assert_is_its_definition(PEER, tensors, published, name="SRMDNF", scale=scale, size=(H, W))
 
 
 @pytest.mark.parametrize(
