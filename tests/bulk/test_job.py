@@ -9,7 +9,7 @@ import pytest
 from enlca.bulk import drive as driving
 from enlca.bulk import manifest
 from enlca.bulk.drive import Crashed, drive
-from enlca.bulk.job import drained, report_of, run_job
+from enlca.bulk.job import report_of, run_job
 from enlca.bulk.manifest import JobFiles, Unit
 from enlca.bulk.stores import open_store
 from enlca.bulk.worker import Spec, Tally, Worker
@@ -173,12 +173,3 @@ def test_what_is_left_is_what_has_no_outcome(monkeypatch):
     assert sorted(left + done) == [f"{n:02}" for n in range(23)]
     assert all(unit.size <= 4 for unit in files.left(23))
     assert [unit.size for unit in files.left(23, workers=3)] == [1] * len(left)
-
-
-def test_a_second_signal_interrupts():
-    with drained() as stopping:
-        assert not stopping()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stopping()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)

@@ -1,11 +1,9 @@
 """A job from its URLs to its summary: manifest, probe, workers, report."""
 
 import os
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from hashlib import sha256
@@ -18,6 +16,7 @@ from enlca.bulk.worker import Spec, Tally
 from enlca.errors import BulkError, Stopped
 from enlca.image.folders import is_picture_name
 from enlca.runtime.concurrency import Progress, no_progress
+from enlca.runtime.signals import stop_politely
 
 
 @dataclass
@@ -88,13 +87,14 @@ def run_job(
         progress(f"{rate:.3g}/s", done, total)
 
     if done < total:
-        with drained() as stopping:
+        with stop_politely() as asked:
             pool = make_pool(spec)
             try:
-                drive(pool, files.left(total, workers=pool.workers), files, stopping=stopping, on_tally=count)
+                units = files.left(total, workers=pool.workers)
+                drive(pool, units, files, stopping=asked.is_set, on_tally=count)
             finally:
                 pool.close()
-            if stopping():
+            if asked.is_set():
                 raise Stopped(f"stopped: {done} of {total} have an outcome; the same command goes on")
     return report_of(files)
 
@@ -114,24 +114,6 @@ def report_of(files: JobFiles) -> Report:
         report.reasons[reason] += 1
         report.examples.setdefault(reason, outcome["error"])
     return report
-
-
-@contextmanager
-def drained() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGTERM or Ctrl-C came; a second one interrupts at once."""
-    came: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if came:
-            raise KeyboardInterrupt
-        came.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _inside(target: str, source: str) -> str | None:

@@ -21,11 +21,12 @@ from enlca.network.layers import ResBlock
 from enlca.network.sr import SRNetwork
 from enlca.network.state_dict import misfits
 from enlca.runtime.files import write_atomically
+from enlca.runtime.signals import stop_politely
 from enlca.training.config import TrainConfig
 from enlca.training.loop import Training
 from enlca.training.objective import build_network
 from enlca.training.run_folder import OnProgress, RunFolder
-from enlca.training.runtime import environment, ignore_interrupts, is_first_here, launch, stop_politely
+from enlca.training.runtime import environment, ignore_interrupts, is_first_here, launch
 from enlca.training.state import read_state
 from enlca.training.validation import ValidationSet
 

@@ -1,15 +1,11 @@
-"""Devices and processes of a run (Lightning Fabric), and stopping it by signals."""
+"""Devices and processes of a run (Lightning Fabric)."""
 
 import logging
 import os
 import platform
 import signal
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any
 
 import torch
 from lightning.fabric import Fabric
@@ -66,29 +62,6 @@ def environment() -> dict:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-
-
-@contextmanager
-def stop_politely() -> Iterator[threading.Event]:
-    """Handle Ctrl-C and SIGTERM inside: the first sets the event, the second raises KeyboardInterrupt."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    # A shell that starts a command in the background has Ctrl-C ignored: that stays.
-    kinds = [kind for kind in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(kind) != signal.SIG_IGN]
-    before = {kind: signal.signal(kind, ask) for kind in kinds}
-    try:
-        yield asked
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def ignore_interrupts(worker: int) -> None:
