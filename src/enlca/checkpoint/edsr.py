@@ -43,7 +43,7 @@ def from_edsr(state: Mapping[str, Tensor]) -> SRNetwork:
         raise CheckpointError(f"not an EDSR: {error}") from error
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in SRNetwork(config).state_dict().items()}
-    names, shifts = edsr_names(config), _mean_shifts(255.0)
+    names, shifts = edsr_names(config), mean_shifts(255.0)
     expected = {name: tensor.shape for name, tensor in shifts.items()}
     expected |= {names[name]: shape for name, shape in shapes.items()}
     if problems := misfits(state, expected):
@@ -71,7 +71,7 @@ def to_edsr(network: SRNetwork) -> dict[str, Tensor]:
                 f"no place in EDSR's layout, which has {setting} {fixed!r}, and this network {found!r}"
             )
     state = _rescaled(network.state_dict(), config, 1 / 255)
-    return _mean_shifts(255.0) | {theirs: state[ours] for ours, theirs in edsr_names(config).items()}
+    return mean_shifts(255.0) | {theirs: state[ours] for ours, theirs in edsr_names(config).items()}
 
 
 def edsr_names(config: SRConfig) -> dict[str, str]:
@@ -114,7 +114,8 @@ def _deduce(state: Mapping[str, Tensor]) -> SRConfig:
     )
 
 
-def _mean_shifts(full: float) -> dict[str, Tensor]:
+def mean_shifts(full: float) -> dict[str, Tensor]:
+    """Return the published tensors that take DIV2K's mean from pictures up to `full`, and put it back."""
     identity, mean = torch.eye(3).view(3, 3, 1, 1), full * torch.tensor(DIV2K_MEAN)
     return {
         "sub_mean.weight": identity,
@@ -127,7 +128,7 @@ def _mean_shifts(full: float) -> dict[str, Tensor]:
 def _range_of(state: Mapping[str, Tensor]) -> float:
     """Return the largest level of the pictures, which the mean shifts tell."""
     for full in RANGES:
-        shifts = _mean_shifts(full).items()
+        shifts = mean_shifts(full).items()
         if all(torch.allclose(state[name].float(), shift, rtol=1e-3, atol=1e-5) for name, shift in shifts):
             return full
     raise CheckpointError("an EDSR for another mean or range of pictures than DIV2K's in 0..255 or [0, 1]")

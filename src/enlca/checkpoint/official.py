@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from enlca.checkpoint.edsr import to_edsr
+from enlca.checkpoint.edsr import mean_shifts, to_edsr
 from enlca.checkpoint.torch_file import read_tensors, unwrapped
 from enlca.errors import CheckpointError
 from enlca.network.sr import DIV2K_MEAN, SRConfig, SRNetwork
@@ -125,7 +125,7 @@ def from_official(state: Mapping[str, Tensor]) -> tuple[SRConfig, dict[str, Tens
         config = _deduce(state)
     except ValueError as error:
         raise CheckpointError(f"not a released ENLCN: {error}") from error
-    names, shapes, shifts = official_names(config), _shapes(config), _mean_shifts()
+    names, shapes, shifts = official_names(config), _shapes(config), mean_shifts(1.0)
     expected = {name: tensor.shape for name, tensor in shifts.items()}
     expected |= {names[name]: shape for name, shape in shapes.items()}
     _check(state, expected, what="a released ENLCN")
@@ -155,7 +155,7 @@ def to_official(config: SRConfig, state: Mapping[str, Tensor]) -> dict[str, Tens
     if strange:
         raise CheckpointError(f"no place in the authors' layout, which has {'; '.join(strange)}")
     _check(state, _shapes(config), what="the state dict of these settings")
-    return _mean_shifts() | {theirs: state[ours] for ours, theirs in official_names(config).items()}
+    return mean_shifts(1.0) | {theirs: state[ours] for ours, theirs in official_names(config).items()}
 
 
 def official_names(config: SRConfig) -> dict[str, str]:
@@ -213,16 +213,6 @@ def _shapes(config: SRConfig) -> dict[str, torch.Size]:
     # On the meta device; random features are drawn all the same, without effect on the global generator.
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return {name: tensor.shape for name, tensor in SRNetwork(config).state_dict().items()}
-
-
-def _mean_shifts() -> dict[str, Tensor]:
-    identity, mean = torch.eye(3).view(3, 3, 1, 1), torch.tensor(DIV2K_MEAN)
-    return {
-        "sub_mean.weight": identity,
-        "sub_mean.bias": -mean,
-        "add_mean.weight": identity.clone(),
-        "add_mean.bias": mean,
-    }
 
 
 def _check(found: Mapping[str, Tensor], expected: Mapping[str, torch.Size], *, what: str) -> None:
