@@ -4,12 +4,12 @@ import asyncio
 import hmac
 import logging
 import shutil
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from starlette.applications import Starlette
@@ -139,8 +139,8 @@ class Upscale:
             raise Refused(403, "pages of other sites may not use this server")
         wanted = parse(request.query_params.multi_items(), _scales(service.models))
         service.pool.check()
-        with service.admission, _own_folder(service.folder) as folder:
-            source, target = folder / "picture", folder / f"result.{wanted.format}"
+        with service.admission, TemporaryDirectory(dir=service.folder, ignore_cleanup_errors=True) as folder:
+            source, target = Path(folder, "picture"), Path(folder, f"result.{wanted.format}")
             limits, patience = service.limits, service.patience
             service.counts.received += await save_body(
                 request.headers, request.receive, source, max_body=limits.max_body, patience=patience
@@ -186,15 +186,6 @@ class Upscale:
 async def _client_left(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-@contextmanager
-def _own_folder(parent: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _send_file(send: Send, path: Path, media_type: str, remark: str | None) -> None:

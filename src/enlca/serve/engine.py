@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +96,12 @@ class Engine:
         """
         self._stop = stop
         model, [job] = self.models[wanted.model], [Job(source, target)]
-        settings = Settings(
-            quality=wanted.quality,
-            max_pixels=self.settings.max_pixels,
-            max_memory=self.settings.max_memory,
-        )
         [outcome] = run(
             [job],
             lambda scale: self._rows[model.name, scale],
             size=wanted.size,
             scales=model.scales,
-            settings=settings,
+            settings=replace(self.settings, quality=wanted.quality),
             progress=stop.check,
         )
         stop.check()

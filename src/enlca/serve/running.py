@@ -51,6 +51,6 @@ class Running(uvicorn.Server):
         self.on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuse what waits, finish what is at work, close all connections."""
+        """Refuse the requests in the queue, finish those at work, close all connections."""
         self.service.pool.close()
         await super().shutdown(sockets)
