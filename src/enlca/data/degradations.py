@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from enlca.data.kernels import along
 from enlca.data.recipes import Degradation, degrade
 from enlca.errors import EnlcaError, PictureError
 from enlca.image.files import find_pictures
@@ -90,14 +91,7 @@ def gaussian_blur(pixels: UInt8[np.ndarray, "h w 3"], sigma: float) -> UInt8[np.
     radius = blur_radius(sigma)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype(np.float32)
     weights /= weights.sum()
-    blurred = pixels.astype(np.float32)
-    for axis in (0, 1):
-        size = blurred.shape[axis]
-        pad = [(radius, radius) if other == axis else (0, 0) for other in range(3)]
-        padded = np.pad(blurred, pad, mode="symmetric")
-        blurred = np.zeros_like(blurred)
-        for first, weight in enumerate(weights):
-            blurred += weight * padded.take(range(first, first + size), axis=axis)
+    blurred = along(along(pixels.astype(np.float32), weights, axis=0), weights, axis=1)
     return np.clip(np.round(blurred), 0, 255).astype(np.uint8)
 
 

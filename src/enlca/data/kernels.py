@@ -71,6 +71,18 @@ def convolve(pixels: Float[np.ndarray, "H W 3"], kernel: Kernel) -> Float[np.nda
     return blurred
 
 
+def along(
+    pixels: Float[np.ndarray, "H W *C"], weights: Float[np.ndarray, "K"], *, axis: int
+) -> Float[np.ndarray, "H W *C"]:
+    """Return sums of neighbours along one axis, weighted by their place; edges are mirrored."""
+    radius, size = len(weights) // 2, pixels.shape[axis]
+    pad = [(radius, radius) if other == axis else (0, 0) for other in range(pixels.ndim)]
+    padded, total = np.pad(pixels, pad, mode="symmetric"), np.zeros_like(pixels)
+    for first, weight in enumerate(weights):
+        total += weight * padded.take(range(first, first + size), axis=axis)
+    return total
+
+
 def _grid(radius: int) -> np.ndarray:
     if radius < 1:
         raise ValueError(f"radius must be at least 1 pixel, got {radius}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from enlca.data.kernels import along
 from enlca.data.operators import Operator, Pixels, clip, in_range
 
 # Exponent between linear light and levels; sRGB is close to it.
@@ -109,12 +110,7 @@ class Smear(Operator):
 
     def _mean(self, planes: Pixels) -> Pixels:
         """Return the means over windows of 2 radius + 1 pixels, mirrored at the edges."""
-        side = 2 * self.radius + 1
+        ones = np.ones(2 * self.radius + 1, dtype=np.float32)
         for axis in (0, 1):
-            pad = [(self.radius, self.radius) if other == axis else (0, 0) for other in range(3)]
-            padded, size = np.pad(planes, pad, mode="symmetric"), planes.shape[axis]
-            planes = np.zeros_like(planes)
-            for first in range(side):
-                planes += padded.take(range(first, first + size), axis=axis)
-            planes /= side
+            planes = along(planes, ones, axis=axis) / len(ones)
         return planes
