@@ -41,7 +41,6 @@ class RayPool:
         # Two calls at once: `drain` while a unit is at work.
         actor = ray.remote(_Actor).options(max_restarts=-1, max_concurrency=2, num_cpus=1, num_gpus=gpus)
         self._actors: list[Any] = [actor.remote(spec) for _ in range(workers)]
-        self._load = dict.fromkeys(range(workers), 0)
         self._units: dict[Any, tuple[Unit, int]] = {}
         self._queued: list[Unit] = []
 
@@ -61,8 +60,7 @@ class RayPool:
             return
         ready, _ = self.ray.wait(list(self._units), timeout=timeout)
         for reference in ready:
-            unit, number = self._units.pop(reference)
-            self._load[number] = 0
+            unit, _ = self._units.pop(reference)
             try:
                 yield unit, self.ray.get(reference)
             except self.ray.exceptions.RayTaskError as error:
@@ -84,11 +82,11 @@ class RayPool:
         self.ray.shutdown()
 
     def _begin(self) -> None:
-        for number, busy in self._load.items():
-            if not busy and self._queued:
+        busy = {number for _, number in self._units.values()}
+        for number, actor in enumerate(self._actors):
+            if number not in busy and self._queued:
                 unit = self._queued.pop(0)
-                self._units[self._actors[number].run.remote(unit)] = unit, number
-                self._load[number] = 1
+                self._units[actor.run.remote(unit)] = unit, number
 
 
 class _Actor:
