@@ -39,15 +39,22 @@ ENOUGH = 5.0
 Seconds = dict[str, list[float]]
 
 
-def timed(works: dict[str, Callable[[], Any]], rounds: int, device: str, *, warm: bool = True) -> Seconds:
+def timed(
+    works: dict[str, Callable[[], Any]],
+    rounds: int,
+    device: str,
+    *,
+    warm: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Seconds:
     """Measure the seconds of each work in each round; one that has taken `ENOUGH` in all is skipped then."""
 
     def seconds(work: Callable[[], Any]) -> float:
-        started = time.perf_counter()
+        started = clock()
         work()
         if device != "cpu":
             torch.cuda.synchronize()
-        return time.perf_counter() - started
+        return clock() - started
 
     found: Seconds = {name: [] for name in works}
     spent = dict.fromkeys(works, 0.0)

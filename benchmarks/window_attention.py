@@ -4,8 +4,8 @@
 
 q and k of 16 channels, values of 48 (those of `enlcn-light`), windows of 8 with a halo of 4, m = 128,
 float32, without gradients, processor time of one thread, which other programs hardly change. Rounds run all
-methods one after the other; times are medians, ratios medians of the ratios within a round. Exact attention
-has one round beyond 128 x 128, and none beyond 512 x 512.
+methods one after the other; times are medians, ratios medians of the ratios within a round. A method takes
+part in no more rounds after five seconds; exact attention in none beyond 512 x 512.
 
 Writes `window_attention.csv`, and `window_attention_aims.csv` with the exponents of time over the number of
 positions. `--quick` is a smoke test with small sizes, and writes nothing.
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.attention_speed import exponent, ratio
+from benchmarks.attention_speed import exponent, ratio, timed
 from benchmarks.report import publish, show
 from enlca.attention.block import Embed
 from enlca.attention.exact import ExactAttend, dense_attention
@@ -28,7 +28,7 @@ from enlca.attention.window import WindowAttend
 
 CHANNELS, DIM, K = 48, 16, 24.0
 SIDES = (100, 128, 178, 316, 512, 1000)
-ONE_ROUND, NEVER = 128, 512
+LARGEST_EXACT = 512
 Rows = list[dict[str, Any]]
 
 
@@ -43,7 +43,7 @@ def works(side: int) -> dict[str, Callable[[], Any]]:
         "enla": lambda: enla(q, k, v),
         "conv3x3": lambda: conv(x),
     }
-    return found if side > NEVER else {**found, "exact": lambda: exact(q, k, v)}
+    return found if side > LARGEST_EXACT else {**found, "exact": lambda: exact(q, k, v)}
 
 
 def check() -> None:
@@ -61,16 +61,7 @@ def check() -> None:
 
 @torch.inference_mode()
 def measure(side: int, rounds: int) -> Rows:
-    made = works(side)
-    seconds: dict[str, list[float]] = {name: [] for name in made}
-    for number in range(rounds + 1):
-        for name, work in made.items():
-            if name == "exact" and side > ONE_ROUND and number != 1:
-                continue
-            started = time.thread_time()
-            work()
-            if number:  # the first round is to warm up
-                seconds[name].append(time.thread_time() - started)
+    seconds = timed(works(side), rounds, "cpu", clock=time.thread_time)
     return [
         {
             "method": name,

@@ -73,8 +73,6 @@ class Engine:
     """
 
     def __init__(self, models: Mapping[str, Model], *, device: str, limits: Limits, **options: Any):
-        self.limits = limits
-        self.device = device
         self.models = models
         self.settings = Settings(max_pixels=limits.max_pixels, max_memory=options.get("max_memory"))
         self._stop = Stop()
