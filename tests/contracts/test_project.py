@@ -111,8 +111,9 @@ def test_taking_the_attention_loads_nothing_heavier_than_torch():
 
 
 def test_what_ci_installs_is_pinned_within_what_the_package_asks_for():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"]
+    file = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = file["project"]
+    extras = project["optional-dependencies"] | file["dependency-groups"]
     # Triton is PyTorch's to choose.
     wanted = [line for name, lines in extras.items() if name != "kernels" for line in lines]
     asked = [Requirement(line) for line in [*project["dependencies"], *wanted]]
