@@ -88,7 +88,7 @@ def test_the_hint_is_one_line_where_a_model_for_photographs_is_bundled(
     tmp_path, monkeypatch, capsys, photo, model, terminal, hint
 ):
     from enlca.checkpoint import store
-    from enlca.cli.upscale import hint_at_photo
+    from enlca.cli.hints import hint_at_photo
     from enlca.inference.outputs import Job
 
     monkeypatch.chdir(tmp_path)

@@ -6,10 +6,10 @@ import typer
 
 from enlca.cli import INTERRUPTED, INTERRUPTION
 from enlca.cli.bulk import bulk
-from enlca.cli.common import printable
 from enlca.cli.cost import cost
 from enlca.cli.measure import audit, compare, evaluate, score
 from enlca.cli.models import convert, explore, export, info, models
+from enlca.cli.output import printable
 from enlca.cli.serve import serve
 from enlca.cli.training import data, resume, train
 from enlca.cli.upscale import degrade, upscale

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from enlca.cli.common import Device, Json, printable, progress, write_out
+from enlca.cli.common import Device, Json
+from enlca.cli.output import printable, progress, write_out
 from enlca.cli.upscale import LARGEST, Format, Mode, Precision
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from enlca.cli.common import Json, Scale, progress
+from enlca.cli.common import Json, Scale
+from enlca.cli.output import progress
 
 if TYPE_CHECKING:
     from enlca.network.interface import SRModel

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from enlca.cli.common import Device, Scale, printable, progress, report_failures, write_text
+from enlca.cli.common import Device, Scale, write_text
+from enlca.cli.output import printable, progress, report_failures
 
 if TYPE_CHECKING:
     from enlca.evaluation.evaluate import Evaluation

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from enlca.cli.common import Json, Scale, printable, progress
+from enlca.cli.common import Json, Scale
+from enlca.cli.output import printable, progress
 
 EXPORTED = (".onnx", ".xml")
 NamedScale = Annotated[Scale | None, typer.Option(help="Which of the weights of a bundled name.")]

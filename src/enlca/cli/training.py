@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enlca.cli.common import Json, Scale, progress, report_failures
+from enlca.cli.common import Json, Scale
+from enlca.cli.output import progress, report_failures
 from enlca.errors import EnlcaError, Stopped, require
 
 if TYPE_CHECKING:

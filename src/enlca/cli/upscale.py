@@ -1,9 +1,6 @@
 """Commands that write images: `upscale`, `degrade`."""
 
 import gc
-import json
-import sys
-import tempfile
 from contextlib import closing
 from fractions import Fraction
 from functools import partial
@@ -12,22 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from enlca.cli.common import Device, Json, Scale, printable, progress, report_failures, write_out
+from enlca.cli.common import Device, Json, Scale
+from enlca.cli.hints import hint_at_photo
+from enlca.cli.output import JsonReport, LineReport, progress, report_failures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from enlca.image.rows import PictureRows
-    from enlca.inference.batch import Outcome
-    from enlca.inference.outputs import Job
     from enlca.inference.transforms import Forward
     from enlca.network.sr import SRNetwork
 
 LARGEST = 4
-# The model for photographs, if it is bundled, and the one that it was trained on from.
-PHOTO, BASE = "photo", "enlcn-light"
-# Pictures that are looked into for a hint.
-HINTED = 8
+# The model that the one for photographs was trained on from.
+BASE = "enlcn-light"
 Format = Literal["png", "jpg", "webp", "tif", "avif"]
 Mode = Literal["auto", "whole", "stream", "tiled"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -135,7 +130,7 @@ def upscale(
     jobs, unusable = plan(inputs, out, size=size, suffix=f".{format}", recursive=recursive, existing=existing)
     hint_at_photo(jobs, model)
     factor = size.scale and (int(size.scale) if size.scale.denominator == 1 else float(size.scale))
-    report = _JsonReport({"model": model, "scale": factor}) if as_json else _LineReport()
+    report = JsonReport({"model": model, "scale": factor}) if as_json else LineReport()
     for failure in unusable:
         report.add(Outcome(failure.source, error=failure.error))
 
@@ -157,74 +152,6 @@ def upscale(
                 report.add(outcome)
     report.close()
     return 1 if report.n_failed else 0
-
-
-class _LineReport:
-    """Prints a line about each picture once it is done: about failures on stderr, the others on stdout."""
-
-    def __init__(self) -> None:
-        self.n_failed = 0
-
-    def add(self, outcome: "Outcome") -> None:
-        """Take the next outcome."""
-        if outcome.error is not None:
-            self.n_failed += 1
-            report_failures([outcome.error])
-        else:
-            self.show(outcome)
-
-    def show(self, outcome: "Outcome") -> None:
-        """Print a picture that did not fail."""
-        write_out(f"{_line(outcome)}\n")
-
-    def close(self) -> None:
-        """Print the end."""
-
-
-class _JsonReport(_LineReport):
-    """Prints one JSON object at the end, with the outcomes, which stay in a file until then."""
-
-    def __init__(self, head: dict):
-        super().__init__()
-        self._file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by `close`
-        self._file.write(f'{json.dumps(head)[:-1]}, "pictures": [')
-        self._separator = ""
-
-    def add(self, outcome: "Outcome") -> None:
-        """Take the next outcome."""
-        self._file.write(self._separator + json.dumps(outcome.to_dict()))
-        self._separator = ", "
-        super().add(outcome)
-
-    def show(self, outcome: "Outcome") -> None:
-        """Print nothing."""
-
-    def close(self) -> None:
-        """Print the object."""
-        with self._file as file:
-            file.write("]}\n")
-            file.seek(0)
-            while part := file.read(1 << 16):
-                write_out(part)
-
-
-def hint_at_photo(jobs: "Sequence[Job]", model: str) -> None:
-    """Say on stderr that the first of some pictures is compressed or noisy, if a bundled model repairs that.
-
-    A hint for people: not where stderr is no terminal, nor to those who name a file of their own.
-    """
-    from enlca.checkpoint.store import bundled
-
-    names = {item.name for item in bundled()}
-    if PHOTO not in names or model == PHOTO or model not in names or not sys.stderr.isatty():
-        return
-    from enlca.image.artefacts import signs_of_wear
-
-    for job in jobs[:HINTED]:
-        if not job.skip and (signs := signs_of_wear(job.source)):
-            line = f"{job.source.name} looks {signs}; --model {PHOTO} repairs that"
-            print(printable(f"enlca: {line}"), file=sys.stderr)
-            return
 
 
 def degrade(
@@ -273,14 +200,3 @@ def _engine_loader(engine: str) -> "Callable[[SRNetwork], Forward] | None":
     from enlca.export.engines import load_engine
 
     return partial(load_engine, engine)
-
-
-def _line(outcome: "Outcome") -> str:
-    """Describe a finished picture in characters that stdout can encode."""
-    if outcome.skipped:
-        text = f"{outcome.source} -> {outcome.target} exists: skipped"
-    else:
-        text = f"{outcome.source} -> {outcome.target} ({outcome.width}x{outcome.height})"
-    text += f": {outcome.remark}" if outcome.remark else ""
-    encoding = sys.stdout.encoding or "utf-8"
-    return printable(text).encode(encoding, "backslashreplace").decode(encoding)
