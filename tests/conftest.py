@@ -54,6 +54,7 @@ def small_sizes() -> dict[str, dict[str, int]]:
         "srfbn": {"channels": 4, "groups": 2},
         "oisr": {"channels": 4, "blocks": 2},
         "san": {"channels": 8, "groups": 2, "blocks": 2, "reduction": 2, "embed_channels": 2},
+        "srvggnetcompact": {"channels": 4, "depth": 2},
     }
 
 

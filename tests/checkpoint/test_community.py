@@ -42,6 +42,13 @@ def compact(scale=2, channels=3):
     return Compact(num_in_ch=channels, num_out_ch=channels, num_feat=4, num_conv=2, upscale=scale).eval()
 
 
+def span(scale=2):
+    from spandrel.architectures.SPAN import SPAN
+
+    torch.manual_seed(5)
+    return SPAN(num_in_ch=3, num_out_ch=3, feature_channels=4, upscale=scale).eval()
+
+
 def swinir(scale=2):
     from spandrel.architectures.SwinIR import SwinIR
 
@@ -50,7 +57,7 @@ def swinir(scale=2):
     return SwinIR(upscale=scale, upsampler="pixelshuffle", img_size=32, **sizes).eval()
 
 
-@pytest.mark.parametrize(("build", "name"), [(compact, "RealESRGAN Compact"), (swinir, "SwinIR")])
+@pytest.mark.parametrize(("build", "name"), [(span, "SPAN"), (swinir, "SwinIR")])
 @torch.no_grad()
 def test_a_community_file_is_an_sr_model_with_its_facts(spandrel, folder, build, name):
     network = build()
@@ -70,6 +77,15 @@ def test_a_community_file_is_an_sr_model_with_its_facts(spandrel, folder, build,
     wide, high = descriptor.size_requirements.get_padding(17, 13)
     same = network(torch.nn.functional.pad(LR, (0, wide, 0, high), mode="replicate"))[..., :26, :34]
     torch.testing.assert_close(sr, same, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_file_that_both_know_is_read_here_and_gives_the_same(spandrel, folder):
+    network = compact()
+    torch.save(network.state_dict(), "both.pth")
+    loaded = load_model("both.pth")
+    assert loaded.kind == "SRVGGNetCompact (Wang et al. 2021, ICCVW), PyTorch file in its published layout"
+    torch.testing.assert_close(loaded.model(LR), network(LR), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
