@@ -1,8 +1,8 @@
 """SRVGGNetCompact: plain convolutions at LR size, added to the nearest LR pixel.
 
-Not in the paper's Table 1: the small network of Real-ESRGAN (Wang et al. 2021, ICCVW, and its published code),
-whose weights were trained on degraded photographs with a perceptual and an adversarial loss. It invents texture:
-compare it by the eye, or by metrics of what the eye sees, and not by PSNR alone.
+The small network of Real-ESRGAN (Wang et al. 2021, ICCVW, and its published code), which is not in Table 1.
+Its weights were trained on degraded photographs with a perceptual and an adversarial loss, so that it invents
+texture: PSNR alone does not do it justice.
 
 Letters:  B batch   H, W height and width of the LR image   S scale
 """
