@@ -10,7 +10,7 @@ shifts, no heads, no position bias. What a position sees does not depend on the 
 stage of it is a local one, that starts at a multiple of the window.
 
 Letters:  B batch   D embedding channels   E value channels   H, W height and width   N = H W positions
-         h, w those of a part   X channels of any kind   P windows   L positions of a window or of its keys
+         h, w those of a part   X channels of any kind   P windows   L positions of a window   M of its keys
 """
 
 import torch
@@ -18,8 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-# Windows attended to at a time, and along a row: their scores stay in a processor's cache.
-WINDOWS, COLUMNS = 64, 8
+# Windows whose keys and values are gathered at a time, and how many of them along a row.
+WINDOWS, COLUMNS = 64, 16
+# Windows whose scores are computed at a time for each thread of a processor: they stay in its cache.
+SCORED = 8
 # A score beside which all others are infinite: exp(score - other) is 0 in float32.
 NEVER = -1e5
 
@@ -93,11 +95,31 @@ class WindowAttend(nn.Module):
             outside = pad(torch.zeros_like(k[:, rows, columns, :1]), missing, value=NEVER)
             keys = torch.cat([keys, outside], dim=-1)
             queries = torch.cat([queries, torch.ones_like(queries[..., :1])], dim=-1)
-        scores = _windows(queries, window, window) @ _windows(keys, side, window).mT
-        values = _windows(values, side, window)
-        y = (scores.softmax(dim=-1) @ values).unflatten(1, (window, window))
+        y = _softmax_attention(
+            _windows(queries, window, window), _windows(keys, side, window), _windows(values, side, window)
+        ).unflatten(1, (window, window))
         grid = (len(q), (height + below) // window, (width + right) // window)
         return y.unflatten(0, grid).transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]
+
+
+def _softmax_attention(
+    q: Float[Tensor, "P L D"], k: Float[Tensor, "P M D"], v: Float[Tensor, "P M E"]
+) -> Float[Tensor, "P L E"]:
+    """Attend within each window. A processor does so for some windows at a time."""
+    some = SCORED * torch.get_num_threads() if q.device.type == "cpu" else len(q)
+    if torch.is_grad_enabled():
+        parts = zip(*(u.split(some) for u in (q, k, v)), strict=True)
+        return torch.cat([(q @ k.mT).softmax(dim=-1) @ v for q, k, v in parts])
+    # In buffers of their own: memory asked for anew is slower than the arithmetic.
+    y = q.new_empty(*q.shape[:2], v.shape[2])
+    scores, weights = q.new_empty(2, some, q.shape[1], k.shape[1])
+    for start in range(0, len(q), some):
+        here = slice(start, min(start + some, len(q)))
+        buffers = [buffer[: here.stop - start] for buffer in (scores, weights)]
+        torch.bmm(q[here], k[here].mT, out=buffers[0])
+        torch.softmax(buffers[0], dim=-1, out=buffers[1])
+        torch.bmm(buffers[1], v[here], out=y[here])
+    return y
 
 
 def _span(start: int, length: int, halo: int, size: int) -> tuple[slice, int, int]:
@@ -106,7 +128,7 @@ def _span(start: int, length: int, halo: int, size: int) -> tuple[slice, int, in
     return slice(max(0, first), min(last, size)), max(0, -first), max(0, last - size)
 
 
-def _windows(u: Float[Tensor, "B h w X"], side: int, step: int) -> Float[Tensor, "P L X"]:
+def _windows(u: Float[Tensor, "B h w X"], side: int, step: int) -> Float[Tensor, "P M X"]:
     """Cut squares of `side`, a new one every `step` positions, row by row."""
     squares = u.unfold(1, side, step).unfold(2, side, step).permute(0, 1, 2, 4, 5, 3)
     return squares.reshape(-1, side * side, u.shape[-1])
