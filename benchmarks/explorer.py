@@ -4,7 +4,7 @@
 
 Without a browser: from a click to its maps (first and later ones of a picture; medians of `rounds`), by one
 visitor, then by all at once, and how much the server's memory grows from the second round to the last.
-With Chromium and Playwright (`pip install 'enlca[browser]'`) also what a person waits for: from the address
+With Chromium and Playwright (`pip install --group browser`) also what a person waits for: from the address
 to a page that can be used, and from a click to the maps that are drawn.
 """
 

@@ -66,7 +66,7 @@ def publish(name: str, *rows: dict, threads: int) -> None:
 
 @contextmanager
 def axes_side_by_side(name: str) -> Iterator[tuple[Any, Any]]:
-    """Two axes; what is drawn on them becomes `results/NAME.png`. Needs matplotlib (the extra `figures`)."""
+    """Two axes; what is drawn on them becomes `results/NAME.png`. Needs matplotlib (group `figures`)."""
     import matplotlib  # pyright: ignore[reportMissingImports]
 
     matplotlib.use("Agg")

@@ -36,7 +36,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs pip install 'enlca[browser]'")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs pip install --group browser")
     if not CHROMIUM:
         pytest.skip("needs Chromium: apt install chromium, or its path as $CHROMIUM")
     with playwright.sync_playwright() as driver:
