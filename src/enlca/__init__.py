@@ -7,6 +7,7 @@
 Names are loaded when first used, so that `import enlca` and `enlca --help` cost nothing.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from enlca.network.sr import SRConfig, SRNetwork
 
 __version__ = "0.1.0"
+
+# Loggers like `enlca.inference.upscaler` say what is decided; nothing is printed without a handler.
+logging.getLogger("enlca").addHandler(logging.NullHandler())
 
 _PLACES = {
     "ExactAttend": "enlca.attention.exact",

@@ -69,7 +69,7 @@ def test_what_was_done_before_stays(folder, tiny_model, command, monkeypatch):
     assert [path.name for path in (folder / "out").iterdir()] == ["1_x4.png"]
 
 
-@pytest.mark.parametrize("words", [("evaluate", "--model=bicubic", "--json"), ("degrade",)])
+@pytest.mark.parametrize("words", [("evaluate", "--model=bicubic", "--json-file"), ("degrade",)])
 def test_other_commands_are_interrupted_in_the_same_way(folder, command, monkeypatch, words):
     from enlca.image import resize
 

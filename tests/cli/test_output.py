@@ -121,13 +121,13 @@ def test_degrade_and_score_work_together(folder, command):
     Image.fromarray(texture(62, 59, 3)).save(folder / "a.png")
     (folder / "large").mkdir()
     (folder / "a.png").rename(folder / "large" / "a.png")
-    assert command("degrade", "large", "small", "--scale", 2) == (0, "", "")
+    assert command("degrade", "large", "small", "--scale", 2) == (0, "small: 1 made\n", "")
     assert read_image("small/a.png").pixels.shape == (31, 29, 3)
     assert command("evaluate", "--model=bicubic", "--data=large", "--scale=2", "--save-images=made").code == 0
-    done = command("score", "made/large", "large", "--scale", 2, "--json", "x.json", "--csv", "x.csv")
+    done = command("score", "made/large", "large", "--scale", 2, "--json-file", "x.json", "--csv", "x.csv")
     assert (done.code, done.err) == (0, "")
     # Equal to what `evaluate` found: the kept pictures are the scored ones.
-    command("evaluate", "--model=bicubic", "--data=large", "--scale=2", "--json=y.json")
+    command("evaluate", "--model=bicubic", "--data=large", "--scale=2", "--json-file=y.json")
     ours, theirs = (json.loads((folder / name).read_text())["datasets"] for name in ("x.json", "y.json"))
     assert ours == theirs
     assert len((folder / "x.csv").read_text().splitlines()) == 2

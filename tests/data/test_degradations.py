@@ -28,7 +28,7 @@ def hr(tmp_path):
 @pytest.mark.parametrize("name", ["Set5", "Set14"])
 def test_the_benchmarks_lr_pictures_are_made_again_to_the_bit(shared_data, tmp_path, name, scale):
     folder = shared_data / "test" / name
-    assert degrade_folder(folder / f"HR_x{scale}", tmp_path, scale=scale) == []
+    assert degrade_folder(folder / f"HR_x{scale}", tmp_path, scale=scale).failures == []
     published = sorted((folder / f"LR_x{scale}").iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == [path.name for path in published]
     for path in published:
@@ -37,7 +37,7 @@ def test_the_benchmarks_lr_pictures_are_made_again_to_the_bit(shared_data, tmp_p
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_pictures_are_mod_cropped_and_shrunk_and_grey_stays_grey(hr, tmp_path, scale):
-    assert degrade_folder(hr, tmp_path / "a" / "lr", scale=scale) == []
+    assert degrade_folder(hr, tmp_path / "a" / "lr", scale=scale).failures == []
     for name, pixels in (("rgb", noise(19, 23, 3)), ("grey", noise(17, 29)[..., None])):
         height, width = (side - side % scale for side in pixels.shape[:2])
         lr = read_image(tmp_path / "a" / "lr" / f"{name}.png").pixels
@@ -65,7 +65,10 @@ def test_a_picture_that_fails_is_named_and_does_not_stop_the_others(hr, tmp_path
     Image.fromarray(noise(3, 40, 3)).save(hr / "thin.png")
     (hr / "text.png").write_text("dear diary")
     seen = []
-    failures = degrade_folder(hr, tmp_path / "s", scale=4, on_picture=lambda *step: seen.append(step))
+    made, kept, failures = degrade_folder(
+        hr, tmp_path / "s", scale=4, on_picture=lambda *step: seen.append(step)
+    )
+    assert (made, kept) == (1, 0)
     assert [line.partition(": ")[0] for line in failures] == [
         str(hr / name) for name in ("alpha.png", "text.png", "thin.png")
     ]

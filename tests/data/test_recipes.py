@@ -173,29 +173,29 @@ def folder(tmp_path):
 def test_a_folder_is_degraded_by_seed_and_name_and_never_overwritten(folder):
     web = Degradation(preset="strong")
     settings = {"scale": 3, "degradation": web}
-    assert degrade_folder(folder / "hr", folder / "lr", **settings, seed=1) == []
+    assert degrade_folder(folder / "hr", folder / "lr", **settings, seed=1).failures == []
     before = {path.name: path.read_bytes() for path in (folder / "lr").iterdir()}
     assert {name: read_image(folder / "lr" / name).pixels.shape for name in before} == {
         "a.png": (13, 16, 3),
         "b.png": (12, 14, 1),
     }
-    assert degrade_folder(folder / "hr", folder / "lr", **settings, seed=1) == []
-    failures = degrade_folder(folder / "hr", folder / "lr", **settings, seed=2)
+    assert degrade_folder(folder / "hr", folder / "lr", **settings, seed=1).failures == []
+    failures = degrade_folder(folder / "hr", folder / "lr", **settings, seed=2).failures
     assert [line.partition(": ")[2] for line in failures] == [
         "exists, with other pixels; name another folder, or delete it"
     ] * 2
     assert {path.name: path.read_bytes() for path in (folder / "lr").iterdir()} == before
     # A picture's draw does not depend on its neighbours.
     (folder / "hr" / "a.png").unlink()
-    assert degrade_folder(folder / "hr", folder / "alone", **settings, seed=1) == []
+    assert degrade_folder(folder / "hr", folder / "alone", **settings, seed=1).failures == []
     assert (folder / "alone" / "b.png").read_bytes() == before["b.png"]
 
 
 def test_the_command_takes_preset_and_seed(folder, command):
     words = ("degrade", folder / "hr", folder / "lr", "--scale", 3)
-    assert command(*words, "--preset", "web", "--seed", 7) == (0, "", "")
+    assert command(*words, "--preset", "web", "--seed", 7) == (0, f"{folder / 'lr'}: 2 made\n", "")
     web = Degradation(preset="web")
-    assert degrade_folder(folder / "hr", folder / "again", scale=3, degradation=web, seed=7) == []
+    assert degrade_folder(folder / "hr", folder / "again", scale=3, degradation=web, seed=7).failures == []
     for path in (folder / "again").iterdir():
         assert path.read_bytes() == (folder / "lr" / path.name).read_bytes()
     done = command(*words)
@@ -213,5 +213,5 @@ def test_a_picture_too_large_for_the_codec_is_a_failure_of_its_own(folder, monke
     monkeypatch.setattr(operators, "recoded", refuses)
     failures = degrade_folder(
         folder / "hr", folder / "lr", scale=3, degradation=Degradation(preset="web"), seed=1
-    )
+    ).failures
     assert len(failures) == 2

@@ -141,7 +141,7 @@ def test_the_best_weights_carry_their_history_and_their_score(command):
 
 def test_evaluate_finds_the_score_that_validation_found(command):
     start = ("evaluate", "--model", "run/best.safetensors", "--data", "Val", "--scale", 4)
-    done = command(*start, "--json", "scores.json")
+    done = command(*start, "--json-file", "scores.json")
     assert (done.code, done.err) == (0, "")
     with open("scores.json") as file:
         body = json.load(file)

@@ -50,7 +50,7 @@ def words_for(folders, *models):
 
 def test_table_csv_and_json_hold_a_paired_t_test_of_the_scores(folders, command):
     words = words_for(folders, folders / "rough", folders / "fine <&>", "bicubic")
-    done = command(*words, "--csv", folders / "x.csv", "--json", folders / "x.json")
+    done = command(*words, "--csv", folders / "x.csv", "--json-file", folders / "x.json")
     assert (done.code, done.err) == (0, "")
     rows = list(csv.DictReader((folders / "x.csv").open()))
     scores = {
@@ -78,7 +78,7 @@ def test_table_csv_and_json_hold_a_paired_t_test_of_the_scores(folders, command)
 def test_an_image_that_one_method_lacks_counts_for_none(folders, command):
     (folders / "fine <&>" / "b_Fine_x2.png").unlink()
     words = words_for(folders, folders / "rough", folders / "fine <&>")
-    done = command(*words, "--json", folders / "x.json")
+    done = command(*words, "--json-file", folders / "x.json")
     assert done.code == 1
     assert "b.png: has no partner of the same name" in done.err
     assert len(done.err.splitlines()) == 1
@@ -164,14 +164,14 @@ def test_equal_images_differ_by_nothing_and_have_no_crops(folders, command):
     for name in NAMES:
         put(np.asarray(Image.open(folders / "Mine" / f"{name}.png")), same / f"{name}.png")
     words = words_for(folders, same, folders / "same" / ".." / "Mine")
-    done = command(*words, "--html", folders / "x.html", "--json", folders / "x.json")
+    done = command(*words, "--html", folders / "x.html", "--json-file", folders / "x.json")
     assert (done.code, done.err) == (0, "")
     [one] = json.loads((folders / "x.json").read_text())["differences"]
     assert one["psnr_y"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert one["verdict"] == "not decided"
     assert "img" not in Page((folders / "x.html").read_text()).tags
     # One of them perfect, the other not: better without bounds, which no interval can say.
-    done = command(*words_for(folders, folders / "rough", same), "--json", folders / "x.json")
+    done = command(*words_for(folders, folders / "rough", same), "--json-file", folders / "x.json")
     [one] = json.loads((folders / "x.json").read_text())["differences"]
     assert (one["psnr_y"]["mean"], one["verdict"]) == ("inf", "not decided")
 

@@ -38,7 +38,7 @@ def folder(tmp_path):
 def test_bicubic_on_set5_scores_what_the_literature_prints(shared_data, tmp_path, command, scale):
     done = command(
         *("evaluate", "--model", "bicubic", "--data", shared_data / "test" / "Set5", "--scale", scale),
-        *("--json", tmp_path / "x.json", "--csv", tmp_path / "x.csv"),
+        *("--json-file", tmp_path / "x.json", "--csv", tmp_path / "x.csv"),
     )
     assert (done.code, done.err) == (0, "")
     body = json.loads((tmp_path / "x.json").read_text())
@@ -73,7 +73,7 @@ def test_scoring_twice_differs_in_nothing_but_the_time(folder, tiny_model, tmp_p
             folder,
             "--scale",
             S,
-            "--json",
+            "--json-file",
             tmp_path / name,
             "--csv",
             tmp_path / f"{name}.csv",
@@ -136,7 +136,7 @@ def test_where_nothing_could_be_scored_nothing_is_written(tmp_path, command):
     (tmp_path / "Bad").mkdir()
     for name in ("a.png", "b.png"):
         (tmp_path / "Bad" / name).write_text("dear diary")
-    options = ("--model=bicubic", "--data", tmp_path / "Bad", "--scale=4", "--json", tmp_path / "x.json")
+    options = ("--model=bicubic", "--data", tmp_path / "Bad", "--scale=4", "--json-file", tmp_path / "x.json")
     done = command("evaluate", *options, "--csv", tmp_path / "x.csv")
     assert (done.code, done.out) == (1, "")
     first, second = done.err.splitlines()
@@ -164,7 +164,7 @@ def test_a_network_of_another_scale_is_refused(tiny_model):
 def test_results_that_cannot_be_written_are_named(folder, tmp_path, command):
     (tmp_path / "file").touch()
     start = ("evaluate", "--model=bicubic", "--scale=4", "--data", folder)
-    for option in (("--json", tmp_path / "file" / "x.json"), ("--save-images", tmp_path / "file")):
+    for option in (("--json-file", tmp_path / "file" / "x.json"), ("--save-images", tmp_path / "file")):
         done = command(*start, *option)
         assert done.code != 0
         assert str(tmp_path / "file") in done.err

@@ -34,7 +34,7 @@ def hr_of(folder):
 def test_bicubic_of_float_lr_is_rounded_once_at_the_end_and_recorded(folder, tmp_path, command):
     done = command(
         *("evaluate", folder, "--model=bicubic", "--scale", S, "--lr", "float"),
-        *("--json", tmp_path / "x.json", "--csv", tmp_path / "x.csv"),
+        *("--json-file", tmp_path / "x.json", "--csv", tmp_path / "x.csv"),
     )
     assert (done.code, done.err) == (0, "")
     hr = hr_of(folder)
@@ -49,7 +49,7 @@ def test_bicubic_of_float_lr_is_rounded_once_at_the_end_and_recorded(folder, tmp
 
 
 def test_by_default_the_lr_files_are_used_and_the_record_says_so(folder, tmp_path, command):
-    done = command("evaluate", folder, "--model=bicubic", "--scale", S, "--json", tmp_path / "x.json")
+    done = command("evaluate", folder, "--model=bicubic", "--scale", S, "--json-file", tmp_path / "x.json")
     assert (done.code, done.err) == (0, "")
     body = json.loads((tmp_path / "x.json").read_text())
     assert body["images"][0]["psnr_y"] == psnr(np.zeros((44, 52, 3), np.uint8), hr_of(folder), shave=S)

@@ -55,7 +55,7 @@ def test_a_metric_prefers_the_finer_image_and_knows_equal_ones(name):
 
 def test_further_columns_are_in_csv_json_and_tables_where_asked_for(folders, command):
     words = ("score", "fine", "Mine", "--scale", 2, "--metrics", "ms-ssim")
-    done = command(*words, "--csv", "x.csv", "--json", "x.json")
+    done = command(*words, "--csv", "x.csv", "--json-file", "x.json")
     assert (done.code, done.err) == (0, "")
     rows = list(csv.DictReader((folders / "x.csv").read_text().splitlines()))
     body = json.loads((folders / "x.json").read_text())
@@ -70,7 +70,7 @@ def test_further_columns_are_in_csv_json_and_tables_where_asked_for(folders, com
 
 def test_compare_has_the_columns_too(folders, command):
     words = ("compare", "--model", "rough", "--model", "fine", "--data", "Mine", "--scale", 2)
-    done = command(*words, "--metrics", "ms-ssim", "--csv", "x.csv", "--json", "x.json")
+    done = command(*words, "--metrics", "ms-ssim", "--csv", "x.csv", "--json-file", "x.json")
     assert (done.code, done.err) == (0, "")
     rows = list(csv.DictReader((folders / "x.csv").read_text().splitlines()))
     assert {row["model"] for row in rows} == {"rough", "fine"}

@@ -50,7 +50,7 @@ def folder(tmp_path):
 )
 def test_each_protocol_is_scored_and_named(folder, tiny_model, command, tmp_path, options, label, make):
     words = ("evaluate", "--model", tiny_model, "--data", folder, "--scale", S, *options)
-    done = command(*words, "--json", tmp_path / "x.json", "--csv", tmp_path / "x.csv")
+    done = command(*words, "--json-file", tmp_path / "x.json", "--csv", tmp_path / "x.csv")
     assert (done.code, done.err) == (0, "")
     up = Upscaler(tiny_model)
     lr = imresize(texture(188, 164), Fraction(1, S))

@@ -29,7 +29,9 @@ def folder(tmp_path):
 def test_several_models_make_one_table_and_one_file(folder, tiny_model, tmp_path, command):
     words = ("evaluate", folder, "--scale", S, "--model=bicubic", "--model", tiny_model)
     kept = tmp_path / "kept"
-    done = command(*words, "--json", tmp_path / "x.json", "--csv", tmp_path / "x.csv", "--save-images", kept)
+    done = command(
+        *words, "--json-file", tmp_path / "x.json", "--csv", tmp_path / "x.csv", "--save-images", kept
+    )
     assert (done.code, done.err) == (0, "")
     alone = [
         command("evaluate", "--data", folder, "--scale", S, "--model", m) for m in ("bicubic", tiny_model)

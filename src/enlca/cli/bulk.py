@@ -2,12 +2,13 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from enlca.cli.common import Device, Json
-from enlca.cli.output import printable, progress, write_out
+from enlca.cli.common import Device, Json, JsonFile, ModelName
+from enlca.cli.output import printable, progress, publish, write_out
 from enlca.cli.upscale import LARGEST, Format, Mode, Precision
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def bulk(
     glob: Annotated[
         str | None, typer.Option(help="Only keys that match, like '2024/*.jpg'; * matches / too.")
     ] = None,
-    model: Annotated[str, typer.Option(help="A bundled name (see `enlca models`) or a file.")] = "enlcn-tiny",
+    model: ModelName = "enlcn-tiny",
     scale: Annotated[
         float | None, typer.Option(help="Any factor up to 4, such as 3.5. Default: the model's own.")
     ] = None,
@@ -50,6 +51,7 @@ def bulk(
         bool, typer.Option("--allow-overwrite", help="Replace existing results.")
     ] = False,
     as_json: Json = False,
+    json_file: JsonFile = None,
 ) -> int:
     """Upscale all pictures of a bucket; the same command goes on. `enlca bulk status JOB` tells how far.
 
@@ -60,7 +62,7 @@ def bulk(
     from enlca.bulk.stores import open_store
 
     if source == STATUS:
-        return _show(report_of(JobFiles(open_store(target), target)), as_json)
+        return _show(report_of(JobFiles(open_store(target), target)), as_json, json_file)
     if scale is not None and not 0 < scale <= LARGEST:
         raise typer.BadParameter(f"--scale must be above 0 and at most {LARGEST}; got {scale:g}")
     from enlca.bulk.worker import Spec, work_of
@@ -89,17 +91,16 @@ def bulk(
     print(f"enlca: job {printable(place)}", file=sys.stderr)
     with progress("upscaling") as show:
         report = run_job(spec, lambda spec: Pool(spec, workers), pattern=glob, progress=show)
-    return _show(report, as_json)
+    return _show(report, as_json, json_file)
 
 
-def _show(report: "Report", as_json: bool) -> int:
+def _show(report: "Report", as_json: bool, json_file: Path | None) -> int:
     """Print how far a job is; return the exit code."""
     tally = report.tally
-    if as_json:
-        body = {"total": report.total, "done": tally.done, "skipped": tally.skipped, "failed": tally.failed}
-        reasons = [{"reason": reason, "count": n} for reason, n in report.reasons.most_common()]
-        write_out(json.dumps(body | {"reasons": reasons}) + "\n")
-    else:
+    body = {"total": report.total, "done": tally.done, "skipped": tally.skipped, "failed": tally.failed}
+    reasons = [{"reason": reason, "count": n} for reason, n in report.reasons.most_common()]
+    publish(json.dumps(body | {"reasons": reasons}) + "\n", as_json=as_json, json_file=json_file)
+    if not as_json:
         there = f", {tally.skipped} there already" if tally.skipped else ""
         left = f", {report.total - tally.total} left" if tally.total < report.total else ""
         write_out(f"{tally.done} done{there}, {tally.failed} failed of {report.total}{left}\n")

@@ -1,4 +1,4 @@
-"""Shared by the commands: option types, and files of results."""
+"""Option types that commands share."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,20 +9,20 @@ import typer
 # the modules that use them.
 Scale = Literal[2, 3, 4]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+# The weights in the package, without importing what knows their format: for the completion in shells.
+WEIGHTS = Path(__file__).parents[1] / "checkpoint" / "weights"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a result file whole.
+def bundled_names(incomplete: str) -> list[str]:
+    """Return the bundled models whose names begin like this; for the completion in shells."""
+    names = {path.stem.rpartition("_x")[0] for path in WEIGHTS.glob("*.safetensors")}
+    return sorted(name for name in names if name.startswith(incomplete))
 
-    Raises:
-        EnlcaError: it cannot be written.
-    """
-    from enlca.errors import EnlcaError
-    from enlca.runtime.files import write_atomically
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode())
-    except OSError as error:
-        raise EnlcaError(f"{path}: cannot be written: {error.strerror or error}") from error
+ModelName = Annotated[
+    str, typer.Option(autocompletion=bundled_names, help="A bundled name (see `enlca models`) or a file.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json-file", metavar="FILE", help="Write the JSON object to this file.")
+]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from enlca.cli.common import Json, Scale
-from enlca.cli.output import progress
+from enlca.cli.common import Json, JsonFile, Scale, bundled_names
+from enlca.cli.output import progress, publish
 
 if TYPE_CHECKING:
     from enlca.network.interface import SRModel
@@ -23,7 +23,10 @@ def cost(
     more: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="More models.")] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A bundled name, a file of any known kind, or a method's name; may be repeated."),
+        typer.Option(
+            autocompletion=bundled_names,
+            help="A bundled name, a file of any known kind, or a method's name; may be repeated.",
+        ),
     ] = None,
     size: Annotated[
         str, typer.Option(metavar="HxW", help="Height and width of the LR image, in pixels.")
@@ -31,6 +34,7 @@ def cost(
     scale: Annotated[Scale | None, typer.Option(help="Default: the model's own, or 4.")] = None,
     measure: Annotated[bool, typer.Option("--time", help="Also run each one here and time it.")] = False,
     as_json: Json = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Count parameters, operations and memory of networks; without a model, of each attention of Table 4."""
     height, width = _height_and_width(size)
@@ -59,7 +63,9 @@ def cost(
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         }
-    print(json.dumps(body) if as_json else "\n".join(_lines(body, rows)))
+    publish(json.dumps(body) + "\n", as_json=as_json, json_file=json_file)
+    if not as_json:
+        print("\n".join(_lines(body, rows)))
 
 
 def network_of(name: str, scale: int | None) -> "tuple[SRModel, Callable[[], SRModel]]":

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from enlca.cli.common import Device, Scale, write_text
-from enlca.cli.output import printable, progress, report_failures
+from enlca.cli.common import Device, Json, JsonFile, Scale, bundled_names
+from enlca.cli.output import printable, progress, publish, report_failures, write_text
 
 if TYPE_CHECKING:
     from enlca.evaluation.evaluate import Evaluation
@@ -35,13 +35,15 @@ Metrics = Annotated[
         help="One more column: ms-ssim, ssimulacra2, flip, lpips=FILE[,FILE] or dists=FILE[,FILE].",
     ),
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write protocol and scores to this file.")]
 CsvFile = Annotated[Path | None, typer.Option("--csv", help="Write a row per image to this file.")]
 
 
 def evaluate(
     model: Annotated[
-        list[str], typer.Option(help="A bundled name, a file, or bicubic; several make one table.")
+        list[str],
+        typer.Option(
+            autocompletion=bundled_names, help="A bundled name, a file, or bicubic; several make one table."
+        ),
     ],
     scale: Annotated[Scale, typer.Option(help="The upscaling factor.")],
     data: Data = None,
@@ -51,6 +53,7 @@ def evaluate(
     lr: OfLr = "uint8",
     device: OnDevice = "auto",
     metrics: Metrics = None,
+    as_json: Json = False,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
     save_images: Annotated[
@@ -72,7 +75,7 @@ def evaluate(
     methods = methods_called(model, scale=scale, **options)
     with progress("evaluating") as show:
         results = evaluate_each(methods, folders, **shared, save_images=save_images, on_image=show)
-    return _publish(results, json_file, csv_file)
+    return _publish(results, as_json, json_file, csv_file)
 
 
 def score(
@@ -80,6 +83,7 @@ def score(
     hr_dir: Annotated[Path, typer.Argument(help="Folder of the HR images.")],
     scale: Annotated[Scale, typer.Option(help="The factor by which they were upscaled.")],
     metrics: Metrics = None,
+    as_json: Json = False,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
 ) -> int:
@@ -87,27 +91,41 @@ def score(
     from enlca.evaluation.evaluate import score_folders
 
     more = _metrics(metrics)
-    return _publish([score_folders(sr_dir, hr_dir, scale=scale, metrics=more)], json_file, csv_file)
+    found = score_folders(sr_dir, hr_dir, scale=scale, metrics=more)
+    return _publish([found], as_json, json_file, csv_file)
 
 
 def audit(
     sr_dir: Annotated[Path, typer.Argument(help="Folder of SR images, made by any method.")],
     hr_dir: Annotated[Path, typer.Argument(help="Folder of the HR images.")],
     scale: Annotated[Scale, typer.Option(help="The factor by which they were upscaled.")],
+    as_json: Json = False,
+    json_file: JsonFile = None,
+    csv_file: CsvFile = None,
 ) -> int:
-    """Score the same images under every common convention: why do my numbers differ?"""
-    from enlca.evaluation.audit import to_markdown
+    """Score the same images under every common convention: why do my numbers differ?
+
+    JSON and CSV have the scores of each image.
+    """
+    from enlca.evaluation.audit import to_csv, to_json, to_markdown
     from enlca.evaluation.given import audit_folders
 
-    rows, failures = audit_folders(sr_dir, hr_dir, scale=scale)
-    print(to_markdown(rows), end="")
-    return report_failures(failures)
+    found = audit_folders(sr_dir, hr_dir, scale=scale)
+    publish(to_json(found.rows, found.names, scale=scale), as_json=as_json, json_file=json_file)
+    if csv_file:
+        write_text(csv_file, to_csv(found.rows, found.names))
+    if not as_json:
+        print(to_markdown(found.rows), end="")
+    return report_failures(found.failures)
 
 
 def compare(
     model: Annotated[
         list[str],
-        typer.Option(help="As in evaluate; or a folder of SR images. All are compared with the first."),
+        typer.Option(
+            autocompletion=bundled_names,
+            help="As in evaluate; or a folder of SR images. All are compared with the first.",
+        ),
     ],
     scale: Annotated[Scale, typer.Option(help="The upscaling factor.")],
     data: Data = None,
@@ -120,6 +138,7 @@ def compare(
     html_file: Annotated[
         Path | None, typer.Option("--html", help="Write a page with plots and crops to this file.")
     ] = None,
+    as_json: Json = False,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
     crops: Annotated[
@@ -154,11 +173,11 @@ def compare(
         if html_file:
             text = page(comparison, rows(comparison, results, per_method=crops), made_by=_made_by())
             write_text(html_file, text)
-    if json_file:
-        write_text(json_file, comparison.to_json())
+    publish(comparison.to_json(), as_json=as_json, json_file=json_file)
     if csv_file:
         write_text(csv_file, comparison.to_csv())
-    print(comparison.to_markdown(), end="")
+    if not as_json:
+        print(comparison.to_markdown(), end="")
     return report_failures(_failures(results))
 
 
@@ -181,15 +200,18 @@ def _metrics(words: Sequence[str] | None) -> list["Metric"]:
     return found
 
 
-def _publish(results: Sequence["Evaluation"], json_file: Path | None, csv_file: Path | None) -> int:
+def _publish(
+    results: Sequence["Evaluation"], as_json: bool, json_file: Path | None, csv_file: Path | None
+) -> int:
     from enlca.evaluation.report import to_csv, to_json, to_markdown
 
-    if reports := [result.report for result in results if result.report.images]:
-        if json_file:
-            write_text(json_file, to_json(reports))
+    reports = [result.report for result in results if result.report.images]
+    publish(to_json(reports), as_json=as_json, json_file=json_file if reports else None)
+    if reports:
         if csv_file:
             write_text(csv_file, to_csv(reports))
-        print(to_markdown(reports), end="")
+        if not as_json:
+            print(to_markdown(reports), end="")
     return report_failures(_failures(results))
 
 

@@ -1,12 +1,13 @@
 """Commands about networks: `info`, `models`, `convert`, `export`, `explore`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from enlca.cli.common import Json, Scale
-from enlca.cli.output import printable, progress
+from enlca.cli.common import Json, JsonFile, Scale, bundled_names
+from enlca.cli.output import printable, progress, publish
 
 EXPORTED = (".onnx", ".xml")
 NamedScale = Annotated[Scale | None, typer.Option(help="Which of the weights of a bundled name.")]
@@ -14,14 +15,18 @@ NamedScale = Annotated[Scale | None, typer.Option(help="Which of the weights of 
 
 def info(
     model: Annotated[
-        str, typer.Argument(metavar="FILE|NAME", help="Weights of any known kind, or a bundled name.")
+        str,
+        typer.Argument(
+            metavar="FILE|NAME",
+            autocompletion=bundled_names,
+            help="Weights of any known kind, or a bundled name.",
+        ),
     ],
     scale: NamedScale = None,
     as_json: Json = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Say what a file is: kind, network, scale, and what its card says of variant, training and scores."""
-    import json
-
     from enlca.checkpoint.store import load_model
 
     loaded = load_model(model, scale)
@@ -36,8 +41,8 @@ def info(
     if card is not None:
         facts |= {"variant": card.variant, "network": card.network.to_dict()}
         facts |= {"training": card.training, "scores": card.scores}
+    publish(json.dumps(facts) + "\n", as_json=as_json, json_file=json_file)
     if as_json:
-        print(json.dumps(facts))
         return
     symbols = {"amplification": "k", "n_features": "m", "embed_channels": "c"}
     sizes = f"x{loaded.model.scale}, {facts['parameters']:,} parameters, {facts['bytes']:,} bytes"
@@ -60,22 +65,30 @@ def info(
         print(printable(f"  {name:24} {_plain(mean)}"))
 
 
-def models() -> None:
+def models(as_json: Json = False, json_file: JsonFile = None) -> None:
     """List the weights that come with the package, with their measured scores."""
     from enlca.checkpoint.store import bundled
     from enlca.network.sr import SRConfig, SRNetwork
 
-    print(f"{'name':16} {'scale':5} {'parameters':>10} {'size':>8}  PSNR-Y / SSIM-Y")
+    found = []
     for item in bundled():
         card = item.card
         assert isinstance(card.network, SRConfig)
         count = sum(parameter.numel() for parameter in SRNetwork(card.network).parameters())
+        facts = {"name": item.name, "scale": item.scale, "parameters": count}
+        facts |= {"bytes": item.path.stat().st_size, "file": str(item.path)}
+        found.append(facts | {"variant": card.variant, "scores": card.scores})
+    publish(json.dumps({"models": found}) + "\n", as_json=as_json, json_file=json_file)
+    if as_json:
+        return
+    print(f"{'name':16} {'scale':5} {'parameters':>10} {'size':>8}  PSNR-Y / SSIM-Y")
+    for one in found:
         scores = ", ".join(
             f"{name} {mean['psnr_y']:.2f}" + (f" / {mean['ssim_y']:.4f}" if "ssim_y" in mean else "")
-            for name, mean in card.scores.items()
+            for name, mean in one["scores"].items()
         )
-        size = f"{item.path.stat().st_size / 1e6:.2f} MB"
-        print(f"{item.name:16} x{item.scale:<4} {count:>10,} {size:>8}  {scores or 'not measured'}")
+        sizes = f"x{one['scale']:<4} {one['parameters']:>10,} {one['bytes'] / 1e6:>5.2f} MB"
+        print(f"{one['name']:16} {sizes}  {scores or 'not measured'}")
 
 
 def convert(
@@ -118,7 +131,12 @@ def convert(
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A bundled name or a checkpoint file.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", autocompletion=bundled_names, help="A bundled name or a checkpoint file."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A name that ends in .onnx or .xml (OpenVINO).")],
     scale: NamedScale = None,
 ) -> None:

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,6 +55,14 @@ def write_out(text: str) -> None:
         os.close(nothing)
 
 
+def publish(body: str, *, as_json: bool, json_file: Path | None) -> None:
+    """Put a JSON object where it was asked for: into a file, on stdout, both or neither."""
+    if json_file is not None:
+        write_text(json_file, body)
+    if as_json:
+        write_out(body)
+
+
 def printable(line: str) -> str:
     """Escape line feeds and other unprintable characters, which file names can hold."""
     shown = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
@@ -83,10 +92,11 @@ class LineReport:
 
 
 class JsonReport(LineReport):
-    """Prints one JSON object at the end, with the outcomes, which stay in a file until then."""
+    """Collects one JSON object in a file; at the end it is printed, copied to `file`, or both."""
 
-    def __init__(self, head: dict):
+    def __init__(self, head: dict, *, printed: bool, file: Path | None):
         super().__init__()
+        self.printed, self.file = printed, file
         self._file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by `close`
         self._file.write(f'{json.dumps(head)[:-1]}, "pictures": [')
         self._separator = ""
@@ -98,14 +108,19 @@ class JsonReport(LineReport):
         super().add(outcome)
 
     def show(self, outcome: "Outcome") -> None:
-        """Print nothing."""
+        """Print a picture that did not fail, unless the object is printed."""
+        if not self.printed:
+            super().show(outcome)
 
     def close(self) -> None:
-        """Print the object."""
+        """Print the object, and write its file."""
         with self._file as file:
             file.write("]}\n")
+            if self.file is not None:
+                file.seek(0)
+                write_text(self.file, file.read())
             file.seek(0)
-            while part := file.read(1 << 16):
+            while self.printed and (part := file.read(1 << 16)):
                 write_out(part)
 
 
@@ -118,3 +133,19 @@ def _line(outcome: "Outcome") -> str:
     text += f": {outcome.remark}" if outcome.remark else ""
     encoding = sys.stdout.encoding or "utf-8"
     return printable(text).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a result file whole.
+
+    Raises:
+        EnlcaError: it cannot be written.
+    """
+    from enlca.errors import EnlcaError
+    from enlca.runtime.files import write_atomically
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise EnlcaError(f"{path}: cannot be written: {error.strerror or error}") from error

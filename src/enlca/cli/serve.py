@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from enlca.cli.common import bundled_names
 from enlca.cli.upscale import Mode, Precision
 
 
@@ -13,6 +14,7 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME|FILE",
+            autocompletion=bundled_names,
             help="A model to offer; may be repeated, the first is the default. Default: enlcn-tiny.",
         ),
     ] = None,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enlca.cli.common import Json, Scale
-from enlca.cli.output import progress, report_failures
+from enlca.cli.common import Json, JsonFile, Scale
+from enlca.cli.output import progress, publish, report_failures
 from enlca.errors import EnlcaError, Stopped, require
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def check(
         int | None, typer.Option(min=1, help="Side of an LR patch that must fit into every image.")
     ] = None,
     as_json: Json = False,
+    json_file: JsonFile = None,
 ) -> int:
     """Read every image of a folder or pack; report what is there and what training could not use."""
     if patch is not None and scale is None:
@@ -124,9 +125,8 @@ def check(
 
     with progress("reading") as show:
         found = check_folder(folder, scale=scale, patch=patch, on_progress=partial(show, ""))
-    if as_json:
-        print(json.dumps(found.to_dict()))
-    else:
+    publish(json.dumps(found.to_dict()) + "\n", as_json=as_json, json_file=json_file)
+    if not as_json:
         print(f"{folder}")
         for contents in found.contents:
             _print(contents)
@@ -223,9 +223,3 @@ def _print(contents: "Contents") -> None:
 
 
 WORDS = ("smallest", "median", "largest")
-
-data = typer.Typer(
-    help="Images for training and testing: check, pack, fetch.", no_args_is_help=True, add_completion=False
-)
-for command in (check, pack, fetch):
-    data.command(command.__name__)(command)

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from enlca.cli.common import Device, Json, Scale
+from enlca.cli.common import Device, Json, JsonFile, ModelName, Scale
 from enlca.cli.hints import hint_at_photo
-from enlca.cli.output import JsonReport, LineReport, progress, report_failures
+from enlca.cli.output import (
+    JsonReport,
+    LineReport,
+    printable,
+    progress,
+    publish,
+    report_failures,
+    write_out,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +54,7 @@ def upscale(
             help="A file, a folder, or a name like {stem}_x{scale}{suffix}. Default: beside the input.",
         ),
     ] = None,
-    model: Annotated[str, typer.Option(help="A bundled name (see `enlca models`) or a file.")] = "enlcn-tiny",
+    model: ModelName = "enlcn-tiny",
     strength: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Mix the weights: 0 is those of --base, 1 those of --model."),
@@ -95,6 +103,7 @@ def upscale(
         int, typer.Option(min=1, help="Refuse pictures with more pixels than this by their header.")
     ] = 1 << 30,
     as_json: Json = False,
+    json_file: JsonFile = None,
 ) -> int:
     """Upscale pictures."""
     if scale is not None and not 0 < scale <= LARGEST:
@@ -130,7 +139,8 @@ def upscale(
     jobs, unusable = plan(inputs, out, size=size, suffix=f".{format}", recursive=recursive, existing=existing)
     hint_at_photo(jobs, model)
     factor = size.scale and (int(size.scale) if size.scale.denominator == 1 else float(size.scale))
-    report = JsonReport({"model": model, "scale": factor}) if as_json else LineReport()
+    head = {"model": model, "scale": factor}
+    report = JsonReport(head, printed=as_json, file=json_file) if as_json or json_file else LineReport()
     for failure in unusable:
         report.add(Outcome(failure.source, error=failure.error))
 
@@ -162,6 +172,8 @@ def degrade(
         Preset, typer.Option(help="clean: MATLAB's bicubic to the bit. The others: as photographs are.")
     ] = "clean",
     seed: Annotated[int, typer.Option(min=0, help="Of the random draws of a preset.")] = 0,
+    as_json: Json = False,
+    json_file: JsonFile = None,
 ) -> int:
     """Make LR images of HR images, after mod-cropping: MATLAB's bicubic, or degraded as photographs are.
 
@@ -173,8 +185,14 @@ def degrade(
     degradation = Degradation(preset=preset)
     with progress("degrading") as show:
         options = {"scale": scale, "degradation": degradation, "seed": seed}
-        failures = degrade_folder(hr_dir, lr_dir, **options, on_picture=show)
-    return report_failures(failures)
+        done = degrade_folder(hr_dir, lr_dir, **options, on_picture=show)
+    body = {"folder": str(lr_dir), "scale": scale, "preset": preset, "seed": seed}
+    publish(json.dumps(body | done._asdict()) + "\n", as_json=as_json, json_file=json_file)
+    if not as_json:
+        there = f", {done.kept} there already" if done.kept else ""
+        failed = f", {len(done.failures)} failed" if done.failures else ""
+        write_out(printable(f"{lr_dir}: {done.made} made{there}{failed}") + "\n")
+    return report_failures(done.failures)
 
 
 def _check_engine(engine: str, *, device: str, precision: str, compile: bool) -> None:

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -28,6 +29,14 @@ MAX_SIGMA = 4.0
 BICUBIC_REACH = 2
 
 
+class Degraded(NamedTuple):
+    """How many LR files were made and how many were there already, and a line for each failure."""
+
+    made: int
+    kept: int
+    failures: list[str]
+
+
 def degrade_folder(
     hr_folder: Path,
     lr_folder: Path,
@@ -36,8 +45,8 @@ def degrade_folder(
     degradation: Degradation = CLEAN,
     seed: int = 0,
     on_picture: Callable[[str, int, int], None] = lambda name, done, total: None,
-) -> list[str]:
-    """Mod-crop and degrade each picture; grey stays grey. Returns a line per failure.
+) -> Degraded:
+    """Mod-crop and degrade each picture; grey stays grey.
 
     What happens to a picture depends on `seed` and its name alone. An LR file that is there already stays: it
     is a failure if its pixels are others.
@@ -57,7 +66,7 @@ def degrade_folder(
         lr_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PictureError(f"{lr_folder}: cannot be made: {error.strerror or error}") from error
-    failures = []
+    counts, failures = {True: 0, False: 0}, []
     for done, path in enumerate(files):
         on_picture(path.name, done, len(files))
         try:
@@ -69,19 +78,21 @@ def degrade_folder(
             random = np.random.default_rng([seed, zlib.crc32(path.stem.encode())])
             recipe = degradation.draw(random, scale=scale)
             lr = degrade(mod_crop(picture.pixels, scale), recipe, scale=scale, random=random)
-            _write_new(lr_folder / f"{path.stem}.png", lr)
+            counts[_write_new(lr_folder / f"{path.stem}.png", lr)] += 1
         except EnlcaError as error:
             failures.append(str(error))
     on_picture("", len(files), len(files))
-    return failures
+    return Degraded(counts[True], counts[False], failures)
 
 
-def _write_new(path: Path, pixels: UInt8[np.ndarray, "h w C"]) -> None:
-    """Write a picture that is not there yet. Raises PictureError: another one is."""
+def _write_new(path: Path, pixels: UInt8[np.ndarray, "h w C"]) -> bool:
+    """Write a picture, unless it is there, and return whether it was. Raises PictureError: another one is."""
     if not path.exists():
         write_image(path, Picture(pixels))
-    elif not np.array_equal(read_image(path).pixels, pixels):
+        return True
+    if not np.array_equal(read_image(path).pixels, pixels):
         raise PictureError(f"{path}: exists, with other pixels; name another folder, or delete it")
+    return False
 
 
 def gaussian_blur(pixels: UInt8[np.ndarray, "h w 3"], sigma: float) -> UInt8[np.ndarray, "h w 3"]:

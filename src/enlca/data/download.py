@@ -6,6 +6,7 @@ recorded, and must match from then on.
 """
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ RESUMABLE = "what came is kept, the same command resumes it"
 TIMEOUT = (20, 60)
 # Called with the archive's name, and MiB done and of all.
 OnProgress = Callable[[str, int, int], None]
+log = logging.getLogger(__name__)
 # pooch reports checksums on stderr, where only errors belong.
 pooch.get_logger().setLevel("WARNING")
 
@@ -165,6 +167,7 @@ class _Resumed:
         """Append what is missing after `done` bytes; return the size of the part, and the one expected."""
         # With a compressed transfer, lengths would be those of the compressed data.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
+        log.info("%s from byte %d", url, done)
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             total = _total(response)
             if response.status_code == requests.codes.requested_range_not_satisfiable and done:

@@ -4,8 +4,10 @@ PSNR and SSIM are agreed; the planes that they are computed of are not. Each row
 against the protocol of `enlca evaluate`, or is a whole convention of a toolkit.
 """
 
+import csv
+import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -13,6 +15,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from numpy.lib.stride_tricks import sliding_window_view
 
+from enlca.evaluation.report import dumps
 from enlca.metrics import C1, C2, PEAK, WINDOW, luma, ssim_plane
 
 Rgb = UInt8[np.ndarray, "_ _ 3"]
@@ -111,12 +114,26 @@ CONVENTIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class AuditRow:
-    """A convention's scores over a set of pictures."""
+    """A convention's scores over a set of pictures.
+
+    Attributes:
+        convention, used_by: its name, and who scores this way.
+        psnr, ssim: over all images.
+        psnrs, ssims: of each image, in their order; no SSIM where the row concerns PSNR alone.
+    """
 
     convention: str
     used_by: str
     psnr: float
     ssim: float | None
+    psnrs: Sequence[float] = ()
+    ssims: Sequence[float] = ()
+
+    def images(self, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
+        """Return the scores of each image by its name."""
+        ssims = self.ssims or [None] * len(names)
+        scores = zip(names, self.psnrs, ssims, strict=True)
+        return {name: {"psnr": psnr, "ssim": ssim} for name, psnr, ssim in scores}
 
 
 def audit(pairs: Iterable[tuple[Rgb, Rgb]], *, scale: int) -> list[AuditRow]:
@@ -154,6 +171,8 @@ def audit(pairs: Iterable[tuple[Rgb, Rgb]], *, scale: int) -> list[AuditRow]:
             used_by=convention.used_by,
             psnr=_psnr(errors[convention.name], pooled=convention.pooled),
             ssim=fmean(ssims[convention.name]) if convention.ssim else None,
+            psnrs=[_psnr([error], pooled=False) for error in errors[convention.name]],
+            ssims=ssims[convention.name],
         )
         for convention in CONVENTIONS
     ]
@@ -180,3 +199,29 @@ def to_markdown(rows: list[AuditRow]) -> str:
             f"| {row.convention} | {row.used_by} | {row.psnr:.3f} | {gap:+.3f} | {ssim} | {change} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def to_json(rows: Sequence[AuditRow], names: Sequence[str], *, scale: int) -> str:
+    """Return every convention with its means and the scores of each image."""
+    conventions = [
+        {
+            "name": row.convention,
+            "used_by": row.used_by,
+            "psnr": row.psnr,
+            "ssim": row.ssim,
+            "images": row.images(names),
+        }
+        for row in rows
+    ]
+    return dumps({"scale": scale, "n": len(names), "conventions": conventions})
+
+
+def to_csv(rows: Sequence[AuditRow], names: Sequence[str]) -> str:
+    """Return a row for each image and convention."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "convention", "psnr", "ssim"])
+    for row in rows:
+        for name, scores in row.images(names).items():
+            writer.writerow([name, row.convention, scores["psnr"], scores["ssim"]])
+    return text.getvalue()

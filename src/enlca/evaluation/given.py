@@ -1,10 +1,10 @@
 """SR pictures that exist already, made by any method: found beside HR by their names, scored and audited."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -64,14 +64,23 @@ class GivenPictures:
         return *load_made(pair.hr, pair.lr, scale), 0.0
 
 
-def audit_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> tuple[list[AuditRow], list[str]]:
-    """Audit SR images against HR, matched by name; also return a line for each that could not be used.
+class Audit(NamedTuple):
+    """The rows of an audit, the names of its images, and a line for each that could not be used."""
+
+    rows: Sequence[AuditRow]
+    names: Sequence[str]
+    failures: Sequence[str]
+
+
+def audit_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> Audit:
+    """Audit SR images against HR, matched by name.
 
     Raises:
         PictureError: a folder without pictures.
         EvaluationError: no picture could be used, or they are too small.
     """
     made = GivenPictures.of(sr_folder)
+    names: list[str] = []
     failures: list[str] = []
 
     def usable() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -81,9 +90,10 @@ def audit_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> tuple[list
             except EnlcaError as error:
                 failures.append(str(error))
             else:
+                names.append(pair.name)
                 yield sr, hr
 
     try:
-        return audit(usable(), scale=scale), failures
+        return Audit(audit(usable(), scale=scale), names, failures)
     except ValueError as error:
         raise EvaluationError("; ".join([*failures, str(error)])) from error

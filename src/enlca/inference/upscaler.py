@@ -3,6 +3,7 @@
 Letters:  B batch   H, W height and width   C channels   L layers: channels, then alpha   S scale
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ from enlca.runtime.device import (
 )
 
 Model = TypeVar("Model", bound=SRModel)
+log = logging.getLogger(__name__)
 
 
 class Upscaler:
@@ -111,6 +113,7 @@ class Upscaler:
         self.executor = spread_over(first, others) if others else first
         self.forward: Forward = self_ensemble(forward) if ensemble else forward
         self.scale = network.scale
+        log.info("%s x%d on %s, in %s", network.name, self.scale, self.device, self.half or torch.float32)
 
     @overload
     def __call__(self, picture: Readable | Picture) -> Picture: ...
@@ -228,6 +231,8 @@ class Upscaler:
             note(remark)
         if strategy.mode == "stream" and self.has_engine:
             note("streamed by PyTorch: other engines take whole pictures")
+        log.info("%dx%d: %s, tile %d", width, height, strategy.mode, strategy.tile)
+        log.debug("bytes in use: %d of %d that may be", used, limit)
         if strategy.mode == "stream" and self.device.type != "cpu":
             # Features between the stages are cached on the host.
             strategy = replace(strategy, cache_limit=int(SHARE * free_memory(torch.device("cpu"))))
@@ -263,6 +268,7 @@ class Upscaler:
 def _load(model: str | os.PathLike | SRModel, scale: int | None) -> tuple[SRModel, Card | None]:
     if not isinstance(model, SRModel):
         loaded = load_model(model, scale)
+        log.info("%s: %s (%s)", model, loaded.kind, loaded.path)
         return loaded.model, loaded.card
     if scale not in (None, model.scale):
         raise CheckpointError(f"{model.name}: upscales by {model.scale}, not by {scale}")
