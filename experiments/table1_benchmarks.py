@@ -3,7 +3,7 @@
     python -m experiments.table1_benchmarks [RESULT.json ...] [--peers DIR] [--test DIR ...] [--out table1.md]
 
 A row is the paper's or measured, never both. Measured are the weights in the package (scores in their cards),
-each RESULT.json of `enlca evaluate --json`, and what the folder of published files (`--peers`) holds:
+each RESULT.json of `enlca evaluate --json-file`, and what the folder of published files (`--peers`) holds:
 pictures, and weights, which are run on the benchmark folders (`--test`). The rest is "not run".
 
 Verified is our network of a method "by weights" (the published ones, scored here), "by published pictures"
@@ -62,7 +62,7 @@ def from_cards() -> list[Measured]:
 
 
 def from_result(path: Path) -> list[Measured]:
-    """The models in a file of `enlca evaluate --json`.
+    """The models in a file of `enlca evaluate --json-file`.
 
     Raises:
         ValueError: for a file that is something else.
@@ -79,7 +79,7 @@ def from_result(path: Path) -> list[Measured]:
             for one in body.get("results", [body])
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not a result of `enlca evaluate --json` ({error!r})") from error
+        raise ValueError(f"{path}: not a result of `enlca evaluate --json-file` ({error!r})") from error
 
 
 def _model(result: dict) -> str:

@@ -1,6 +1,7 @@
 """Commands that write images: `upscale`, `degrade`."""
 
 import gc
+import json
 from contextlib import closing
 from fractions import Fraction
 from functools import partial

@@ -186,7 +186,7 @@ def _psnr(errors: list[tuple[float, int]], *, pooled: bool) -> float:
     return fmean(math.inf if mean == 0 else 10 * math.log10(PEAK**2 / mean) for mean in means)
 
 
-def to_markdown(rows: list[AuditRow]) -> str:
+def to_markdown(rows: Sequence[AuditRow]) -> str:
     """Return the table, with each row's difference from the first, which is the protocol."""
     reference = rows[0]
     lines = ["| convention | used by | PSNR | | SSIM | |", "|---|---|---|---|---|---|"]
