@@ -1,7 +1,5 @@
 """One picture from store to store."""
 
-import io
-
 import numpy as np
 import pytest
 
@@ -119,7 +117,7 @@ def test_a_url_that_cannot_be_used_is_one_line(url, monkeypatch):
 def test_put_creates_once(monkeypatch):
     monkeypatch.setattr(stores, "PAUSES", ())
     store = open_store("memory://")
-    assert put(store, "a", io.BytesIO(b"one"))
-    assert not put(store, "a", io.BytesIO(b"two"))
+    assert put(store, "a", b"one")
+    assert not put(store, "a", b"two")
     assert put(store, "a", b"three", replace=True)
     assert bytes(store.get("a").bytes()) == b"three"

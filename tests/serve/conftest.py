@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from enlca.image.decoding import Source
+from enlca.inference.outputs import Sink
 from enlca.serve.engine import Engine
 from enlca.serve.pool import Stop
 from enlca.serve.running import Running
@@ -81,7 +84,7 @@ class Held(Engine):
         self.released = threading.Event()
         self.stopped = 0
 
-    def upscale(self, source: Path, target: Path, wanted: Wanted, stop: Stop) -> tuple[int, int, None]:
+    def upscale(self, source: Source, target: Sink, wanted: Wanted, stop: Stop) -> tuple[int, int, None]:
         self.begun.release()
         try:
             while not self.released.wait(0.01):
@@ -89,7 +92,7 @@ class Held(Engine):
         except BaseException:
             self.stopped += 1
             raise
-        target.write_bytes(source.read_bytes())
+        target.file.write(source.read_at(0))
         return 1, 1, None
 
 
@@ -145,6 +148,15 @@ def hold(start) -> Callable[..., tuple[Served, Held]]:
         return one, engine
 
     return begin
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch) -> Path:
+    """The folder of temporary files, empty."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

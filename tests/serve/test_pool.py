@@ -1,6 +1,7 @@
 """The queue by itself, and an engine whose work is stopped."""
 
 import asyncio
+import io
 import threading
 from fractions import Fraction
 
@@ -9,6 +10,9 @@ import pytest
 from PIL import Image
 
 from enlca.errors import Stopped
+from enlca.image.decoding import Source
+from enlca.image.files import format_of
+from enlca.inference.outputs import Sink
 from enlca.inference.target_size import Size
 from enlca.serve.engine import Engine, known_models
 from enlca.serve.limits import Limits, Refused
@@ -109,20 +113,21 @@ def engines(tiny_model):
 
 
 @pytest.mark.parametrize("mode", ["whole", "stream"])
-def test_work_stops_at_the_next_layer_and_leaves_no_file(engines, mode, tmp_path):
-    source, target = tmp_path / "picture", tmp_path / "result.png"
+def test_work_stops_at_the_next_layer_and_leaves_no_file(engines, mode, scratch):
+    given, made = io.BytesIO(), io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(source, "PNG")
+    Image.fromarray(pixels).save(given, "PNG")
+    source, target = Source.of(given.getvalue()), Sink(made, "result.png")
     wanted = Wanted(model="tiny", size=Size(scale=Fraction(4)))
     counted = After(10**9)
     engines[mode].upscale(source, target, wanted, counted)
     checks = 10**9 - counted.left
     assert checks > 20
-    target.unlink()
+    assert format_of(Source.of(made.getvalue())) == "png"
     for n in (1, 2, checks // 2):
         stop = After(n)
         with pytest.raises(Stopped):
-            engines[mode].upscale(source, target, wanted, stop)
+            engines[mode].upscale(source, Sink(io.BytesIO(), "result.png"), wanted, stop)
         # The check that stopped it, and the one at the end.
         assert -1 <= stop.left <= 0
-        assert list(tmp_path.iterdir()) == [source]
+        assert list(scratch.iterdir()) == []

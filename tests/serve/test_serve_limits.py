@@ -34,7 +34,7 @@ def was_closed(client: socket.socket) -> bool:
     return True
 
 
-def test_fifty_clients_get_results_or_503_and_memory_stays_flat_over_five_rounds(start, png, eventually):
+def test_fifty_clients_get_results_or_503_and_memory_stays_flat_over_five_rounds(start, png, scratch):
     served = start(limits=Limits(queue=2, admitted=2))
     expected, memory = served.post(png).body, []
     for _ in range(5):
@@ -47,7 +47,7 @@ def test_fifty_clients_get_results_or_503_and_memory_stays_flat_over_five_rounds
         assert all(int(answer.headers["retry-after"]) > 0 for answer in answers if answer.status == 503)
         memory.append(psutil.Process().memory_info().rss)
     assert memory[-1] - memory[0] < 20 << 20
-    assert eventually(lambda: list(served.service.folder.iterdir()) == [])
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_full_queue_is_503_before_the_body_is_sent(hold, png, eventually):
@@ -66,7 +66,9 @@ def test_a_full_queue_is_503_before_the_body_is_sent(hold, png, eventually):
     assert [answer.status for answer in answers] == [200, 200]
 
 
-def test_a_client_that_leaves_frees_its_worker_and_its_place_within_two_seconds(hold, png, eventually):
+def test_a_client_that_leaves_frees_its_worker_and_its_place_within_two_seconds(
+    hold, png, eventually, scratch
+):
     served, engine = hold(limits=Limits(queue=1))
     pool = served.service.pool
     working = served.send_head(png)
@@ -79,7 +81,7 @@ def test_a_client_that_leaves_frees_its_worker_and_its_place_within_two_seconds(
     assert eventually(lambda: pool.working == 0)
     assert engine.stopped == 1
     assert eventually(lambda: served.service.admission.inside == 0 and served.service.counts.left == 2)
-    assert list(served.service.folder.iterdir()) == []
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_result_that_takes_too_long_is_504_and_its_work_stops(hold, png, eventually):

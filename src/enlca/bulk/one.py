@@ -1,18 +1,19 @@
 """One picture from store to store, whatever engine runs it: get, upscale as `enlca upscale` does, put."""
 
+import io
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from enlca.bulk.stores import exists, put, read_into
+from enlca.image.decoding import Source
 from enlca.image.rows import PictureRows
 from enlca.inference.batch import DEFAULTS, Outcome, Settings, run
-from enlca.inference.outputs import Job
+from enlca.inference.outputs import Job, Sink
 from enlca.inference.target_size import Size
-from enlca.runtime.files import partial_folder
 
 
 @dataclass(frozen=True)
@@ -55,30 +56,24 @@ def one(source: Any, key: str, target: Any, work: Work) -> Outcome:
         CheckpointError, DeviceError: the network cannot be loaded, whatever the picture.
     """
     name = work.target(key)
-    with partial_folder(Path(tempfile.gettempdir())) as folder:
-        # The formats of both are told by their content and by the suffix.
-        given, made = Path(folder, "given"), Path(folder, f"made{work.suffix}")
+    # The file has no name, so a worker that is killed leaves nothing.
+    with tempfile.TemporaryFile() as given:
         try:
             if not work.replace and exists(target, name):
                 return Outcome(key, name, skipped=True)
-            with given.open("wb") as file:
-                read_into(source, key, file)
-            [outcome] = run(
-                [Job(given, made)], work.load, size=work.size, scales=work.scales, settings=work.settings
-            )
-            if outcome.error is not None:
-                error = outcome.error.replace(str(given), key).replace(str(made), name)
-                return replace(outcome, source=key, error=error)
-            with made.open("rb") as file:
-                written = put(target, name, file, replace=work.replace)
+            read_into(source, key, given)
+            given.seek(0)
+            made = io.BytesIO()
+            job = Job(Source.of(given, name=key), Sink(made, name))
+            [outcome] = run([job], work.load, size=work.size, scales=work.scales, settings=work.settings)
+            if outcome.error is not None or put(target, name, made.getvalue(), replace=work.replace):
+                return outcome
         except FileNotFoundError:
             return Outcome(key, error=f"{key}: no such object any more")
         except PermissionError as error:
             return Outcome(key, error=f"{key}: not permitted: {error.strerror}")
-        if not written:
-            # Another worker was faster; what it wrote is the same.
-            return Outcome(key, name, skipped=True)
-    return replace(outcome, source=key, target=name)
+    # Another worker was faster; what it wrote is the same.
+    return Outcome(key, name, skipped=True)
 
 
 def reason_of(error: str, key: str) -> str:

@@ -74,18 +74,14 @@ def exists(store: Any, key: str) -> bool:
     return True
 
 
-def put(store: Any, key: str, content: Any, *, replace: bool = False) -> bool:
+def put(store: Any, key: str, content: bytes, *, replace: bool = False) -> bool:
     """Write an object whole; return False, and write nothing, if there is one and `replace` is False.
-
-    `content` is bytes or a binary file object, which is read from its start.
 
     Raises as `retried`.
     """
     from obstore.exceptions import AlreadyExistsError
 
     def once() -> None:
-        if not isinstance(content, bytes):
-            content.seek(0)
         # Parts of a multipart upload could not be refused together.
         store.put(key, content, mode="overwrite" if replace else "create", use_multipart=False)
 

@@ -1,19 +1,17 @@
 """A worker: opens the stores, loads the network once, and upscales the units that it is given."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from enlca.bulk.manifest import JobFiles, Unit
 from enlca.bulk.one import Work, one
 from enlca.bulk.stores import open_store
+from enlca.checkpoint import DEFAULT_MODEL
 from enlca.inference.batch import Settings
 from enlca.inference.target_size import Size, default_scale, network_scales
-from enlca.runtime.files import sweep
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Spec:
     source: str
     target: str
     job: str
-    model: str = "enlcn-tiny"
+    model: str = DEFAULT_MODEL
     scale: str | None = None
     suffix: str = ".png"
     quality: int = 95
@@ -77,8 +75,6 @@ class Worker:
         self.target = open_store(spec.target, make=True)
         self.files = JobFiles(open_store(spec.job, make=True), spec.job)
         self.work = work_of(spec)
-        # What killed workers left.
-        sweep(Path(tempfile.gettempdir()))
 
     def run(self, unit: Unit, stopping: Callable[[], bool] = lambda: False) -> Tally:
         """Upscale a unit and record its outcomes; those so far, if `stopping` says so between two pictures.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from enlca.checkpoint import DEFAULT_MODEL
 from enlca.cli.common import Device, Json, JsonFile, ModelName
 from enlca.cli.output import printable, progress, publish, write_out
 from enlca.cli.upscale import LARGEST, Format, Mode, Precision
@@ -34,7 +35,7 @@ def bulk(
     glob: Annotated[
         str | None, typer.Option(help="Only keys that match, like '2024/*.jpg'; * matches / too.")
     ] = None,
-    model: ModelName = "enlcn-tiny",
+    model: ModelName = DEFAULT_MODEL,
     scale: Annotated[
         float | None, typer.Option(help="Any factor up to 4, such as 3.5. Default: the model's own.")
     ] = None,

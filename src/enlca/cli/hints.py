@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enlca.cli.output import printable
@@ -28,7 +29,7 @@ def hint_at_photo(jobs: "Sequence[Job]", model: str) -> None:
     from enlca.image.artefacts import signs_of_wear
 
     for job in jobs[:HINTED]:
-        if not job.skip and (signs := signs_of_wear(job.source)):
+        if not job.skip and isinstance(job.source, Path) and (signs := signs_of_wear(job.source)):
             line = f"{job.source.name} looks {signs}; --model {PHOTO} repairs that"
             print(printable(f"enlca: {line}"), file=sys.stderr)
             return

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from enlca.checkpoint import DEFAULT_MODEL
 from enlca.cli.common import bundled_names
 from enlca.cli.upscale import Mode, Precision
 
@@ -15,7 +16,7 @@ def serve(
         typer.Option(
             metavar="NAME|FILE",
             autocompletion=bundled_names,
-            help="A model to offer; may be repeated, the first is the default. Default: enlcn-tiny.",
+            help="A model to offer; may be repeated, the first is the default. Default: " + DEFAULT_MODEL,
         ),
     ] = None,
     host: Annotated[

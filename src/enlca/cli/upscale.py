@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
+from enlca.checkpoint import DEFAULT_MODEL
 from enlca.cli.common import Device, Json, JsonFile, ModelName, Scale
 from enlca.cli.hints import hint_at_photo
 from enlca.cli.output import (
@@ -55,7 +56,7 @@ def upscale(
             help="A file, a folder, or a name like {stem}_x{scale}{suffix}. Default: beside the input.",
         ),
     ] = None,
-    model: ModelName = "enlcn-tiny",
+    model: ModelName = DEFAULT_MODEL,
     strength: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Mix the weights: 0 is those of --base, 1 those of --model."),

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enlca.analysis.correlation import View
+from enlca.checkpoint import DEFAULT_MODEL
 from enlca.checkpoint.store import bundled, scale_of
 from enlca.errors import CheckpointError, NothingOpen, Stopped
 from enlca.explorer.uploads import OwnFolder
@@ -40,7 +41,7 @@ class Models:
         files: checkpoints beside the bundled ones; their paths are their names.
 
     Attributes:
-        default: chosen at first: the first of the files, or enlcn-tiny.
+        default: chosen at first: the first of the files, or DEFAULT_MODEL.
 
     Raises:
         CheckpointError: a file is no checkpoint.
@@ -50,7 +51,7 @@ class Models:
         self._paths: dict[str, dict[int, Path]] = {}
         for item in bundled():
             self._paths.setdefault(item.name, {})[item.scale] = item.path
-        self.default = "enlcn-tiny"
+        self.default = DEFAULT_MODEL
         # With its suffix, so that no file has the name of bundled weights.
         for path in reversed(files):
             self.default = str(path)

@@ -13,13 +13,14 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from enlca.errors import CheckpointError, DeviceError, EnlcaError, NotFinite, TooLarge
 from enlca.image.decoding import Source
 from enlca.image.encoding import Format
 from enlca.image.files import check_format, format_of, open_image, write_rows
 from enlca.image.rows import MAX_PIXELS, PictureRows
-from enlca.inference.outputs import Job, Jobs
+from enlca.inference.outputs import Job, Jobs, Sink
 from enlca.inference.pixel_source import materialize, queue_share
 from enlca.inference.target_size import ResizePlan, Size, plan_resize, upscale_to
 from enlca.runtime.concurrency import Abandoned, Channel, Progress, Worker, no_progress
@@ -125,7 +126,8 @@ def run(
     begun, name = 0, ""
     with batch.threads():
         for job, reading in batch.read_ahead(jobs):
-            swept(job.target.parent)
+            if isinstance(job.target, Path):
+                swept(job.target.parent)
             if job.skip:
                 pending.append(_done(Outcome(str(job.source), str(job.target), skipped=True)))
             else:
@@ -231,7 +233,7 @@ class _Batch:
         self, job: Job, made: PictureRows, channel: Channel, started: float, notes: list[str]
     ) -> Outcome:
         try:
-            remarks = write_rows(job.target, made, quality=self.settings.quality, partial=self.partial)
+            remarks = _store(job.target, made, self.settings.quality, self.partial)
         except Exception as error:
             return Outcome(str(job.source), error=_reason(job, error), cause=error)
         finally:
@@ -243,13 +245,22 @@ class _Batch:
 
 def _check(job: Job, picture: PictureRows, plan: ResizePlan) -> Format:
     """Refuse a picture that could not be written in the end, before any work is done for it."""
-    form = check_format(job.target, plan.width, plan.height, opaque=picture.opaque, pages=picture.pages)
+    name = Path(str(job.target))
+    form = check_format(name, plan.width, plan.height, opaque=picture.opaque, pages=picture.pages)
+    if isinstance(job.target, Sink):
+        return form
     job.target.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(job.target.parent, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     if job.target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder; name a file")
     return form
+
+
+def _store(target: Path | Sink, made: PictureRows, quality: int, partial: PartialFiles) -> tuple[str, ...]:
+    if isinstance(target, Sink):
+        return write_rows(target.file, made, quality=quality, name=target.name)
+    return write_rows(target, made, quality=quality, partial=partial)
 
 
 def _reason(job: Job, error: Exception) -> str:

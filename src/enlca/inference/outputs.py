@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from enlca.errors import JobError
+from enlca.image.decoding import File, Source
 from enlca.image.encoding import WRITABLE
 from enlca.inference.inputs import Report, pictures_in, pictures_like
 from enlca.inference.target_size import Size
@@ -28,11 +29,30 @@ _MAGIC = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True)
-class Job:
-    """One picture to upscale; `skip` if its output exists and is kept."""
+class Sink:
+    """A binary file object that gets a result once it is complete; the suffix of `name` says its format."""
 
-    source: Path
-    target: Path
+    file: File
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def suffix(self) -> str:
+        """As that of a path."""
+        return Path(self.name).suffix
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to upscale; `skip` if its output exists and is kept.
+
+    Both ends are paths, or bytes at hand whose names stand in messages and outcomes.
+    """
+
+    source: Path | Source
+    target: Path | Sink
     skip: bool = False
 
 

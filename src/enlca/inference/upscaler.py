@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from enlca.checkpoint import DEFAULT_MODEL
 from enlca.checkpoint.store import Card, load_model
 from enlca.errors import CheckpointError
 from enlca.image.decoding import Readable
@@ -81,7 +82,7 @@ class Upscaler:
 
     def __init__(
         self,
-        model: str | os.PathLike | SRModel = "enlcn-tiny",
+        model: str | os.PathLike | SRModel = DEFAULT_MODEL,
         *,
         scale: int | None = None,
         device: str = "auto",

@@ -3,14 +3,13 @@
 import asyncio
 import hmac
 import logging
-import shutil
+import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,6 +18,8 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from enlca.errors import Stopped
+from enlca.image.decoding import Source
+from enlca.inference.outputs import Sink
 from enlca.serve import openapi
 from enlca.serve.engine import Engine, Model, check_picture
 from enlca.serve.intake import save_body
@@ -41,14 +42,12 @@ class Service:
         models: by the name that clients give; the first is the default.
         pool: an engine per device.
         limits, patience: of each request.
-        folder: for temporary files.
         token: what clients must know; None: nothing.
     """
 
     models: dict[str, Model]
     pool: Pool[Engine]
     limits: Limits
-    folder: Path
     patience: Patience = field(default_factory=Patience)
     token: str | None = None
     counts: Metrics = field(default_factory=Metrics)
@@ -139,32 +138,28 @@ class Upscale:
             raise Refused(403, "pages of other sites may not use this server")
         wanted = parse(request.query_params.multi_items(), _scales(service.models))
         service.pool.check()
-        with service.admission, TemporaryDirectory(dir=service.folder, ignore_cleanup_errors=True) as folder:
-            source, target = Path(folder, "picture"), Path(folder, f"result.{wanted.format}")
+        # Without names: whatever ends first, the request, its work or the server, nothing is left of them.
+        with service.admission, TemporaryFile() as given, TemporaryFile() as made:
             limits, patience = service.limits, service.patience
             service.counts.received += await save_body(
-                request.headers, request.receive, source, max_body=limits.max_body, patience=patience
+                request.headers, request.receive, given, max_body=limits.max_body, patience=patience
             )
+            given.seek(0)
+            source, target = Source.of(given, name="picture"), Sink(made, f"result.{wanted.format}")
             scales = service.models[wanted.model].scales
             await asyncio.to_thread(check_picture, source, target, wanted, scales, limits)
             begun = time.monotonic()
             width, height, remark = await self._upscaled(request, source, target, wanted)
             service.counts.add_picture(time.monotonic() - begun, width * height)
-            await _send_file(send, target, FORMATS[wanted.format], remark)
-            service.counts.sent += target.stat().st_size
+            service.counts.sent += await _send_file(send, made, FORMATS[wanted.format], remark)
 
     async def _upscaled(
-        self, request: Request, source: Path, target: Path, wanted: Wanted
+        self, request: Request, source: Source, target: Sink, wanted: Wanted
     ) -> tuple[int, int, str | None]:
         """Wait for a worker and its result, no longer than the client does. Raises Refused, ClientLeft."""
 
         def work(engine: Engine, stop: Stop) -> tuple[int, int, str | None]:
-            try:
-                return engine.upscale(source, target, wanted, stop)
-            except Stopped:
-                # The request may have ended, and removed its folder, while a file was being written.
-                shutil.rmtree(source.parent, ignore_errors=True)
-                raise
+            return engine.upscale(source, target, wanted, stop)
 
         limit = self.service.limits.timeout
         job = asyncio.ensure_future(self.service.pool.run(work))
@@ -188,17 +183,19 @@ async def _client_left(request: Request) -> None:
         pass
 
 
-async def _send_file(send: Send, path: Path, media_type: str, remark: str | None) -> None:
-    """Send a finished file block by block."""
-    headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % path.stat().st_size)]
+async def _send_file(send: Send, file: IO[bytes], media_type: str, remark: str | None) -> int:
+    """Send a finished file block by block; return its bytes."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % size)]
     headers.append((b"x-content-type-options", b"nosniff"))
     if remark:
         headers.append((b"x-enlca-remark", ascii(remark)[1:-1].encode()))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    with path.open("rb") as file:
-        while block := await asyncio.to_thread(file.read, _BLOCK):
-            await send({"type": "http.response.body", "body": block, "more_body": True})
+    while block := await asyncio.to_thread(file.read, _BLOCK):
+        await send({"type": "http.response.body", "body": block, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
+    return size
 
 
 def answer(error: Refused) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Models on one device, and one picture of a request: from a file to a file, as `enlca upscale` does it."""
+"""Models on one device, and one picture of a request, as `enlca upscale` does it."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from enlca.image.decoding import Source
 from enlca.image.files import check_format, format_of, open_image
 from enlca.image.rows import PictureRows
 from enlca.inference.batch import Settings, run
-from enlca.inference.outputs import Job
+from enlca.inference.outputs import Job, Sink
 from enlca.inference.target_size import network_scales, plan_resize
 from enlca.inference.upscaler import Upscaler
 from enlca.serve.limits import Limits, Refused
@@ -85,8 +85,10 @@ class Engine:
                     module.register_forward_pre_hook(self._check)
                 self._rows[model.name, scale] = upscaler.rows
 
-    def upscale(self, source: Path, target: Path, wanted: Wanted, stop: Stop) -> tuple[int, int, str | None]:
-        """Upscale a file; return width and height of the result, and a remark.
+    def upscale(
+        self, source: Source, target: Sink, wanted: Wanted, stop: Stop
+    ) -> tuple[int, int, str | None]:
+        """Upscale a picture; return width and height of the result, and a remark.
 
         Raises:
             Refused: the picture cannot be upscaled here.
@@ -113,7 +115,9 @@ class Engine:
         self._stop.check()
 
 
-def check_picture(source: Path, target: Path, wanted: Wanted, scales: Sequence[int], limits: Limits) -> None:
+def check_picture(
+    source: Source, target: Sink, wanted: Wanted, scales: Sequence[int], limits: Limits
+) -> None:
     """Refuse, by its header, what cannot be upscaled, before it takes a place in the queue.
 
     Raises:
@@ -121,13 +125,13 @@ def check_picture(source: Path, target: Path, wanted: Wanted, scales: Sequence[i
             that cannot be read, or a result that its format cannot store.
     """
     try:
-        format_of(Source.of(source))
+        format_of(source)
     except PictureError as error:
         raise refusal(error, str(error), source, target, status=415) from error
     try:
         picture = open_image(source, max_bits=16, max_pixels=limits.max_pixels)
         plan = plan_resize(wanted.size, scales, *picture.size)
-        check_format(target, plan.width, plan.height, opaque=True)
+        check_format(Path(target.name), plan.width, plan.height, opaque=True)
     except PictureError as error:
         raise refusal(error, str(error), source, target) from error
     if plan.width * plan.height > limits.max_result:
@@ -135,8 +139,10 @@ def check_picture(source: Path, target: Path, wanted: Wanted, scales: Sequence[i
         raise Refused(413, f"{size}, more than the {limits.max_result} of this server")
 
 
-def refusal(error: Exception, line: str, source: Path, target: Path, *, status: int | None = None) -> Refused:
-    """Return the answer to a failure, without the names of our temporary files."""
-    line = line.replace(f"{source}: ", "").replace(f"{target}: ", "").replace(f"{source.parent}", "")
+def refusal(
+    error: Exception, line: str, source: Source, target: Sink, *, status: int | None = None
+) -> Refused:
+    """Return the answer to a failure; the names of both ends mean nothing to a client."""
+    line = line.removeprefix(f"{source}: ").removeprefix(f"{target}: ")
     known = (number for kind, number in STATUS if isinstance(error, kind))
     return Refused(status or next(known, 500), line)

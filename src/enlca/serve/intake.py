@@ -3,8 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -16,9 +15,9 @@ _BLOCK = 1 << 16
 
 
 async def save_body(
-    headers: Headers, receive: Receive, target: Path, *, max_body: int, patience: Patience
+    headers: Headers, receive: Receive, file: IO[bytes], *, max_body: int, patience: Patience
 ) -> int:
-    """Write the picture of a request to a file; return the bytes of its body.
+    """Write the picture of a request to an open file; return the bytes of its body.
 
     A body of type multipart/form-data holds one file, whose name is ignored; any other is the picture itself,
     whatever type it claims: its content decides.
@@ -33,12 +32,11 @@ async def save_body(
     if length.isdecimal() and int(length) > max_body:
         raise _too_large(max_body)
     body = _Body(receive, max_body, patience)
-    with target.open("xb") as file:
-        if headers.get("content-type", "").lower().startswith("multipart/form-data"):
-            await _save_part(headers, body.chunks(), file)
-        else:
-            async for chunk in body.chunks():
-                file.write(chunk)
+    if headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        await _save_part(headers, body.chunks(), file)
+    else:
+        async for chunk in body.chunks():
+            file.write(chunk)
     return body.received
 
 
@@ -68,7 +66,7 @@ class _Body:
             yield chunk
 
 
-async def _save_part(headers: Headers, chunks: AsyncGenerator[bytes, None], file: BinaryIO) -> None:
+async def _save_part(headers: Headers, chunks: AsyncGenerator[bytes, None], file: IO[bytes]) -> None:
     """Write the one file of a multipart body."""
     try:
         form = await MultiPartParser(headers, chunks, max_files=1, max_fields=0).parse()

@@ -5,19 +5,15 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from enlca.checkpoint import DEFAULT_MODEL
 from enlca.errors import PortTaken, require
 from enlca.runtime.allocator import share_freed_memory
 from enlca.serve.limits import Limits, Patience
 
 if TYPE_CHECKING:
     from enlca.serve.running import Running
-
-PREFIX = "enlca-serve-"
-DEFAULT_MODEL = "enlcn-tiny"
 
 
 def serve(on_ready: Callable[[str], None], **settings: Any) -> None:
@@ -43,7 +39,7 @@ def prepared(
     token: str | None = None,
     **options: Any,
 ) -> Iterator["Running"]:
-    """Load the models, listen, and yield the server, which is to be called; its files are deleted at the end.
+    """Load the models, listen, and yield the server, which is to be called.
 
     Args:
         on_ready: called with the address when it serves.
@@ -69,13 +65,11 @@ def prepared(
     from enlca.serve.pool import Pool
     from enlca.serve.running import Running
 
-    with listening(host, port) as listener, TemporaryDirectory(prefix=PREFIX) as folder:
+    with listening(host, port) as listener:
         known = known_models(models or [DEFAULT_MODEL])
         engines = [Engine(known, device=name, limits=limits, **options) for name in each(devices)]
         pool = Pool(engines, limits.queue)
-        service = Service(
-            models=known, pool=pool, limits=limits, folder=Path(folder), patience=patience, token=token
-        )
+        service = Service(models=known, pool=pool, limits=limits, patience=patience, token=token)
         address = f"http://{_in_address(host)}:{listener.getsockname()[1]}"
         try:
             yield Running(service, listener, on_ready=lambda: on_ready(address))
