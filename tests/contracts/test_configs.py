@@ -1,11 +1,13 @@
 """Every configuration in `configs/` can be read, and its header says what a run of it needs and gives."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from enlca.training.parse import read_config
+from enlca.training.recipes import recipes
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs").glob("*.yaml"))
@@ -44,6 +46,33 @@ def test_the_header_says_command_hardware_cost_expected_and_measured(name):
         assert f"# {word}" in header, word
     assert max(map(len, header.splitlines())) <= 120
     assert "@" not in header
+
+
+def test_every_recipe_is_known_by_name_and_listed_with_its_first_sentence(command):
+    assert {name: path.name for name, path in recipes().items()} == {name: f"{name}.yaml" for name in NAMES}
+    lines = command("configs").out.splitlines()
+    assert [line.split()[0] for line in lines] == sorted(NAMES)
+    smoke = "A network in a minute: proof that training works here, on two cores and any folder of pictures"
+    assert f"smoke            {smoke}" in lines
+    assert all(len(line.split()) > 3 for line in lines)
+    listed = json.loads(command("configs", "--json").out)["configs"]
+    assert [one["name"] for one in listed] == sorted(NAMES)
+
+
+def test_a_recipe_is_shown_and_trained_by_its_name(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "configs" / "smoke.yaml").read_text()
+    assert command("configs", "show", "smoke").out == text
+    resolved = command("train", "smoke", "--run.steps", 7, "--print_config")
+    assert resolved.code == 0
+    assert "steps: 7" in resolved.out
+    for words in (("train", "smok"), ("configs", "show", "smok")):
+        done = command(*words)
+        assert done.code == 2
+        assert done.err.startswith("enlca: unknown configuration 'smok'; known: ablation_small, ")
+    done = command("train", "configs/smoke.yaml")
+    assert done.err.endswith("no such configuration file; it is in the package: give its name, smoke\n")
+    assert "show which?" in command("configs", "show").err
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

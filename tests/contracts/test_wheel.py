@@ -73,6 +73,11 @@ def test_the_wheel_holds_the_weights_and_no_test_and_is_small(built, names):
     assert built["wheel"].stat().st_size <= 8e6
 
 
+def test_the_wheel_holds_the_training_configurations(names):
+    inside = {Path(name).name for name in names if name.startswith("enlca/configs/")}
+    assert inside == {path.name for path in (ROOT / "configs").glob("*.yaml")}
+
+
 def test_the_metadata_say_version_and_places_and_nothing_of_how_enlca_is_developed(built, names):
     with zipfile.ZipFile(built["wheel"]) as file:
         [path] = [name for name in names if name.endswith("METADATA")]

@@ -17,7 +17,7 @@ from enlca.cli.measure import audit, compare, evaluate, score
 from enlca.cli.models import convert, explore, export, info, models
 from enlca.cli.output import printable
 from enlca.cli.serve import serve
-from enlca.cli.training import check, fetch, pack, resume, train
+from enlca.cli.training import check, configs, fetch, pack, resume, train
 from enlca.cli.upscale import degrade, upscale
 from enlca.errors import EnlcaError
 
@@ -85,6 +85,7 @@ for command in (train, resume):
     app.command(command.__name__, cls=Command, rich_help_panel=help.TRAINING, context_settings=settings)(
         command
     )
+app.command("configs", cls=Command, rich_help_panel=help.TRAINING)(configs)
 data = typer.Typer(help="Images for training and testing: check, pack, fetch.", no_args_is_help=True)
 for command in (check, pack, fetch):
     data.command(command.__name__, cls=Command)(command)

@@ -54,6 +54,10 @@ EXAMPLES: dict[str, Sequence[tuple[str, str]]] = {
             "a recipe, with fields changed",
         ),
     ),
+    "configs": (
+        ("enlca configs", "all names"),
+        ("enlca configs show smoke > mine.yaml", "a file of your own to begin with"),
+    ),
     "resume": (("enlca resume runs/mine", "after Ctrl-C, a kill or a power cut"),),
 }
 # Options that most uses need, first in the help of commands with many.

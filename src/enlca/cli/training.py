@@ -1,4 +1,4 @@
-"""Commands that train: `train`, `resume`, and `data check`, `data pack`, `data fetch` for its images."""
+"""Commands that train: `train`, `resume`, `configs`, and `data check`, `data pack`, `data fetch`."""
 
 import json
 import sys
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from enlca.cli.common import Json, JsonFile, Scale
-from enlca.cli.output import progress, publish, report_failures
+from enlca.cli.output import progress, publish, report_failures, write_out
 from enlca.errors import EnlcaError, Stopped, require
 
 if TYPE_CHECKING:
@@ -25,14 +25,21 @@ Overrides = Annotated[
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration; see configs/.")],
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="A YAML file, or a name that `enlca configs` lists.")
+    ],
     overrides: Overrides = None,
     print_config: Annotated[
         bool, typer.Option("--print_config", help="Print the resolved configuration and exit.")
     ] = False,
 ) -> None:
-    """Train a network."""
-    _run(config, overrides, resume=None, print_config=print_config)
+    """Train a network as a configuration says.
+
+    Each field of it is an option, too: --section.field VALUE.
+    """
+    from enlca.training.recipes import find_config
+
+    _run(find_config(config), overrides, resume=None, print_config=print_config)
 
 
 def resume(
@@ -47,6 +54,34 @@ def resume(
     if not (run / "config.yaml").is_file():
         raise EnlcaError(f"{run}: no run to go on with (it has no config.yaml)")
     _run(run / "config.yaml", overrides, resume=run, print_config=False)
+
+
+def configs(
+    action: Annotated[
+        Literal["list", "show"], typer.Argument(help="show prints the YAML file of NAME.")
+    ] = "list",
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="With show.")] = None,
+    as_json: Json = False,
+    json_file: JsonFile = None,
+) -> None:
+    """List the training configurations that come with the package, or show one.
+
+    `enlca train NAME` trains by one of them.
+    """
+    from enlca.training.recipes import find_recipe, recipes, summary
+
+    if action == "show":
+        if name is None:
+            raise typer.BadParameter(f"show which? {', '.join(recipes())}")
+        text = find_recipe(name).read_text(encoding="utf-8")
+        publish(json.dumps({"name": name, "yaml": text}) + "\n", as_json=as_json, json_file=json_file)
+        if not as_json:
+            write_out(text)
+        return
+    found = [{"name": name, "summary": summary(path)} for name, path in recipes().items()]
+    publish(json.dumps({"configs": found}) + "\n", as_json=as_json, json_file=json_file)
+    if not as_json:
+        write_out("".join(f"{one['name']:16} {one['summary']}\n" for one in found))
 
 
 def _run(file: Path, overrides: list[str] | None, *, resume: Path | None, print_config: bool) -> None:
