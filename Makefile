@@ -45,7 +45,9 @@ demo: $(VENV)/.installed  ## upscale a picture four times and say where it is
 	if [ -z "$$out" ]; then out=$${DEMO_IMAGE##*/}; out=$${out%.*}_x4.png; fi; \
 	$(BIN)/enlca upscale -o "$$out" -- "$$DEMO_IMAGE"; \
 	case $$out in /*) ;; *) out=$$PWD/$$out ;; esac; \
-	printf '\n  before  %s\n  after   %s\n' "$$DEMO_IMAGE" "$$out"
+	printf '\n  before  %s\n  after   %s\n' "$$DEMO_IMAGE" "$$out"; \
+	printf '\n  Yours:  %s upscale photo.jpg\n' "$(BIN)/enlca"; \
+	printf '  or      source %s, and then in this shell: enlca upscale photo.jpg\n' "$(BIN)/activate"
 
 test: lint  ## everything that CI checks: lint, then the tests
 	$(PYTEST)

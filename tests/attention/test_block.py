@@ -1,3 +1,4 @@
+import jaxtyping
 import pytest
 import torch
 
@@ -32,6 +33,16 @@ def test_nlsa_s_keys_are_its_queries_at_length_one_and_nothing_is_amplified():
     torch.testing.assert_close(embeddings.k, embeddings.q / embeddings.q.norm(dim=1, keepdim=True))
     assert embeddings.v.shape == (2, C, H * W)
     assert module.embed.value.kernel_size == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "got"), [((C, H, W), "11 x 7 x 5"), ((1, 3, H, W), "1 x 3 x 7 x 5"), ((C, H * W), "11 x 35")]
+)
+def test_another_shape_is_refused_in_our_words(monkeypatch, shape, got):
+    # Outside the tests nothing checks the signature.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(ValueError, match=rf"^takes feature maps of B x 11 x H x W; got {got}$"):
+        block()(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("attend", sorted(ATTENDS))

@@ -114,6 +114,11 @@ USAGE = {
         "upscale good.png --model {tiny} -o good.png",
         "is an input and would be overwritten",
     ),
+    "bucket": (
+        "upscale s3://photos/a.jpg --model {tiny}",
+        "s3://photos/a.jpg is an address; upscale takes files, enlca bulk takes buckets",
+    ),
+    "output in a bucket": ("upscale good.png --model {tiny} -o gs://photos", "gs://photos is an address"),
     "evaluate scale": (
         "evaluate --model bicubic --data . --scale 1",
         "'--scale': '1' is not one of '2', '3', '4'",

@@ -124,6 +124,18 @@ def test_what_ci_installs_is_pinned_within_what_the_package_asks_for():
     assert not loose
 
 
+def test_the_demo_and_the_readme_say_how_a_fresh_shell_finds_the_command():
+    done = subprocess.run(
+        ["make", "--dry-run", "demo", "VENV=some/where"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "some/where/bin/enlca" in done.stdout.partition("upscale photo.jpg")[2]
+    assert "source %s" in done.stdout
+    assert "some/where/bin/activate" in done.stdout
+    before = (ROOT / "README.md").read_text("utf-8").partition("enlca upscale holiday/")[0]
+    for way in ("source .venv/bin/activate", ".venv/bin/enlca upscale", "pipx install", "uvx --from ."):
+        assert way in before
+
+
 def test_the_readme_shows_commands():
     assert readme_commands(), "README.md has no shell block that runs `enlca ...`"
 
@@ -133,7 +145,7 @@ def test_every_command_in_the_readme_exists_with_its_options():
 
 
 def test_every_readme_line_that_names_the_command_was_understood():
-    not_run = ("pip ", "cd ", "git ", "uv ")
+    not_run = ("pip ", "cd ", "git ", "uv ", "uvx ")
     unread = [line for line in readme_commands() if not calls(line) and not line.startswith(not_run)]
     assert not unread
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from enlca.errors import PictureError
 from enlca.image import files
-from enlca.image.files import SUFFIXES, find_pictures
+from enlca.image.files import SUFFIXES, find_pictures, open_image
 from enlca.image.picture import Picture, read_image, write_image
 
 H, W = 13, 17
@@ -85,7 +85,19 @@ def test_16_bits_in_a_netpbm_file_are_refused_not_cut(tmp_path, kind):
 
 def test_float_pictures_are_refused(tmp_path):
     pyvips.Image.new_from_array(np.zeros((H, W, 3), np.float32)).write_to_file(str(tmp_path / "x.tif"))
-    assert "float" in refusal(read_image, tmp_path / "x.tif")
+    assert "only 8 bits per channel" in refusal(read_image, tmp_path / "x.tif")
+    with pytest.raises(PictureError, match="holds float values; only integers of 8 or 16 bits per channel"):
+        open_image(tmp_path / "x.tif", max_bits=16)
+
+
+def test_a_jpeg_of_12_bits_is_not_called_damaged(tmp_path):
+    Image.fromarray(noise(H, W, 3)).save(tmp_path / "x.jpg")
+    data = bytearray((tmp_path / "x.jpg").read_bytes())
+    # The precision is the first byte of the frame's header, after its length.
+    data[data.index(b"\xff\xc0") + 4] = 12
+    (tmp_path / "x.jpg").write_bytes(data)
+    message = refusal(read_image, tmp_path / "x.jpg")
+    assert "holds 12 bits per channel in a JPEG; only 8 bits per channel are handled" in message
 
 
 def test_where_nothing_can_be_written_the_reason_is_said(tmp_path):

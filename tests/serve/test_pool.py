@@ -109,6 +109,10 @@ class After(Stop):
 @pytest.fixture(scope="module")
 def engines(tiny_model):
     models = known_models([str(tiny_model)])
+    run = tiny_model.parent / "mine" / "best.safetensors"
+    run.parent.mkdir(exist_ok=True)
+    run.write_bytes(tiny_model.read_bytes())
+    assert list(known_models([str(run)])) == list(known_models([str(run.parent)])) == ["mine"]
     return {mode: Engine(models, device="cpu", limits=Limits(), mode=mode) for mode in ("whole", "stream")}
 
 

@@ -222,12 +222,15 @@ class NonLocalBlock(nn.Module):
             "halo": halo,
         }
         kind = ATTENDS[attend]
-        self.res_scale = res_scale
+        self.channels, self.res_scale = channels, res_scale
         self.embed = kind.embed(**{name: settings[name] for name in kind.embed_settings})
         self.attend = kind.attend(**{name: settings[name] for name in kind.attend_settings})
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        """Add attention's output to the feature map, in x's type."""
+        """Add attention's output to the feature map, in x's type. Raises ValueError: another shape."""
+        if x.ndim != 4 or x.shape[1] != self.channels:
+            shape = " x ".join(map(str, x.shape))
+            raise ValueError(f"takes feature maps of B x {self.channels} x H x W; got {shape}")
         return self.forward_with_embeddings(x)[0]
 
     def forward_with_embeddings(

@@ -277,6 +277,16 @@ def locate(model: str | os.PathLike, scale: int | None = None) -> Path:
     return scales[wanted]
 
 
+def short_name(model: str) -> str:
+    """Return what a model is called in tables: a run's best weights by the run, a file by its stem."""
+    if custom := split(model):
+        return custom[0].rpartition(":")[2]
+    path = Path(model)
+    if path.is_dir() or path.name == BEST:
+        return (path if path.is_dir() else path.parent).resolve().name
+    return path.stem if path.suffix else model
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
     """A model, in float32 and evaluation mode, and what is known of it.

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 from contextlib import closing
 from fractions import Fraction
 from functools import partial
@@ -24,7 +25,7 @@ from enlca.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from enlca.image.rows import PictureRows
     from enlca.inference.transforms import Forward
@@ -117,6 +118,7 @@ def upscale(
     if base is not None and strength is None:
         raise typer.BadParameter("--base is the model that --strength mixes with; give --strength, too")
     _check_engine(engine, device=device, precision=precision, compile=compile)
+    _refuse_addresses([*inputs, *filter(None, [out])])
     from enlca.inference.batch import Outcome, Settings, run
     from enlca.inference.outputs import plan
     from enlca.inference.target_size import Size, default_scale, network_scales
@@ -211,6 +213,15 @@ def _check_engine(engine: str, *, device: str, precision: str, compile: bool) ->
         raise typer.BadParameter(f"--engine {engine} does not compute in {precision}; use --precision fp32")
     if compile:
         raise typer.BadParameter("--compile is PyTorch's; --engine torch goes with it")
+
+
+def _refuse_addresses(paths: "Sequence[Path]") -> None:
+    """Raise a usage error for `s3://bucket/a.jpg` and the like, of which a path has lost a slash."""
+    for path in paths:
+        address = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/(?=[^/])", str(path))
+        if address and not path.exists():
+            whole = str(path).replace(":/", "://", 1)
+            raise typer.BadParameter(f"{whole} is an address; upscale takes files, enlca bulk takes buckets")
 
 
 def _engine_loader(engine: str) -> "Callable[[SRNetwork], Forward] | None":

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from enlca.checkpoint.store import BEST, load_model
+from enlca.checkpoint.store import load_model, short_name
 from enlca.data.pairs import Pair, find_pairs, load_pair, load_unrounded_pair
 from enlca.errors import EnlcaError, EvaluationError, PictureError
 from enlca.evaluation.given import GivenPictures
@@ -22,7 +22,6 @@ from enlca.inference.execute import padded
 from enlca.inference.transforms import chopped, self_ensemble
 from enlca.inference.upscaler import Upscaler
 from enlca.metrics import luma, psnr_plane, ssim_plane
-from enlca.models import split
 from enlca.network.interface import SRModel
 
 BICUBIC = "bicubic"
@@ -102,22 +101,12 @@ def method_called(
     if ensemble:
         forward = self_ensemble(forward)
     return Method(
-        _short(about["name"]),
+        short_name(about["name"]),
         lambda rgb: upscale_rgb(forward, rgb, device=upscaler.device),
         about,
         protocol,
         ensemble,
     )
-
-
-def _short(model: str) -> str:
-    """Return what a model is called in tables."""
-    if custom := split(model):
-        return custom[0].rpartition(":")[2]
-    path = Path(model)
-    if path.is_dir() or path.name == BEST:
-        return (path if path.is_dir() else path.parent).resolve().name
-    return path.stem if path.suffix else model
 
 
 def _bicubic(rgb: np.ndarray, scale: int) -> UInt8[np.ndarray, "H W 3"]:

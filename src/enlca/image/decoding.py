@@ -7,6 +7,7 @@ Letters:  H height   W width   L layers: channels, then alpha
 
 import io
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -151,7 +152,11 @@ def _vips_errors(source: Source) -> Iterator[None]:
         yield
     except pyvips.Error as error:
         _raise_failure(source)
-        raise damage_error(source, " ".join(str(error).split()) or type(error).__name__) from error
+        text = " ".join(str(error).split()) or type(error).__name__
+        if found := re.search(r"Unsupported JPEG data precision (\d+)", text):
+            content = f"{found[1]} bits per channel in a JPEG"
+            raise depth_error(source, content, max_bits=8) from error
+        raise damage_error(source, text) from error
     _raise_failure(source)
 
 
@@ -221,9 +226,9 @@ def rows_with_vips(
     image = open_with_vips(source, **settings)
     check_pixels(source, image.width, image.height, max_pixels)
     if image.format not in ("uchar", "ushort"):
-        raise depth_error(source, f"{image.format} values")
+        raise depth_error(source, f"{image.format} values", max_bits=max_bits)
     if image.format == "ushort" and max_bits < 16:
-        raise depth_error(source, "16 bits per channel")
+        raise depth_error(source, "16 bits per channel", max_bits=max_bits)
     with _vips_errors(source):
         return _upright(source, image, pages)
 

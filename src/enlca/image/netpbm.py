@@ -50,7 +50,7 @@ def decode(source: Source, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -
             raise damage_error(source, "the header says no largest value from 1 to 65535")
         start, peak = found.end(), int(found[1])
     if peak > 255 and max_bits < 16:
-        raise depth_error(source, "16 bits per channel")
+        raise depth_error(source, "16 bits per channel", max_bits=max_bits)
     shape = height, width, 3 if kind in (3, 6) else 1
     n_values = height * width * shape[2]
     values = (

@@ -143,10 +143,11 @@ def check_pixels(source: object, width: int, height: int, max_pixels: int) -> No
         raise TooManyPixels(message, width, height)
 
 
-def depth_error(source: object, content: str) -> PictureError:
+def depth_error(source: object, content: str, *, max_bits: int) -> PictureError:
     """Return the error for a picture whose depth is not supported by the caller."""
+    handled = "integers of 8 or 16 bits" if max_bits == 16 else "8 bits"
     return PictureError(
-        f"{source}: holds {content}; only 8 bits per channel are handled here, convert it first"
+        f"{source}: holds {content}; only {handled} per channel are handled here, convert it first"
     )
 
 

@@ -1,11 +1,11 @@
 """Models on one device, and one picture of a request, as `enlca upscale` does it."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from enlca.checkpoint.store import short_name
 from enlca.errors import (
     EnlcaError,
     NotFinite,
@@ -47,7 +47,7 @@ class Model:
 
 
 def known_models(sources: Sequence[str]) -> dict[str, Model]:
-    """Return the models by their names: a bundled name, or a file's name without its suffix.
+    """Return the models by their names: a bundled name, a file's stem, a run's folder.
 
     Raises:
         CheckpointError: one of them is no model.
@@ -55,7 +55,7 @@ def known_models(sources: Sequence[str]) -> dict[str, Model]:
     """
     models: dict[str, Model] = {}
     for source in sources:
-        name = Path(source).stem if os.sep in source or Path(source).is_file() else source
+        name = short_name(source)
         if name in models:
             raise EnlcaError(f"two models are called {name}; rename a file, or give one of them only")
         models[name] = Model(name, source, tuple(network_scales(source)))
