@@ -1,11 +1,13 @@
 """A run that was stopped, killed or damaged goes on and ends as if nothing had happened."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -208,6 +210,26 @@ def test_a_run_killed_before_its_first_save_begins_again(home, command, straight
     kill_at(3, "killed")
     assert command("resume", "killed").code == 0
     assert_same(home / "killed", straight)
+
+
+def test_a_finished_run_is_answered_at_once(home, command, straight, monkeypatch):
+    # Neither its pictures nor a device are needed.
+    monkeypatch.setattr("enlca.training.fit.launch", lambda run: pytest.fail("a device was asked for"))
+    monkeypatch.setattr("enlca.training.fit._open", lambda *_: pytest.fail("pictures were decoded"))
+    done = command("resume", "run")
+    assert (done.code, done.out) == (0, "best weights: run/best.safetensors\n")
+    assert done.err == "enlca: run is finished, after step 40; --run.steps +N takes N more\n"
+
+
+def test_environment_json_has_the_command_and_the_commit(home, command):
+    assert command("train", "tiny.yaml", "--run.steps", 1, "--run.dir", "a b").code == 0
+    found = json.loads((home / "a b" / "environment.json").read_text())
+    assert found["command"] == "enlca train tiny.yaml --run.steps 1 --run.dir 'a b'"
+    root = Path(__file__).parents[2]
+    if (root / ".git").exists():
+        asked = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        head = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        assert found["commit"].rstrip("+") == head
 
 
 def test_a_finished_run_stays_as_it_is(home, command, straight):

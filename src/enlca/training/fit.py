@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from enlca.checkpoint.store import load_file, load_model
+from enlca.checkpoint.store import BEST, load_file, load_model
 from enlca.data.left_out import leave_out
 from enlca.data.packed import PackedSet, open_teacher, open_training_set
 from enlca.data.patches import Batch, PatchBatches, ResidentPatches, Soften
@@ -68,11 +68,14 @@ def fit(
             f"{run.dir} already holds a run; go on with it by `enlca resume {run.dir}`,"
             " choose another with --run.dir, or move it away"
         )
+    state, remark = read_state(resume) if resume else (None, None)
+    if state is not None and resume == run.dir and _is_finished(run.dir, config_text, config, state):
+        say(f"{run.dir} is finished, after step {run.steps}; --run.steps +N takes N more")
+        return run.dir / BEST if is_first_here() else None
     # What can fail is done before processes are started and files are written.
     packed = _open(config, on_pack) if is_first_here() else None
     validation = None if data.validation is None else ValidationSet(data.validation, config.network.scale)
     start_from = None if run.start_from is None or resume else load_weights(config)
-    state, remark = read_state(resume) if resume else (None, None)
     if remark:
         say(remark)
     fabric = launch(config.run)
@@ -113,7 +116,14 @@ def fit(
         if not fabric.is_global_zero:
             sys.exit(TrainingStopped.exit_code)  # the first process reports it
         raise TrainingStopped(f"stopped after step {training.done}; go on with: enlca resume {run.dir}")
-    return run.dir / "best.safetensors" if fabric.is_global_zero else None
+    return run.dir / BEST if fabric.is_global_zero else None
+
+
+def _is_finished(folder: Path, config_text: str, config: TrainConfig, state: dict[str, Any]) -> bool:
+    """Whether a run's last step is taken, validated and kept, and nothing else is asked of it."""
+    validated = config.data.validation is None or state.get("validated") == config.run.steps
+    kept = (folder / BEST).is_file() and (folder / "config.yaml").read_text("utf-8") == config_text
+    return state.get("step") == config.run.steps and validated and kept
 
 
 def load_weights(config: TrainConfig) -> dict[str, torch.Tensor]:

@@ -3,9 +3,13 @@
 import logging
 import os
 import platform
+import shlex
 import signal
+import subprocess
+import sys
 import warnings
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
@@ -52,8 +56,11 @@ def launch(run: RunConfig) -> Fabric:
 
 
 def environment() -> dict:
-    """Return versions and hardware, for `environment.json`."""
+    """Return command, versions and hardware, for `environment.json`."""
+    program = Path(sys.argv[0]).name
     return {
+        "command": shlex.join(["enlca" if program == "__main__.py" else program, *sys.argv[1:]]),
+        "commit": _commit(Path(enlca.__file__).parents[2]),
         "enlca": enlca.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -62,6 +69,20 @@ def environment() -> dict:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def _commit(checkout: Path) -> str | None:
+    """Return the commit of a checkout, with a plus if files have changed; None where enlca is installed."""
+    if not (checkout / ".git").exists():
+        return None
+    git = ["git", "-C", str(checkout)]
+    settings: dict = {"capture_output": True, "text": True, "check": True, "timeout": 10}
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], **settings).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], **settings).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")
 
 
 def ignore_interrupts(worker: int) -> None:
