@@ -136,6 +136,15 @@ def test_the_demo_and_the_readme_say_how_a_fresh_shell_finds_the_command():
         assert way in before
 
 
+def test_the_readme_s_pictures_are_shown_on_pypi_which_has_no_files_beside_it():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)|<img[^>]* src=\"([^\"]*)\"", readme)
+    assert pictures
+    for address in map("".join, pictures):
+        assert address.startswith("https://raw.githubusercontent.com/enlca/enlca/main/"), address
+        assert (ROOT / address.partition("/main/")[2]).is_file(), address
+
+
 def test_the_readme_shows_commands():
     assert readme_commands(), "README.md has no shell block that runs `enlca ...`"
 

@@ -24,6 +24,20 @@ def test_an_onnx_file_holds_the_settings_and_the_version(exported):
     assert notes["enlca_version"] == enlca.__version__
 
 
+def test_the_file_states_layout_range_and_names(exported):
+    import onnx
+
+    model = onnx.load_from_string(exported.graph)
+    notes = {entry.key: entry.value for entry in model.metadata_props}
+    scale = exported.network.scale
+    [taken], [given] = model.graph.input, model.graph.output
+    assert (taken.name, given.name) == ("lr", "sr")
+    assert taken.doc_string == notes["lr"]
+    assert given.doc_string == notes["sr"]
+    assert notes["lr"].startswith("float32, 1 x 3 x H x W: one picture, channels R, G, B, values 0 to 1")
+    assert f"1 x 3 x {scale} H x {scale} W" in notes["sr"]
+
+
 def test_height_and_width_are_free_and_all_weights_are_inside(exported):
     import onnx
 

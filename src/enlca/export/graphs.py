@@ -30,6 +30,11 @@ from enlca.network.sr import SRNetwork
 INPUT, OUTPUT = "lr", "sr"
 ATTENTION = "attention/"
 VERSION_KEY = "enlca_version"
+# What a program that runs a file has to know, in the file itself; S is the scale.
+LAYOUT = {
+    INPUT: "float32, 1 x 3 x H x W: one picture, channels R, G, B, values 0 to 1, any height and width",
+    OUTPUT: "float32, 1 x 3 x {S} H x {S} W: as the input, times {S}; clip to 0 and 1 before rounding",
+}
 # Of 2022: every runtime in use reads it.
 OPSET = 18
 # The height and width of the example do not matter, but torch.export takes 1 for a constant.
@@ -79,8 +84,11 @@ def onnx_graph(network: SRNetwork, card: Card | None = None) -> bytes:
     model = program.model_proto
     blocks = [name for name, module in copied.named_modules() if isinstance(module, PictureBlock)]
     _name_attention(model.graph, tuple(blocks))
-    for name, text in metadata(network, card).items():
+    facts = metadata(network, card)
+    for name, text in facts.items():
         model.metadata_props.add(key=name, value=text)
+    for value in (*model.graph.input, *model.graph.output):
+        value.doc_string = facts[value.name]
     return model.SerializeToString()
 
 
@@ -115,8 +123,9 @@ def precise_attention(xml: bytes) -> bytes:
 
 
 def metadata(network: SRNetwork, card: Card | None) -> dict[str, str]:
-    """Return the metadata of a file: the checkpoint's card, which holds the SRConfig, and our version."""
-    return {KEY: (card or Card(network=network.config)).to_json(), VERSION_KEY: enlca.__version__}
+    """Return the metadata of a file: the checkpoint's card with the SRConfig, our version, the layouts."""
+    layouts = {name: text.format(S=network.scale) for name, text in LAYOUT.items()}
+    return {KEY: (card or Card(network=network.config)).to_json(), VERSION_KEY: enlca.__version__, **layouts}
 
 
 def import_extra(package: str) -> ModuleType:
