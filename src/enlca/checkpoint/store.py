@@ -9,7 +9,7 @@ not fit are errors that say which.
 
 import json
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
+from enlca.checkpoint.repository import CONFIG, FOLDER, HUB, fetch, last_name
+from enlca.checkpoint.repository import WEIGHTS as WEIGHTS_OF_REPOSITORY
 from enlca.errors import CheckpointError
 from enlca.models import REGISTERED, CustomConfig, CustomModel, build_custom, split
 from enlca.network.interface import SRModel
@@ -251,14 +253,18 @@ def bundled() -> list[Bundled]:
 
 
 def locate(model: str | os.PathLike, scale: int | None = None) -> Path:
-    """Return the file of a bundled name (with its scale), of a run folder (its best weights) or of a path.
+    """Return the file of a bundled name (with its scale), a repository, a run folder (its best) or a path.
 
     A name without a scale means x4, or the only scale there is.
 
     Raises:
-        CheckpointError: for an unknown name, or a scale that there are no weights for.
+        CheckpointError: for an unknown name, a scale that there are no weights for, or a repository that
+            cannot be had or contradicts itself.
+        MissingExtra: the hub's client is not installed.
     """
     text = os.fspath(model)
+    if text.startswith((HUB, FOLDER)):
+        return _file_of_repository(text)
     known = bundled()
     scales = {item.scale: item.path for item in known if item.name == text}
     if not scales:
@@ -281,10 +287,29 @@ def short_name(model: str) -> str:
     """Return what a model is called in tables: a run's best weights by the run, a file by its stem."""
     if custom := split(model):
         return custom[0].rpartition(":")[2]
+    if model.startswith((HUB, FOLDER)):
+        return last_name(model)
     path = Path(model)
     if path.is_dir() or path.name == BEST:
         return (path if path.is_dir() else path.parent).resolve().name
     return path.stem if path.suffix else model
+
+
+def _file_of_repository(model: str) -> Path:
+    """Return the checkpoint of a repository, after comparing its card with `config.json`."""
+    folder = fetch(model)
+    path, config = folder / WEIGHTS_OF_REPOSITORY, folder / CONFIG
+    card = read_card(path)
+    try:
+        if config.stat().st_size > MOST_HEADER:
+            raise CheckpointError(f"{model}: its {CONFIG} describes far more than a network")
+        said = Card.from_json(config.read_text("utf-8"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{model}: its {CONFIG} is not a card ({_line(error)})") from error
+    for entry in fields(Card):
+        if getattr(said, entry.name) != getattr(card, entry.name):
+            raise CheckpointError(f"{model}: {CONFIG} and the card of {path.name} differ in {entry.name}")
+    return path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,14 +330,14 @@ class Loaded:
 
 
 def load_model(model: str | os.PathLike, scale: int | None = None) -> Loaded:
-    """Load any model: a bundled name, a file of any known kind, a run folder, or a network of one's own.
+    """Load any model: a bundled name, a file, a run folder, a repository, or a network of one's own.
 
     Raises:
         CheckpointError: there is none, it cannot be used, or its scale is not `scale`.
-        MissingExtra: only spandrel could know the file, and it cannot be imported.
+        MissingExtra: spandrel, which alone could know the file, or the hub's client is not installed.
     """
     text = os.fspath(model)
-    if (text in REGISTERED or ":" in text or "@" in text) and (custom := split(text)):
+    if custom := _custom(text):
         return _load_custom(*custom, scale)
     path = locate(model, scale)
     card, tensors = _contents(path)
@@ -332,6 +357,11 @@ def load_model(model: str | os.PathLike, scale: int | None = None) -> Loaded:
         outside = f"its network is built by {card.network.build}, which is code outside enlca"
         raise CheckpointError(f"{path}: {outside}; to run it, give {card.network.build}@{path}")
     return _load_custom(card.network.build, path, scale)
+
+
+def _custom(text: str) -> tuple[str, Path | None] | None:
+    """Return function and file of a network of one's own; None for other models."""
+    return split(text) if text in REGISTERED or ":" in text or "@" in text else None
 
 
 def _load_custom(build: str, file: Path | None, scale: int | None) -> Loaded:
@@ -367,7 +397,7 @@ def _contents(path: Path) -> tuple[Card | None, dict[str, torch.Tensor]]:
 def scale_of(model: str | os.PathLike) -> int:
     """Return the scale of a model, from its card where it has one. Raises as `load_model`."""
     text = os.fspath(model)
-    if ":" not in text and "@" not in text and text not in REGISTERED:
+    if _custom(text) is None:
         path = locate(text)
         if _is_safetensors(path) and (card := _read(path, with_tensors=False)[0]):
             return card.network.scale

@@ -13,6 +13,7 @@ import enlca
 from enlca.cli import INTERRUPTED, INTERRUPTION, help
 from enlca.cli.bulk import bulk
 from enlca.cli.cost import cost
+from enlca.cli.hub import push
 from enlca.cli.measure import audit, compare, evaluate, score
 from enlca.cli.models import convert, explore, export, info, models
 from enlca.cli.output import printable
@@ -90,6 +91,9 @@ data = typer.Typer(help="Images for training and testing: check, pack, fetch.", 
 for command in (check, pack, fetch):
     data.command(command.__name__, cls=Command)(command)
 app.add_typer(data, name="data", cls=Group, rich_help_panel=help.TRAINING)
+hub = typer.Typer(help="The Hugging Face hub: push a network.", no_args_is_help=True)
+hub.command("push", cls=Command)(push)
+app.add_typer(hub, name="hub", cls=Group, rich_help_panel=help.MODELS)
 
 
 def _print_version(wanted: bool) -> bool:

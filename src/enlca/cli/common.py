@@ -20,7 +20,10 @@ def bundled_names(incomplete: str) -> list[str]:
 
 
 ModelName = Annotated[
-    str, typer.Option(autocompletion=bundled_names, help="A bundled name (see `enlca models`) or a file.")
+    str,
+    typer.Option(
+        autocompletion=bundled_names, help="A bundled name (see `enlca models`), a file or a repository."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 JsonFile = Annotated[

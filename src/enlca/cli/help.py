@@ -45,6 +45,7 @@ EXAMPLES: dict[str, Sequence[tuple[str, str]]] = {
     "info": (("enlca info enlcn-tiny", "or any file of weights"),),
     "convert": (("enlca convert enlcn_x4.pt enlcn_x4.safetensors", "the authors' checkpoints, and back"),),
     "export": (("enlca export enlcn-tiny tiny.onnx", "or .xml for OpenVINO"),),
+    "push": (("enlca hub push runs/mine me/mine --license cc-by-4.0", "for --model hf-hub:me/mine"),),
     "explore": (("enlca explore --model runs/mine/best.safetensors --port 8000", ""),),
     "serve": (("enlca serve --model enlcn-light --port 8000", ""),),
     "train": (

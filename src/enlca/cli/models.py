@@ -163,7 +163,7 @@ def export(
 
 def explore(
     model: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(metavar="FILE", help="A checkpoint to offer beside the bundled ones; may be repeated."),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 7860,

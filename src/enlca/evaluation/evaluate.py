@@ -73,7 +73,7 @@ def method_called(
     """Return the method of a model (whatever `load_model` takes, or any `SRModel`), or "bicubic" (MATLAB's).
 
     It is called as it is given: a file by its stem, a run's best weights by the run's folder, a function of
-    one's own by its name.
+    one's own and a repository by their names.
 
     Raises:
         CheckpointError: unknown model, or not for this scale.

@@ -24,7 +24,7 @@ THREADS = 5
 
 
 @contextmanager
-def serving(*, host: str, port: int, models: Sequence[Path] = (), max_megapixels: float) -> Iterator[str]:
+def serving(*, host: str, port: int, models: Sequence[str] = (), max_megapixels: float) -> Iterator[str]:
     """Serve the page inside the context and yield its address; all files are deleted afterwards.
 
     Raises:

@@ -38,24 +38,24 @@ class Models:
     """Names, the scales of each name, and the networks, which are loaded when they are needed.
 
     Args:
-        files: checkpoints beside the bundled ones; their paths are their names.
+        files: checkpoints and repositories beside the bundled ones, called as they are given.
 
     Attributes:
         default: chosen at first: the first of the files, or DEFAULT_MODEL.
 
     Raises:
-        CheckpointError: a file is no checkpoint.
+        CheckpointError: one of them is no checkpoint.
     """
 
-    def __init__(self, files: Sequence[Path] = ()):
-        self._paths: dict[str, dict[int, Path]] = {}
+    def __init__(self, files: Sequence[str | os.PathLike] = ()):
+        self._paths: dict[str, dict[int, str | Path]] = {}
         for item in bundled():
             self._paths.setdefault(item.name, {})[item.scale] = item.path
         self.default = DEFAULT_MODEL
         # With its suffix, so that no file has the name of bundled weights.
-        for path in reversed(files):
-            self.default = str(path)
-            self._paths[self.default] = {scale_of(path): path}
+        for file in reversed(files):
+            self.default = os.fspath(file)
+            self._paths[self.default] = {scale_of(file): self.default}
         self._loaded: OrderedDict[tuple[str, int], Upscaler] = OrderedDict()
         self._guard = threading.Lock()
 
