@@ -11,8 +11,9 @@ from enlca.bulk import manifest
 from enlca.bulk.drive import Crashed, drive
 from enlca.bulk.job import report_of, run_job
 from enlca.bulk.manifest import JobFiles, Unit
+from enlca.bulk.spec import Spec, Tally
 from enlca.bulk.stores import open_store
-from enlca.bulk.worker import Spec, Tally, Worker
+from enlca.bulk.worker import Worker
 from enlca.errors import BulkError, Stopped
 
 from .conftest import MADE, files_in
@@ -28,6 +29,9 @@ class Here:
         self.worker.work = work
         self.units, self.deadly, self.seen = [], deadly, []
         self.stopped, self.left = False, stop_after
+
+    def begin(self):
+        pass
 
     @property
     def n_pending(self):
@@ -158,6 +162,81 @@ def test_a_place_without_a_job_or_without_pictures_is_named(spec, work, tmp_path
         report_of(JobFiles(open_store("memory://"), "memory://"))
     with pytest.raises(BulkError, match="no pictures there"):
         run_job(spec, lambda spec: Here(spec, work), pattern="*.webp")
+
+
+def rows_of(spec):
+    return list(JobFiles(open_store(spec.job), spec.job).outcomes())
+
+
+def test_a_retry_does_what_failed_once_more_and_nothing_else(spec, work, tree, tmp_path):
+    run_job(spec, lambda spec: Here(spec, work))
+    before = {row["key"]: row for row in rows_of(spec)}
+    (tree / "deep" / "damaged.png").write_bytes((tree / "a.png").read_bytes())
+    assert run_job(spec, lambda spec: Here(spec, work)).tally == Tally(done=3, failed=1)
+    pools = []
+    report = run_job(spec, lambda spec: pools.append(Here(spec, work)) or pools[0], retry_failed=True)
+    assert pools[0].seen == ["deep/damaged.png"]
+    assert report.tally == Tally(done=4)
+    after = {row["key"]: row for row in rows_of(spec)}
+    assert len(rows_of(spec)) == len(after) == 4
+    assert all(after[key] == row for key, row in before.items() if row["error"] is None)
+    assert files_in(tmp_path / "out") == sorted([*MADE, "deep/damaged_png_x4.png"])
+
+
+def test_a_retry_that_is_killed_leaves_each_row_with_one_outcome_or_none(spec, work, tree, monkeypatch):
+    (tree / "deep" / "a.jpg").write_bytes(b"")
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFiles, "left", lambda self, total, **_: iter([Unit(0, 0, total)]))
+        run_job(spec, lambda spec: Here(spec, work))
+    before = rows_of(spec)
+
+    class Killed(Exception):
+        pass
+
+    class Deadly:
+        def __init__(self, store, deaths):
+            self.store, self.left = store, deaths
+
+        def __getattr__(self, name):
+            if name in ("put", "delete"):
+                self.left -= 1
+                if self.left < 0:
+                    raise Killed
+            return getattr(self.store, name)
+
+    for deaths in range(9):
+        files = JobFiles(open_store(spec.job), spec.job)
+        files.store = Deadly(files.store, deaths)
+        try:
+            files.forget_failures()
+        except Killed:
+            assert sorted(row["key"] for row in rows_of(spec)) == sorted(row["key"] for row in before)
+            assert [unit.size for unit in JobFiles(files.store.store, "").left(len(before))] == []
+            continue
+        break
+    # At least one part is written, and the whole is deleted.
+    assert deaths >= 2
+    files = JobFiles(open_store(spec.job), spec.job)
+    left = [key for unit in files.left(4) for key in files.keys(unit)]
+    assert sorted(left) == ["deep/a.jpg", "deep/damaged.png"]
+    assert sorted(row["key"] for row in rows_of(spec)) == ["a.png", "deep/a.png"]
+
+
+def test_a_place_without_pictures_may_get_some_later(spec, work, tree, tmp_path):
+    (tmp_path / "empty").mkdir()
+    empty = replace(spec, source=str(tmp_path / "empty"))
+    with pytest.raises(BulkError, match="no pictures there"):
+        run_job(empty, lambda spec: Here(spec, work))
+    (tmp_path / "empty" / "a.png").write_bytes((tree / "a.png").read_bytes())
+    assert run_job(empty, lambda spec: Here(spec, work)).tally == Tally(done=1)
+
+
+def test_units_become_small_towards_the_end():
+    files = JobFiles(open_store("memory://"), "memory://")
+    sizes = [unit.size for unit in files.left(1000, workers=3)]
+    assert sum(sizes) == 1000
+    assert sizes == sorted(sizes, reverse=True)
+    assert (sizes[0], sizes[-12:]) == (manifest.UNIT, [1] * 12)
 
 
 def test_what_is_left_is_what_has_no_outcome(monkeypatch):

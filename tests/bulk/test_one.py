@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from enlca.bulk import stores
-from enlca.bulk.one import one, reason_of
+from enlca.bulk.addresses import place_of
+from enlca.bulk.job import reason_of
+from enlca.bulk.one import one
+from enlca.bulk.origins import Objects
 from enlca.bulk.stores import check_create_only, open_store, put, retried
 from enlca.errors import BulkError
 from enlca.image.picture import read_image
@@ -24,7 +27,7 @@ def keys(store):
 def test_an_object_becomes_another(memory, work):
     source, target = memory
     source.put("deep/ä b.png", picture(0))
-    outcome = one(source, "deep/ä b.png", target, work)
+    outcome = one(Objects(source), "deep/ä b.png", target, work)
     assert (outcome.source, outcome.target) == ("deep/ä b.png", "deep/ä b_png_x4.png")
     assert (outcome.width, outcome.height, outcome.error) == (S * W, S * H, None)
     made = read_image(bytes(target.get(outcome.target).bytes())).pixels
@@ -36,7 +39,7 @@ def test_what_exists_is_left_alone_and_not_computed(memory, work):
     source, target = memory
     source.put("a.png", picture(0))
     target.put("a_png_x4.png", b"before")
-    assert one(source, "a.png", target, work).skipped
+    assert one(Objects(source), "a.png", target, work).skipped
     assert bytes(target.get("a_png_x4.png").bytes()) == b"before"
 
 
@@ -45,7 +48,7 @@ def test_of_two_workers_at_one_picture_the_first_writes(memory, work, monkeypatc
     source.put("a.png", picture(0))
     monkeypatch.setattr("enlca.bulk.one.exists", lambda *_: False)
     target.put("a_png_x4.png", b"the first")
-    assert one(source, "a.png", target, work).skipped
+    assert one(Objects(source), "a.png", target, work).skipped
     assert bytes(target.get("a_png_x4.png").bytes()) == b"the first"
 
 
@@ -53,14 +56,32 @@ def test_a_damaged_picture_is_a_row_that_names_its_key(memory, work):
     source, target = memory
     source.put("deep/a.png", picture(0)[:60])
     source.put("b.png", b"dear diary")
-    first, second = (one(source, key, target, work) for key in ("deep/a.png", "b.png"))
+    first, second = (one(Objects(source), key, target, work) for key in ("deep/a.png", "b.png"))
     assert first.error is not None
     assert second.error is not None
     assert first.error.startswith("deep/a.png: damaged or cut short, get a whole copy of it (")
     assert reason_of(first.error, "deep/a.png") == "damaged or cut short, get a whole copy of it"
     assert second.error.startswith("b.png: not a picture in a format")
-    assert one(source, "gone.png", target, work).error == "gone.png: no such object any more"
+    assert one(Objects(source), "gone.png", target, work).error == "gone.png: no such object any more"
     assert keys(target) == []
+
+
+def test_the_longest_name_of_a_file_has_a_result(tmp_path, work):
+    (tmp_path / "in").mkdir()
+    names = [f"{'ä' * 120}{end}.jpeg" for end in ("ab", "ba")]
+    for name in names:
+        (tmp_path / "in" / name).write_bytes(picture(0))
+    source, target = Objects(open_store(str(tmp_path / "in"))), open_store(str(tmp_path / "out"), make=True)
+    outcomes = [one(source, name, target, work) for name in names]
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    assert keys(target) == sorted(outcome.target for outcome in outcomes)
+
+
+def test_names_never_meet(work):
+    names = ["a_b.png", "a.b_png", "a_b_png", "a.png_b", "a.PNG", "a.png", "a_png", "a_", "a"]
+    addresses = [f"https://host/{name}" for name in names]
+    made = {work.target(place_of(address)) for address in addresses}
+    assert len(made) == len(names)
 
 
 def test_transport_errors_are_retried_and_answers_are_not():

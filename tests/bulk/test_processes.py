@@ -162,7 +162,10 @@ def wait_for(condition, process):
 
 def workers_of(process, runner):
     children = psutil.Process(process.pid).children(recursive=True)
-    name = "ray::_Actor" if runner == "ray" else "spawn_main"
-    found = [child for child in children if any(name in word for word in child.cmdline())]
+    if runner == "ray":
+        found = [child for child in children if any("ray::_Actor" in word for word in child.cmdline())]
+    else:
+        # Forks of the process that has loaded PyTorch.
+        found = [child for child in children if child.ppid() != process.pid]
     assert found, [child.cmdline()[:3] for child in children]
     return found

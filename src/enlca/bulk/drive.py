@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 from enlca.bulk.manifest import JobFiles, Unit
-from enlca.bulk.worker import Tally
+from enlca.bulk.spec import Tally
 from enlca.errors import BulkError
 
 # Times that a worker may die over one picture before the picture counts as failed, and times in a row that
@@ -27,6 +27,10 @@ class Pool(Protocol):
     @property
     def n_pending(self) -> int:
         """How many units are queued or at work."""
+        ...
+
+    def begin(self) -> None:
+        """Wait until a worker has begun. Raises EnlcaError: none can."""
         ...
 
     def submit(self, unit: Unit) -> None:

@@ -3,18 +3,17 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from hashlib import sha256
 
 from enlca.bulk.drive import Pool, drive
 from enlca.bulk.manifest import JobFiles
-from enlca.bulk.one import reason_of
-from enlca.bulk.stores import check_create_only, listed, open_store
-from enlca.bulk.worker import Spec, Tally
+from enlca.bulk.origins import Origin, open_origin
+from enlca.bulk.spec import Spec, Tally
+from enlca.bulk.stores import check_create_only, open_store
 from enlca.errors import BulkError, Stopped
-from enlca.image.folders import is_picture_name
 from enlca.runtime.concurrency import Progress, no_progress
 from enlca.runtime.signals import stop_politely
 
@@ -46,6 +45,7 @@ def run_job(
     make_pool: Callable[[Spec], Pool],
     *,
     pattern: str | None = None,
+    retry_failed: bool = False,
     progress: Progress = no_progress,
 ) -> Report:
     """Begin a job, or go on with it, and return its report.
@@ -54,29 +54,43 @@ def run_job(
         spec: the job.
         make_pool: starts the workers.
         pattern: only keys that match, such as `2024/*.jpg`; `*` matches `/`, too.
+        retry_failed: do the pictures that failed once more.
         progress: gets the number of pictures with an outcome.
 
     Raises:
         BulkError: a store cannot be used, or the job was begun for something else.
+        EnlcaError: no worker can begin, for one of the settings is wrong.
         Stopped: by SIGTERM or Ctrl-C; each worker has finished its picture.
     """
-    source, target = open_store(spec.source), open_store(spec.target, make=True)
+    source = open_origin(spec.source, max_pixels=spec.max_pixels)
+    target = open_store(spec.target, make=True)
     files = JobFiles(open_store(spec.job, make=True), spec.job)
     if not spec.replace:
         check_create_only(target, spec.target)
     wanted = spec.about() | {"pattern": pattern}
     about = files.about()
-    if about is None:
-        outputs = _inside(spec.target, spec.source)
-        keys = ((key, size) for key, size in listed(source) if _is_wanted(key, pattern, outputs))
-        about = files.write_manifest(keys, wanted)
-    for name, value in wanted.items():
-        if about.get(name) != value:
-            what = f"{spec.job}: was begun with {name} {about.get(name)!r}, not {value!r}"
-            raise BulkError(f"{what}; give the same, or another --job")
-    total = about["total"]
-    if not total:
-        raise BulkError(f"{spec.source}: no pictures there")
+    if about is not None:
+        _check_same(about, wanted, spec.job)
+        if retry_failed:
+            files.forget_failures()
+        if sum(unit.size for unit in files.done()) == about["total"]:
+            return report_of(files)
+    pool = make_pool(spec)
+    try:
+        # Wrong settings are told before the listing.
+        pool.begin()
+        if about is None:
+            about = files.write_manifest(_found(source, spec, pattern), wanted)
+        if not about["total"]:
+            raise BulkError(f"{spec.source}: no pictures there")
+        _work(pool, files, about["total"], progress)
+    finally:
+        pool.close()
+    return report_of(files)
+
+
+def _work(pool: Pool, files: JobFiles, total: int, progress: Progress) -> None:
+    """Have done what is left. Raises Stopped."""
     done = sum(unit.size for unit in files.done())
     begun, before = time.monotonic(), done
 
@@ -86,17 +100,27 @@ def run_job(
         rate = (done - before) / max(time.monotonic() - begun, 1e-3)
         progress(f"{rate:.3g}/s", done, total)
 
-    if done < total:
-        with stop_politely() as asked:
-            pool = make_pool(spec)
-            try:
-                units = files.left(total, workers=pool.workers)
-                drive(pool, units, files, stopping=asked.is_set, on_tally=count)
-            finally:
-                pool.close()
-            if asked.is_set():
-                raise Stopped(f"stopped: {done} of {total} have an outcome; the same command goes on")
-    return report_of(files)
+    with stop_politely() as asked:
+        units = files.left(total, workers=pool.workers)
+        drive(pool, units, files, stopping=asked.is_set, on_tally=count)
+    if asked.is_set():
+        raise Stopped(f"stopped: {done} of {total} have an outcome; the same command goes on")
+
+
+def _check_same(about: dict, wanted: dict, job: str) -> None:
+    """Raise BulkError if a job was begun for something else."""
+    for name, value in wanted.items():
+        if about.get(name) != value:
+            what = f"{job}: was begun with {name} {about.get(name)!r}, not {value!r}"
+            raise BulkError(f"{what}; give the same, or another --job")
+
+
+def _found(source: Origin, spec: Spec, pattern: str | None) -> Iterator[tuple[str, int]]:
+    """Yield the keys and sizes of the pictures that are wanted. Raises BulkError."""
+    outputs = _inside(spec.target, spec.source)
+    for key, size in source.listed():
+        if (pattern is None or fnmatchcase(key, pattern)) and not (outputs and key.startswith(outputs)):
+            yield key, size
 
 
 def report_of(files: JobFiles) -> Report:
@@ -124,10 +148,6 @@ def _inside(target: str, source: str) -> str | None:
     return target.removeprefix(source) if target.startswith(source) else None
 
 
-def _is_wanted(key: str, pattern: str | None, outputs: str | None) -> bool:
-    name = key.rpartition("/")[2]
-    if not is_picture_name(name) or any(part.startswith(".") for part in key.split("/")):
-        return False
-    if outputs and key.startswith(outputs):
-        return False
-    return pattern is None or fnmatchcase(key, pattern)
+def reason_of(error: str, key: str) -> str:
+    """Return why a picture failed, without its name and without details, to count alike failures."""
+    return error.removeprefix(f"{key}: ").partition(" (")[0]

@@ -4,21 +4,31 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from enlca.bulk.drive import Crashed
 from enlca.bulk.manifest import Unit
-from enlca.bulk.worker import Spec, Tally, Worker
+from enlca.bulk.spec import Spec, Tally
 
-_worker: Worker | None = None
+if TYPE_CHECKING:
+    from enlca.bulk.worker import Worker
+
+# What each process needs, and takes seconds to load.
+LOADED_ONCE = ["enlca.bulk.worker", "enlca.inference.upscaler"]
+_load: "Callable[[], Worker] | None" = None
 _stopping: Any = None
 
 
 class LocalPool:
     """Processes that each hold a network; a pool whose process died is replaced.
+
+    Where the system allows it they are forks of one process that has loaded PyTorch and done nothing else: it
+    is loaded once, and not by the caller.
 
     Args:
         spec: of the job.
@@ -27,10 +37,19 @@ class LocalPool:
 
     def __init__(self, spec: Spec, workers: int):
         self.spec, self.workers = spec, workers
-        self._context = multiprocessing.get_context("spawn")
+        self._context = _context()
         self._stop = self._context.Event()
         self._units: dict[Future, Unit] = {}
         self._pool = self._start()
+
+    def begin(self) -> None:
+        """Start all processes, and wait for the first. Raises EnlcaError: it cannot begin."""
+        starting = [self._pool.submit(_begun) for _ in range(self.workers)]
+        ready, _ = wait(starting, return_when=FIRST_COMPLETED)
+        for future in ready:
+            # One that died is reported by its first unit, and replaced.
+            with suppress(BrokenProcessPool):
+                future.result()
 
     def submit(self, unit: Unit) -> None:
         """Queue a unit."""
@@ -76,19 +95,29 @@ class LocalPool:
         return ProcessPoolExecutor(self.workers, self._context, initializer=_begin, initargs=begin)
 
 
+def _context() -> Any:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LOADED_ONCE)
+    return context
+
+
 def _begin(spec: Spec, stopping: Any, threads: int) -> None:
-    global _worker, _stopping
+    global _load, _stopping
     # Both are for the parent, which lets this process finish its picture.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
+    from enlca.bulk.worker import Worker
     from enlca.runtime.allocator import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(threads)
-    _worker, _stopping = Worker(spec), stopping
+    # By the first task, which can report why it cannot begin.
+    _load, _stopping = cache(lambda: Worker(spec)), stopping
 
 
 def _end_with_parent() -> None:
@@ -99,6 +128,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def _begun() -> None:
+    assert _load is not None
+    _load()
+
+
 def _run(unit: Unit) -> Tally:
-    assert _worker is not None
-    return _worker.run(unit, _stopping.is_set)
+    assert _load is not None
+    return _load().run(unit, _stopping.is_set)

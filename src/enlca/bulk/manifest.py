@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 from enlca.bulk.stores import listed, put, retried
@@ -62,14 +62,15 @@ class JobFiles:
             raise BulkError(f"{self.url}: {ABOUT} cannot be read: {error}") from error
 
     def write_manifest(self, found: Iterable[tuple[str, int]], about: dict) -> dict:
-        """Write keys and sizes as they come; return `about` with the number of pictures. Raises BulkError."""
+        """Write keys and sizes as they come; return `about` with their number, recorded if there are any."""
         rows, shards, total = iter(found), 0, 0
         while part := list(islice(rows, SHARD)):
             keys, sizes = zip(*part, strict=True)
             self._write(f"manifest/{shards:06}.parquet", {"key": keys, "size": sizes})
             shards, total = shards + 1, total + len(part)
         about = about | {"total": total}
-        put(self.store, ABOUT, json.dumps(about, indent=2).encode(), replace=True)
+        if total:
+            put(self.store, ABOUT, json.dumps(about, indent=2).encode(), replace=True)
         return about
 
     def keys(self, unit: Unit) -> list[str]:
@@ -79,30 +80,59 @@ class JobFiles:
     def write_outcomes(self, unit: Unit, outcomes: list[dict]) -> None:
         """Record the outcomes of all rows of a unit."""
         columns = {name: [outcome.get(name) for outcome in outcomes] for name in COLUMNS}
-        self._write(f"outcomes/{unit.shard:06}-{unit.first:06}-{unit.last:06}.parquet", columns)
+        self._write(_name_of(unit), columns)
 
     def done(self) -> list[Unit]:
-        """Return the units that have outcomes, in order."""
+        """Return the units that have outcomes, in order.
+
+        Units within another do not count: they replace it once it is deleted (`forget_failures`).
+        """
         names = (_OUTCOME.fullmatch(key) for key, _ in listed(self.store, "outcomes"))
-        return sorted(Unit(*map(int, name.groups())) for name in names if name)
+        units = (Unit(*map(int, name.groups())) for name in names if name)
+        done: list[Unit] = []
+        for unit in sorted(units, key=lambda unit: (unit.shard, unit.first, -unit.last)):
+            if not (done and unit.shard == done[-1].shard and unit.last <= done[-1].last):
+                done.append(unit)
+        return done
 
     def left(self, total: int, *, workers: int = 1) -> Iterator[Unit]:
-        """Yield the rows without outcomes, in units: small ones where there is little for each worker."""
-        size = max(1, min(UNIT, total // (8 * workers)))
+        """Yield the rows without outcomes, in units that become small, so that all workers end together."""
         done, at = self.done(), 0
+        n_left = total - sum(unit.size for unit in done)
         for shard in range(-(-total // SHARD)):
             first = 0
-            while at < len(done) and done[at].shard == shard:
-                yield from _split(shard, first, done[at].first, size)
-                first = max(first, done[at].last)
-                at += 1
-            yield from _split(shard, first, min(SHARD, total - shard * SHARD), size)
+            while first < (end := min(SHARD, total - shard * SHARD)):
+                if at < len(done) and done[at].shard == shard:
+                    if first == done[at].first:
+                        first, at = done[at].last, at + 1
+                        continue
+                    end = done[at].first
+                size = max(1, min(UNIT, n_left // (4 * workers), end - first))
+                yield Unit(shard, first, first + size)
+                first, n_left = first + size, n_left - size
 
     def outcomes(self) -> Iterator[dict]:
         """Yield all outcomes so far."""
         for unit in self.done():
-            name = f"outcomes/{unit.shard:06}-{unit.first:06}-{unit.last:06}.parquet"
-            yield from self._table(name).to_pylist()
+            yield from self._outcomes(unit)
+
+    def forget_failures(self) -> None:
+        """Make the rows that failed ones without an outcome, so that they are left to do."""
+        for unit in self.done():
+            rows = self._outcomes(unit)
+            if all(row["error"] is None for row in rows):
+                continue
+            first = unit.first
+            for failed, group in groupby(rows, key=lambda row: row["error"] is not None):
+                kept = list(group)
+                if not failed:
+                    self.write_outcomes(Unit(unit.shard, first, first + len(kept)), kept)
+                first += len(kept)
+            # Until here its parts do not count, so that a row never has two outcomes, nor loses one.
+            self.store.delete(_name_of(unit))
+
+    def _outcomes(self, unit: Unit) -> list[dict]:
+        return self._table(_name_of(unit)).to_pylist()
 
     def _read(self, shard: int) -> list[str]:
         return self._table(f"manifest/{shard:06}.parquet").column("key").to_pylist()
@@ -135,6 +165,6 @@ class JobFiles:
         put(self.store, name, file.getvalue().to_pybytes(), replace=True)
 
 
-def _split(shard: int, first: int, last: int, size: int) -> Iterator[Unit]:
-    for start in range(first, last, size):
-        yield Unit(shard, start, min(start + size, last))
+def _name_of(unit: Unit) -> str:
+    """Return the name of the outcomes of a unit."""
+    return f"outcomes/{unit.shard:06}-{unit.first:06}-{unit.last:06}.parquet"

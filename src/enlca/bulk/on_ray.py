@@ -7,12 +7,15 @@ may go on with another.
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from enlca.bulk.drive import Crashed
 from enlca.bulk.manifest import Unit
-from enlca.bulk.worker import Spec, Tally, Worker
-from enlca.errors import require
+from enlca.bulk.spec import Spec, Tally
+from enlca.bulk.worker import Worker
+from enlca.errors import EnlcaError, require
+from enlca.runtime.device import choose_device
 
 
 class RayPool:
@@ -37,7 +40,7 @@ class RayPool:
                 # Ray's own processes need some, too.
                 n_cpus = max(4, os.cpu_count() or 1)
                 ray.init(num_cpus=n_cpus, include_dashboard=False, log_to_driver=False)
-        gpus = 1 if spec.options.get("device") == "cuda" else 0
+        gpus = 1 if choose_device(spec.device).type == "cuda" else 0
         # Two calls at once: `drain` while a unit is at work.
         actor = ray.remote(_Actor).options(max_restarts=-1, max_concurrency=2, num_cpus=1, num_gpus=gpus)
         self._actors: list[Any] = [actor.remote(spec) for _ in range(workers)]
@@ -48,6 +51,17 @@ class RayPool:
     def n_pending(self) -> int:
         """How many units are queued or at work."""
         return len(self._units) + len(self._queued)
+
+    def begin(self) -> None:
+        """Wait until one of the actors has begun. Raises EnlcaError: it cannot."""
+        try:
+            ready, _ = self.ray.wait([actor.begun.remote() for actor in self._actors])
+            self.ray.get(ready)
+        except self.ray.exceptions.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, EnlcaError) else error from error
+        except self.ray.exceptions.RayError:
+            # It died, is started anew, and is reported by its first unit.
+            return
 
     def submit(self, unit: Unit) -> None:
         """Queue a unit for the first actor that is free."""
@@ -95,10 +109,14 @@ class _Actor:
 
         keep_freed_memory()
         self.stopped = False
-        self.worker = Worker(spec)
+        # By the first call, which can report why it cannot begin.
+        self.load = cache(lambda: Worker(spec))
+
+    def begun(self) -> None:
+        self.load()
 
     def run(self, unit: Unit) -> Tally:
-        return self.worker.run(unit, lambda: self.stopped)
+        return self.load().run(unit, lambda: self.stopped)
 
     def stop(self) -> None:
         self.stopped = True

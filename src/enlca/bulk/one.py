@@ -3,17 +3,23 @@
 import io
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from hashlib import sha256
 from typing import Any
 
-from enlca.bulk.stores import exists, put, read_into
+from enlca.bulk.addresses import place_of
+from enlca.bulk.origins import Origin
+from enlca.bulk.stores import exists, put
+from enlca.errors import PictureError
 from enlca.image.decoding import Source
+from enlca.image.folders import split_suffix
 from enlca.image.rows import PictureRows
 from enlca.inference.batch import DEFAULTS, Outcome, Settings, run
 from enlca.inference.outputs import Job, Sink
 from enlca.inference.target_size import Size
+
+# Bytes of a file's name, at most: file systems take 255, and obstore adds some while it writes.
+LONGEST = 240
 
 
 @dataclass(frozen=True)
@@ -42,14 +48,18 @@ class Work:
         The suffix of the original stays in the name, so that no two pictures have one result: with millions
         of keys that is cheaper than comparing all of them.
         """
-        path = PurePosixPath(key)
-        return str(path.with_name(f"{path.stem}_{path.suffix[1:]}_{self.size.name}{self.suffix}"))
+        folder, slash, name = place_of(key).rpartition("/")
+        stem, suffix = split_suffix(name)
+        end = f"_{suffix[1:]}_{self.size.name}{self.suffix}"
+        if len((stem + end).encode()) > LONGEST:
+            stem = f"{stem[:40]}_{sha256(name.encode()).hexdigest()[:16]}"
+        return f"{folder}{slash}{stem}{end}"
 
 
-def one(source: Any, key: str, target: Any, work: Work) -> Outcome:
-    """Upscale one object of a store into another; what exists already is left alone, unless `work.replace`.
+def one(source: Origin, key: str, target: Any, work: Work) -> Outcome:
+    """Upscale a picture into an object of a store; what exists already is left alone, unless `work.replace`.
 
-    A picture that cannot be upscaled gives an outcome with an error.
+    A picture that cannot be had or upscaled gives an outcome with an error.
 
     Raises:
         ConnectionError: the way to a store failed, again and again.
@@ -61,7 +71,7 @@ def one(source: Any, key: str, target: Any, work: Work) -> Outcome:
         try:
             if not work.replace and exists(target, name):
                 return Outcome(key, name, skipped=True)
-            read_into(source, key, given)
+            source.read_into(key, given)
             given.seek(0)
             made = io.BytesIO()
             job = Job(Source.of(given, name=key), Sink(made, name))
@@ -72,13 +82,7 @@ def one(source: Any, key: str, target: Any, work: Work) -> Outcome:
             return Outcome(key, error=f"{key}: no such object any more")
         except PermissionError as error:
             return Outcome(key, error=f"{key}: not permitted: {error.strerror}")
+        except PictureError as error:
+            return Outcome(key, error=str(error))
     # Another worker was faster; what it wrote is the same.
     return Outcome(key, name, skipped=True)
-
-
-def reason_of(error: str, key: str) -> str:
-    """Return why a picture failed, without its name and without details, to count alike failures."""
-    line = error.removeprefix(f"{key}: ")
-    with suppress(ValueError):
-        line = line[: line.index(" (")]
-    return line

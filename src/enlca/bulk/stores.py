@@ -46,9 +46,12 @@ def open_store(url: str, *, make: bool = False) -> Any:
     if scheme == "gs" and not any(name.startswith("GOOGLE_") for name in os.environ):
         # Without, each request would ask an address that only Google's own machines have.
         raise BulkError(f"{url}: no credentials; set GOOGLE_APPLICATION_CREDENTIALS")
-    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    # By default a request, whose body is a whole picture, has 30 s.
+    options: Any = {"timeout": "1h", "read_timeout": "60s"}
+    if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+        options["allow_http"] = True
     try:
-        return from_url(url, client_options={"allow_http": True} if plain else {})
+        return from_url(url, client_options=options)
     except Exception as error:
         raise BulkError(f"{url}: {first_line(error)}") from error
 

@@ -21,9 +21,13 @@ STATUS = "status"
 
 def bulk(
     source: Annotated[
-        str, typer.Argument(metavar="IN_URL", help="s3://bucket/prefix, gs://, az://, file:// or a folder.")
+        str,
+        typer.Argument(
+            metavar="IN_URL",
+            help="s3://bucket/prefix, gs://, az://, file://, a folder, or a text file of http(s) addresses.",
+        ),
     ],
-    target: Annotated[str, typer.Argument(metavar="OUT_URL", help="The same kinds; keeps the tree.")],
+    target: Annotated[str, typer.Argument(metavar="OUT_URL", help="A store or a folder; keeps the tree.")],
     job: Annotated[
         str | None,
         typer.Option(
@@ -51,6 +55,9 @@ def bulk(
     allow_overwrite: Annotated[
         bool, typer.Option("--allow-overwrite", help="Replace existing results.")
     ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do the pictures that failed once more.")
+    ] = False,
     as_json: Json = False,
     json_file: JsonFile = None,
 ) -> int:
@@ -66,8 +73,7 @@ def bulk(
         return _show(report_of(JobFiles(open_store(target), target)), as_json, json_file)
     if scale is not None and not 0 < scale <= LARGEST:
         raise typer.BadParameter(f"--scale must be above 0 and at most {LARGEST}; got {scale:g}")
-    from enlca.bulk.worker import Spec, work_of
-    from enlca.runtime.device import choose_device, size_in_bytes
+    from enlca.bulk.spec import Spec
 
     place = job or default_job(source, target)
     spec = Spec(
@@ -79,19 +85,19 @@ def bulk(
         suffix=f".{format}",
         quality=quality,
         max_pixels=max_pixels,
-        max_memory=None if max_memory is None else size_in_bytes(max_memory),
+        max_memory=max_memory,
+        device=device,
         replace=allow_overwrite,
-        options={"device": choose_device(device).type, "precision": precision, "mode": mode},
+        options={"precision": precision, "mode": mode},
     )
-    # Wrong names are told before the listing.
-    work_of(spec)
     if runner == "ray":
         from enlca.bulk.on_ray import RayPool as Pool
     else:
         from enlca.bulk.local import LocalPool as Pool
     print(f"enlca: job {printable(place)}", file=sys.stderr)
     with progress("upscaling") as show:
-        report = run_job(spec, lambda spec: Pool(spec, workers), pattern=glob, progress=show)
+        options = {"pattern": glob, "retry_failed": retry_failed, "progress": show}
+        report = run_job(spec, lambda spec: Pool(spec, workers), **options)
     return _show(report, as_json, json_file)
 
 

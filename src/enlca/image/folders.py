@@ -37,6 +37,12 @@ def is_picture_name(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
+def split_suffix(name: str) -> tuple[str, str]:
+    """Return a name without the suffix of a format that is read, and that suffix, empty if it has none."""
+    stem, dot, suffix = name.rpartition(".")
+    return (stem, dot + suffix) if stem and is_picture_name(dot + suffix) else (name, "")
+
+
 def natural_key(below: str, name: str) -> bytes:
     """Return a sorting key in which digits count as numbers; a folder sorts before its files."""
     return _folder_key(below) + _part_key(name)
