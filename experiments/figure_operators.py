@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from experiments.panels import grid
 from skimage.data import astronaut
 
 from enlca.data.kernels import gaussian_kernel, sinc_kernel
@@ -19,7 +19,7 @@ from enlca.data.operators import Blur, Jpeg, Resize, WebP, levels
 from enlca.data.recipes import Degradation, Recipe, apply, degrade
 
 # Of the part that is shown, in pixels; of each panel, each pixel of which is drawn ZOOM times.
-SIDE, ZOOM, COLUMNS, TITLE = 96, 2, 5, 18
+SIDE, ZOOM, COLUMNS = 96, 2, 5
 # First column of the picture that is used; the first row is the first.
 LEFT = 60
 
@@ -57,21 +57,7 @@ def main(words: Sequence[str]) -> None:
             random = np.random.default_rng(seed)
             recipe = Degradation(preset=preset).draw(random, scale=4)
             panels[f"{preset}, x4, seed {seed}"] = degrade(region, recipe, scale=4, random=random)
-    grid(panels).save(target, quality=80, method=6)
-
-
-def grid(panels: dict[str, np.ndarray]) -> Image.Image:
-    """Return the panels in rows of `COLUMNS`, each below its name."""
-    width, height = ZOOM * SIDE + 6, ZOOM * SIDE + TITLE + 6
-    rows = -(-len(panels) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * width, rows * height), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for number, (name, pixels) in enumerate(panels.items()):
-        x, y = number % COLUMNS * width + 3, number // COLUMNS * height + 3
-        draw.text((x, y), name, fill="black", font=font)
-        panel = Image.fromarray(pixels).resize((ZOOM * SIDE, ZOOM * SIDE), Image.Resampling.NEAREST)
-        sheet.paste(panel, (x, y + TITLE))
-    return sheet
+    grid(list(panels.items()), columns=COLUMNS, zoom=ZOOM).save(target, quality=80, method=6)
 
 
 if __name__ == "__main__":

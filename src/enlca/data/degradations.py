@@ -75,14 +75,25 @@ def degrade_folder(
                 raise PictureError(f"{path}: has transparency, which benchmarks do not; flatten it first")
             if min(picture.pixels.shape[:2]) < scale:
                 raise PictureError(f"{path}: smaller than one pixel after x{scale}")
-            random = np.random.default_rng([seed, zlib.crc32(path.stem.encode())])
-            recipe = degradation.draw(random, scale=scale)
-            lr = degrade(mod_crop(picture.pixels, scale), recipe, scale=scale, random=random)
+            hr = mod_crop(picture.pixels, scale)
+            lr = degrade_picture(hr, path.stem, scale=scale, degradation=degradation, seed=seed)
             counts[_write_new(lr_folder / f"{path.stem}.png", lr)] += 1
         except EnlcaError as error:
             failures.append(str(error))
     on_picture("", len(files), len(files))
     return Degraded(counts[True], counts[False], failures)
+
+
+def degrade_picture(
+    hr: UInt8[np.ndarray, "H W C"], name: str, *, scale: int, degradation: Degradation, seed: int
+) -> UInt8[np.ndarray, "h w C"]:
+    """Return the LR picture of a mod-cropped HR picture: a function of its pixels, its name and the seed.
+
+    Raises:
+        PictureError: a codec cannot hold it.
+    """
+    random = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return degrade(hr, degradation.draw(random, scale=scale), scale=scale, random=random)
 
 
 def _write_new(path: Path, pixels: UInt8[np.ndarray, "h w C"]) -> bool:

@@ -1,0 +1,45 @@
+"""A strip of pictures between the clean model and the one for photographs, by `--strength`.
+
+The picture is scikit-image's `data.astronaut()`: NASA, public domain (docs/images/CREDITS.md).
+"""
+
+import numpy as np
+from experiments.contenders import LIGHT, SCALE, degraded
+from experiments.panels import grid
+from PIL import Image
+from skimage.data import astronaut
+
+from enlca.checkpoint.mixing import mix
+from enlca.data.noise import GaussianNoise
+from enlca.data.operators import Jpeg
+from enlca.evaluation.evaluate import method_called
+from enlca.metrics import psnr
+
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+DAMAGE = {"JPEG 50": Jpeg(50), "noise 10": GaussianNoise(10.0)}
+# First row and column, and side, of the part that is shown, in HR pixels.
+TOP, LEFT, SIDE = 16, 132, 176
+
+
+def strip(photo: str) -> Image.Image:
+    """Return LR, SR at each strength with its PSNR-Y, and HR, in a row for each damage.
+
+    Raises:
+        CheckpointError: `photo` cannot be mixed with enlcn-light.
+    """
+    hr = np.ascontiguousarray(astronaut()[: SCALE * 64, 96 : 96 + SCALE * 64])
+    part = (slice(TOP, TOP + SIDE), slice(LEFT - 96, LEFT - 96 + SIDE))
+    ways = {
+        strength: method_called(mix(LIGHT, photo, strength=strength, scale=SCALE), scale=SCALE, device="cpu")
+        for strength in STRENGTHS
+    }
+    panels = []
+    for name, how in DAMAGE.items():
+        lr = degraded(hr, name, how)
+        large = lr.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+        panels.append((f"LR, {name}", large[part]))
+        for strength, method in ways.items():
+            sr = method.upscale(lr)
+            panels.append((f"strength {strength:g}: {psnr(sr, hr, shave=SCALE):.2f} dB", sr[part]))
+        panels.append(("original", hr[part]))
+    return grid(panels, columns=len(STRENGTHS) + 2)
