@@ -211,6 +211,25 @@ class Upscaler:
         picture = spool_to_disk(map(as_layers, rows))
         yield from self.executor.bands(picture, self.strategy(picture))
 
+    def bands(
+        self, picture: Shaped[np.ndarray, "H W L"], *, progress: Progress = no_progress, note: Note = warn
+    ) -> Iterator[Shaped[np.ndarray, "_ SW L"]]:
+        """Upscale an array in memory; yield bands of rows of its type, from top to bottom.
+
+        Args:
+            picture: uint8, uint16, or floating point in [0, 1]; 1 to 4 layers: grey or RGB, then alpha.
+            progress, note: see `rows`.
+
+        Raises:
+            ValueError: another shape or type.
+            TooLarge, StoreError, NotFinite: as `rows`; all while iterating.
+        """
+        raster = Raster.of(as_layers(picture))
+        strategy = self.strategy(raster, note=note)
+        has_alpha = raster.shape[2] in (2, 4)
+        passes = self.executor.passes(strategy, has_alpha=has_alpha, pages=1, progress=progress)
+        yield from self.executor.bands(raster, strategy, passes=passes, note=note)
+
     def memory_budget(self) -> tuple[int, int]:
         """Return how many bytes this process uses on the device, and how many it may use."""
         return memory_budget(self.device, self.max_memory)
