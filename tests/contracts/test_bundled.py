@@ -15,6 +15,8 @@ FLOORS = {
     ("edsr-tiny", 4): (31.3, 28.0),
     ("enlcn-light", 4): (31.6, 28.15),
 }
+# What repairs photographs may lose on clean pictures, where it is there.
+REPAIRING = {("photo", 4): (30.7, 27.6)}
 
 
 @pytest.fixture(params=bundled() or [None], ids=lambda item: item.path.name if item else "none")
@@ -43,11 +45,15 @@ def test_a_bundled_file_is_small_and_in_half_precision(item):
 def test_a_bundled_card_tells_how_its_weights_came_about(item):
     card = item.card
     assert card.variant in ("paper", "released")
-    kinds = {"edsr-tiny": "none", "enlcn-light": "window"}
+    kinds = {"edsr-tiny": "none", "enlcn-light": "window", "photo": "window"}
     assert card.network.attention == kinds.get(item.name, "linear")
     assert card.training["data"]
     assert card.training["steps"] > 0
     assert card.scores.keys() >= {"Set5", "Set14"}
+
+
+def test_weights_that_repair_say_how_their_pictures_were_degraded(item):
+    assert ("degradation" in item.card.training) == ((item.name, item.scale) in REPAIRING)
 
 
 def test_the_contrastive_loss_was_on_in_the_training_of_weights_with_enla_and_of_no_others(item):
@@ -72,6 +78,6 @@ def test_the_score_on_the_card_is_what_evaluate_finds(item, shared_data):
 
 
 def test_the_scores_on_the_card_are_good_enough_to_ship(item):
-    set5, set14 = FLOORS[item.name, item.scale]
+    set5, set14 = (FLOORS | REPAIRING)[item.name, item.scale]
     assert item.card.scores["Set5"]["psnr_y"] >= set5
     assert item.card.scores["Set14"]["psnr_y"] >= set14
