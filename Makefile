@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test browser-test bulk-test reproduce lint format constraints clean
+.PHONY: help demo test docs browser-test bulk-test reproduce lint format constraints clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -52,6 +52,11 @@ demo: $(VENV)/.installed  ## upscale a picture four times and say where it is
 test: lint  ## everything that CI checks: lint, then the tests
 	$(PYTEST)
 
+# Not part of `make test`: it runs all examples. What can be checked without a build, the tests check.
+docs: $(VENV)/.installed-docs  ## the documentation, in build/docs; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs build/docs
+	@echo 'build/docs/index.html'
+
 # CHROMIUM=/path names another browser; ENLCA_SCREENSHOTS=docs/images renews the pictures of the documentation.
 browser-test: $(VENV)/.installed-browser  ## the page of `enlca explore` in headless Chromium
 	@set -e; \
@@ -95,7 +100,7 @@ constraints:  ## choose and pin the newest versions that pyproject.toml allows
 	cp .venv-constraints/new.txt constraints.txt
 
 clean:  ## remove what building and testing leave behind (the environment stays: rm -r .venv)
-	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist docs/reference docs/gallery docs/sg_execution_times.rst .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pyvenv.cfg stands for the environment: a target that fails half-way is deleted, so this is begun again.
@@ -126,6 +131,10 @@ $(VENV)/.installed-dev: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	# Without torchvision, which has no build beside a CPU's PyTorch; the tests have a stub of it.
 	$(PIP_INSTALL) --constraint constraints.txt --no-deps einops spandrel
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed-dev
+	$(PIP_INSTALL) --constraint constraints.txt --group docs
+	@touch $@
 
 $(VENV)/.installed-bulk: $(VENV)/.installed-dev
 	$(PIP_INSTALL) --constraint constraints.txt --editable '.[cloud,ray]' --group objects

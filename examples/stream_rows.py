@@ -1,26 +1,35 @@
-"""Rows in, rows out, in bounded memory: python examples/stream_rows.py [PICTURE] [OUT]
+"""
+Rows in, rows out, in bounded memory
+====================================
 
 The result is that of the whole picture. Nothing here ever holds it.
 """
 
+# sphinx_gallery_thumbnail_path = 'images/before_after.png'
+
 import sys
+from pathlib import Path
 
 import numpy as np
 
 import enlca
 from enlca.image.files import open_image, write_rows
 
-source = sys.argv[1] if len(sys.argv) > 1 else "docs/images/astronaut_crop.png"
-target = sys.argv[2] if len(sys.argv) > 2 else "large.png"
+source = sys.argv[1] if len(sys.argv) > 1 else Path(sys.argv[0]).parent / "../docs/images/astronaut_crop.png"
+target = sys.argv[2] if len(sys.argv) > 2 else "astronaut_x4.png"
 
-up = enlca.Upscaler("enlcn-tiny", scale=4, mode="stream", max_memory=600 * 2**20)
+up = enlca.Upscaler("enlcn-tiny", scale=4, mode="stream", max_memory=2 * 2**30)
 
+# %%
 # From file to file: rows are decoded, computed and encoded as they are needed.
 write_rows(target, up.rows(open_image(source, max_bits=16)))
-print(f"{source} -> {target}")
+print(f"{Path(source).name} -> {target}")
 
 
+# %%
 # From and to anything else: bands of rows, as arrays. The height need not be known.
+
+
 def camera():
     """A gradient that comes 16 rows at a time."""
     for top in range(0, 96, 16):
