@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test docs browser-test bulk-test reproduce lint format constraints clean
+.PHONY: help demo test docs browser-test bulk-test lowest reproduce lint format constraints clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -73,6 +73,23 @@ browser-test: $(VENV)/.installed-browser  ## the page of `enlca explore` in head
 bulk-test: $(VENV)/.installed-bulk  ## `enlca bulk` with Ray and an S3 server, both started and stopped by the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/bulk -m 'slow or not slow'
 
+# UV_TORCH_BACKEND=cpu takes PyTorch's CPU build from its own index; LOWEST_TORCH=2.13.0+cpu, with UV_FIND_LINKS=FOLDER,
+# one that lies in a folder. ARGS are pytest's.
+LOWEST := .venv-lowest
+LOWEST_TORCH ?=
+lowest: $(VENV)/.installed-lowest  ## the tests with the lowest versions that pyproject.toml allows, on Python 3.11
+	$(BIN)/uv venv --quiet --clear --python 3.11 $(LOWEST)
+	printf '%s\n' $(addprefix torch==,$(LOWEST_TORCH)) > $(LOWEST)/overrides.txt
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 --no-annotate \
+		--override $(LOWEST)/overrides.txt --group dev --group figures \
+		$(foreach extra,train export explore serve perceptual cloud hub,--extra $(extra)) \
+		--output-file $(LOWEST)/lowest.txt pyproject.toml
+	# A bound whose version has no wheel for this Python is too low.
+	$(BIN)/uv pip install --quiet --python $(LOWEST) --requirement $(LOWEST)/lowest.txt \
+		--only-binary :all: --no-binary pyvips
+	$(BIN)/uv pip install --quiet --python $(LOWEST) --no-deps --editable . einops spandrel
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(ARGS)
+
 BUDGET ?= small
 reproduce: $(VENV)/.installed-dev  ## the paper's tables and figures at BUDGET=smoke|small|paper
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.reproduce --budget $(BUDGET) --jobs 2
@@ -93,7 +110,7 @@ constraints:  ## choose and pin the newest versions that pyproject.toml allows
 	$(MAKE) VENV=.venv-constraints .venv-constraints/pyvenv.cfg
 	.venv-constraints/bin/python -m pip install --upgrade pip setuptools \
 		"$$(grep '^torch==' constraints.txt)" --editable '.[train,export,explore,serve,perceptual,cloud,ray,hub]' \
-		--group dev --group docs --group figures --group browser --group objects
+		--group dev --group docs --group figures --group browser --group objects --group lowest
 	sed '/^[^#]/,$$d' constraints.txt > .venv-constraints/new.txt
 	.venv-constraints/bin/python -m pip freeze --all --exclude-editable \
 		| sed -e 's/+.*//' -e '/^nvidia/d' -e '/^cuda/d' -e '/^triton/d' >> .venv-constraints/new.txt
@@ -138,6 +155,10 @@ $(VENV)/.installed-docs: $(VENV)/.installed-dev
 
 $(VENV)/.installed-bulk: $(VENV)/.installed-dev
 	$(PIP_INSTALL) --constraint constraints.txt --editable '.[cloud,ray]' --group objects
+	@touch $@
+
+$(VENV)/.installed-lowest: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	$(PIP_INSTALL) --constraint constraints.txt --group lowest
 	@touch $@
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev

@@ -12,7 +12,7 @@ from enlca.network.sr import SRNetwork
 
 
 def mix(
-    base: str | os.PathLike, model: str | os.PathLike, *, strength: float, scale: int | None = None
+    base: str | os.PathLike[str], model: str | os.PathLike[str], *, strength: float, scale: int | None = None
 ) -> SRNetwork:
     """Return base + strength (model - base), of the weights of two networks with the same settings.
 

@@ -71,7 +71,7 @@ RENAMES = [  # ours, by position in their body (see `_by_position`) -> the autho
 ]
 
 
-def load_official(path: str | os.PathLike) -> SRNetwork:
+def load_official(path: str | os.PathLike[str]) -> SRNetwork:
     """Return the network of an authors' `.pt` file, in float32 and evaluation mode.
 
     Raises:
@@ -96,7 +96,7 @@ def network_of(state: Mapping[str, Tensor]) -> SRNetwork:
     return network.eval()
 
 
-def save_official(network: SRNetwork, path: str | os.PathLike) -> None:
+def save_official(network: SRNetwork, path: str | os.PathLike[str]) -> None:
     """Write `network` as its authors' code stores it (EDSR's without attention), whole or not at all.
 
     Raises:

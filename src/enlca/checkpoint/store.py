@@ -99,7 +99,7 @@ class Card:
 
 def save(
     network: SRNetwork | CustomModel,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     variant: str = "paper",
     training: dict[str, Any] | None = None,
@@ -126,7 +126,7 @@ def save(
     write_atomically(Path(path), serialise(tensors, metadata={KEY: card.to_json()}))
 
 
-def read_card(path: str | os.PathLike) -> Card:
+def read_card(path: str | os.PathLike[str]) -> Card:
     """Read the card alone, without the weights.
 
     Raises:
@@ -136,7 +136,7 @@ def read_card(path: str | os.PathLike) -> Card:
     return _ours(card, Path(path))
 
 
-def load_file(path: str | os.PathLike) -> tuple[SRNetwork, Card]:
+def load_file(path: str | os.PathLike[str]) -> tuple[SRNetwork, Card]:
     """Return the network of a checkpoint, in float32 and evaluation mode, and its card.
 
     Raises:
@@ -252,7 +252,7 @@ def bundled() -> list[Bundled]:
     return found
 
 
-def locate(model: str | os.PathLike, scale: int | None = None) -> Path:
+def locate(model: str | os.PathLike[str], scale: int | None = None) -> Path:
     """Return the file of a bundled name (with its scale), a repository, a run folder (its best) or a path.
 
     A name without a scale means x4, or the only scale there is.
@@ -329,7 +329,7 @@ class Loaded:
     path: Path | None
 
 
-def load_model(model: str | os.PathLike, scale: int | None = None) -> Loaded:
+def load_model(model: str | os.PathLike[str], scale: int | None = None) -> Loaded:
     """Load any model: a bundled name, a file, a run folder, a repository, or a network of one's own.
 
     Raises:
@@ -394,7 +394,7 @@ def _contents(path: Path) -> tuple[Card | None, dict[str, torch.Tensor]]:
     return None, read(path)
 
 
-def scale_of(model: str | os.PathLike) -> int:
+def scale_of(model: str | os.PathLike[str]) -> int:
     """Return the scale of a model, from its card where it has one. Raises as `load_model`."""
     text = os.fspath(model)
     if _custom(text) is None:
@@ -413,7 +413,7 @@ def _is_safetensors(path: Path) -> bool:
     return start[8:] == b"{" and start[:1] != b"\x80" and start[:2] != b"PK"
 
 
-def load_with_card(model: str | os.PathLike, scale: int | None = None) -> tuple[SRNetwork, Card]:
+def load_with_card(model: str | os.PathLike[str], scale: int | None = None) -> tuple[SRNetwork, Card]:
     """Return a network of enlca's own, by bundled name or file, and its card.
 
     Raises:
@@ -427,7 +427,7 @@ def load_with_card(model: str | os.PathLike, scale: int | None = None) -> tuple[
     return loaded.model, loaded.card
 
 
-def load(model: str | os.PathLike, *, scale: int | None = None) -> SRNetwork:
+def load(model: str | os.PathLike[str], *, scale: int | None = None) -> SRNetwork:
     """Return a network of enlca's own, by bundled name or file, in float32 and evaluation mode.
 
     Raises:

@@ -47,7 +47,7 @@ class Models:
         CheckpointError: one of them is no checkpoint.
     """
 
-    def __init__(self, files: Sequence[str | os.PathLike] = ()):
+    def __init__(self, files: Sequence[str | os.PathLike[str]] = ()):
         self._paths: dict[str, dict[int, str | Path]] = {}
         for item in bundled():
             self._paths.setdefault(item.name, {})[item.scale] = item.path

@@ -68,7 +68,7 @@ class Size:
         return f"w{self.width}" if self.width else f"h{self.height}"
 
 
-def network_scales(model: str | os.PathLike, *, at_least: float | None = None) -> list[int]:
+def network_scales(model: str | os.PathLike[str], *, at_least: float | None = None) -> list[int]:
     """Return the scales of a model: a bundled name has one or more, a file has one.
 
     Raises:

@@ -82,7 +82,7 @@ class Upscaler:
 
     def __init__(
         self,
-        model: str | os.PathLike | SRModel = DEFAULT_MODEL,
+        model: str | os.PathLike[str] | SRModel = DEFAULT_MODEL,
         *,
         scale: int | None = None,
         device: str = "auto",
@@ -285,7 +285,7 @@ class Upscaler:
         return self.mode == "whole" or (self.mode == "auto" and fits)
 
 
-def _load(model: str | os.PathLike | SRModel, scale: int | None) -> tuple[SRModel, Card | None]:
+def _load(model: str | os.PathLike[str] | SRModel, scale: int | None) -> tuple[SRModel, Card | None]:
     if not isinstance(model, SRModel):
         loaded = load_model(model, scale)
         log.info("%s: %s (%s)", model, loaded.kind, loaded.path)
