@@ -38,6 +38,15 @@ def test_noise_is_estimated_on_smooth_ground(sigma):
     assert noise_sigma(noisy(sigma)) == pytest.approx((sigma**2 + 1 / 12) ** 0.5, rel=0.1)
 
 
+def test_no_file_is_mapped(tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError
+
+    Image.fromarray(noisy(10.0)).save(tmp_path / "x.pgm")
+    monkeypatch.setattr("mmap.mmap", never)
+    assert signs_of_wear(tmp_path / "x.pgm") == "noisy (about 10 levels)"
+
+
 def test_edges_texture_and_clipping_are_not_noise():
     half = noisy(2.0)
     half[:, 100:] = np.random.default_rng(1).integers(0, 256, (160, 76))

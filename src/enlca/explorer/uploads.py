@@ -142,12 +142,10 @@ def read_upload(path: Path, *, max_megapixels: float) -> Picture:
         PictureError: not a picture, damaged, or, by its header, larger than `max_megapixels`.
     """
     try:
-        return collect(open_image(path, max_bits=16, max_pixels=int(1e6 * max_megapixels)))
+        return collect(open_image(path, max_bits=16, max_pixels=int(1e6 * max_megapixels), name=path.name))
     except TooManyPixels as error:
         size = f"{error.width} x {error.height}, {error.width * error.height / 1e6:.1f} megapixels"
         raise PictureError(
             f"{path.name}: {size}; this page takes up to {max_megapixels:g} (enlca explore --max-megapixels "
             "raises that; enlca upscale takes any size)"
         ) from error
-    except PictureError as error:
-        raise PictureError(str(error).replace(str(path), path.name)) from error

@@ -70,7 +70,8 @@ def signs_of_wear(path: Path) -> str | None:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        # Pillow maps files that it opens itself, and the process ends if one becomes shorter meanwhile.
+        with path.open("rb") as file, Image.open(file) as image:
             tables = getattr(image, "quantization", None)
             if tables:
                 quality = jpeg_quality(list(tables[0]))
