@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file as read_tensors
 
 from enlca.checkpoint.store import bundled, load_file
+from enlca.cli.upscale import BASE
 from enlca.evaluation.evaluate import evaluate, method_called
 
 # The least that may be shipped: PSNR-Y on Set5 and Set14.
@@ -54,6 +55,13 @@ def test_a_bundled_card_tells_how_its_weights_came_about(item):
 
 def test_weights_that_repair_say_how_their_pictures_were_degraded(item):
     assert ("degradation" in item.card.training) == ((item.name, item.scale) in REPAIRING)
+
+
+def test_weights_that_repair_have_the_settings_of_those_that_strength_mixes_them_with():
+    settings = {(item.name, item.scale): item.card.network for item in bundled()}
+    for name, scale in settings.keys() & REPAIRING.keys():
+        # So memory and time are the same, too.
+        assert settings[name, scale] == settings[BASE, scale]
 
 
 def test_the_contrastive_loss_was_on_in_the_training_of_weights_with_enla_and_of_no_others(item):
