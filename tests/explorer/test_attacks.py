@@ -14,6 +14,7 @@ pytest.importorskip("gradio", reason="the explorer needs pip install 'enlca[expl
 from benchmarks.visitor import Visitor
 
 from enlca.explorer.server import serving
+from enlca.explorer.uploads import MAX_FILES
 
 META = {"meta": {"_type": "gradio.FileData"}}
 
@@ -143,7 +144,7 @@ def test_uploads_are_served_to_no_visitor_and_results_to_those_who_know_their_pa
     path = upload(visitor, picture)
     assert visitor.http.get(f"gradio_api/file={path}").status_code == 403
     opened(visitor, path)
-    _, download, _ = visitor.call("upscale", [str(tiny_model), 4])
+    _, download, *_ = visitor.call("upscale", [str(tiny_model), 4, [], 1])
     made = download["value"]["path"]
     assert visitor.http.get(f"gradio_api/file={made}").status_code == 200
     detour = f"{Path(made).parent}//{Path(made).name}"
@@ -196,19 +197,32 @@ def test_questions_without_a_page_with_other_numbers_or_too_long_are_refused(vis
     assert http.get("config", params={"x": "y" * 5000}).status_code == 414
 
 
-def test_an_upload_that_is_too_large_several_or_none_leaves_nothing(visit, place, picture):
+def test_an_upload_that_is_too_large_too_many_or_none_leaves_nothing(visit, place, picture):
     http = visit().http
     [root] = [folder for folder in place.iterdir() if folder.name != "others"]
     before = sorted(root.iterdir())
-    large, two = b"x" * (33 << 20), [("files", ("a.png", b"a")), ("files", ("b.png", b"b"))]
+    large, many = b"x" * (33 << 20), [("files", (f"{n}.png", b"a")) for n in range(MAX_FILES + 1)]
     for files, status in (
         ([("files", ("a.png", large))], 413),
-        (two, 400),
+        (many, 400),
+        ([("files", ("a.png", large[: 17 << 20]))] * 2, 413),
         ([("other", ("a.png", b"a"))], 400),
     ):
         assert http.post("gradio_api/upload", files=files).status_code == status
     assert http.post("gradio_api/upload", content=json.dumps({})).status_code == 400
     assert sorted(root.iterdir()) == before
+
+
+def test_several_files_of_one_upload_are_uploads_of_their_own(visit, place, picture):
+    visitor = visit()
+    files = [("files", (name, picture.read_bytes())) for name in ("a.png", "b.png")]
+    one, other = visitor.http.post("gradio_api/upload", files=files).raise_for_status().json()
+    assert Path(one).parents[1] != Path(other).parents[1]
+    assert "31 × 23" in opened(visitor, one)
+    assert not Path(one).parents[1].exists()
+    assert "31 × 23" in opened(visitor, other)
+    [root] = [folder for folder in place.iterdir() if folder.name != "others"]
+    assert not list(root.glob("**/*.png"))
 
 
 def test_names_of_uploads_stay_in_their_folder(visit, place, picture):

@@ -55,7 +55,7 @@ def test_a_visitor_opens_clicks_upscales_and_fetches(visit, tiny_model, picture)
     html = visitor.click(3, 5, (model, 4, *CHOICE))
     assert "row 3, column 5" in html
     assert visitor.click(4, 5, (model, 4, *CHOICE)) != html
-    _, download, _ = visitor.call("upscale", [model, 4])
+    _, download, *_ = visitor.call("upscale", [model, 4, [], 1])
     fetched = visitor.http.get(f"gradio_api/file={download['value']['path']}").raise_for_status()
     assert fetched.content.startswith(b"\x89PNG")
     assert download["value"]["path"].endswith("/noise_x4.png")
@@ -102,7 +102,7 @@ def test_everything_is_gone_at_the_end_and_settings_are_as_before(
     with serving(host="127.0.0.1", port=free_port, models=[tiny_model], max_megapixels=0.01) as url:
         visitor = Visitor(url)
         visitor.open(picture)
-        visitor.call("upscale", [str(tiny_model), 4])
+        visitor.call("upscale", [str(tiny_model), 4, [], 1])
         assert visitor.http.get("gradio_api/file=/etc/hostname").status_code == 403
         [folder] = left_behind(place)
         assert list(folder.rglob("*_x4.png"))

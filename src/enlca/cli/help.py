@@ -46,7 +46,11 @@ EXAMPLES: dict[str, Sequence[tuple[str, str]]] = {
     "convert": (("enlca convert enlcn_x4.pt enlcn_x4.safetensors", "the authors' checkpoints, and back"),),
     "export": (("enlca export enlcn-tiny tiny.onnx", "or .xml for OpenVINO"),),
     "push": (("enlca hub push runs/mine me/mine --license cc-by-4.0", "for --model hf-hub:me/mine"),),
-    "explore": (("enlca explore --model runs/mine/best.safetensors --port 8000", ""),),
+    "explore": (
+        ("enlca explore --open", "and in the browser at once"),
+        ("enlca explore --model runs/mine/best.safetensors --port 8000", ""),
+        ("enlca explore --shortcut ~/Desktop", "a file to double-click"),
+    ),
     "serve": (("enlca serve --model enlcn-light --port 8000", ""),),
     "train": (
         ("enlca train smoke --data.train my_pictures/", "a minute: does it work here?"),

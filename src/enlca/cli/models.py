@@ -171,12 +171,32 @@ def explore(
         str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines open the page.")
     ] = "127.0.0.1",
     max_megapixels: Annotated[float, typer.Option(min=0.01, help="Refuse larger pictures.")] = 2.5,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    shortcut: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Put a file there, such as on the desktop, whose double-click opens the page; and exit.",
+        ),
+    ] = None,
 ) -> None:
     """Look into networks in the browser: upscale a picture, click on it, see where attention looks."""
+    if shortcut is not None:
+        from enlca.explorer.shortcut import write_shortcut
+
+        print(printable(f"{write_shortcut(shortcut)}: double-click it"))
+        return
     from enlca.explorer.server import serve_until_interrupted
 
+    def ready(url: str) -> None:
+        print(f"{url}  (Ctrl-C stops it and deletes all uploads and results)", flush=True)
+        if open_browser:
+            import webbrowser
+
+            webbrowser.open(url)
+
     serve_until_interrupted(
-        lambda url: print(f"{url}  (Ctrl-C stops it and deletes all uploads and results)", flush=True),
+        ready,
         host=host,
         port=port,
         models=model or [],

@@ -1,15 +1,17 @@
 """Connect the components of the page with the actions: order, concurrency, conversion of values."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from enlca.errors import EnlcaError, NothingOpen, Stopped
 from enlca.explorer import html
-from enlca.explorer.actions import ATTRIBUTING, UPSCALING, Choice, Explorer, Report
+from enlca.explorer.actions import ATTRIBUTING, BATCH, BICUBIC, UPSCALING, Choice, Explorer, Report
 from enlca.explorer.page import Page
-from enlca.explorer.session import config_of
+from enlca.explorer.session import OpenPicture, config_of
 from enlca.explorer.uploads import Uploads
 
 # Long jobs of all visitors run one after the other; clicks wait neither for them nor for slow maps.
@@ -42,7 +44,14 @@ class Callbacks:
             with self.uploads.claimed(path and str(path)) as file:
                 opened = self.explorer.open(_identity(request), file)
         except EnlcaError as error:
-            return [None, html.problem(error), *[gr.skip()] * 7]
+            return [None, html.problem(error), *[gr.skip()] * 9]
+        return self._opened(opened, side)
+
+    def sample(self, request: gr.Request, side: int | float) -> list[Any]:
+        """Show the picture that comes with the page."""
+        return self._opened(self.explorer.open_sample(_identity(request)), side)
+
+    def _opened(self, opened: OpenPicture, side: int | float) -> list[Any]:
         return [
             None,
             html.about(opened),
@@ -50,6 +59,7 @@ class Callbacks:
             gr.Column(visible=True),
             gr.ImageSlider(value=None, visible=False),
             gr.DownloadButton(value=None, visible=False),
+            *(gr.Radio(visible=False), gr.Radio(visible=False)),
             *("", "", ""),
         ]
 
@@ -81,29 +91,83 @@ class Callbacks:
         return gr.skip() if panels is None else panels
 
     def settings(self, request: gr.Request, model: str, scale: int) -> list[Any]:
-        """Return scales and blocks of the chosen network, and its own k, m and F."""
+        """Return scales and blocks of a network, its own k, m and F, and whether it has a strength."""
         self.explorer.visitors.of(_identity(request)).redraw = 0
         settings = self.page.settings_of(model, scale)
         kinds = (gr.Radio, gr.Radio, gr.Slider, gr.Slider)
-        return [kind(**one) for kind, one in zip(kinds, settings, strict=True)]
+        has_strength = self.explorer.models.has_strength(model, settings[0]["value"])
+        changed = [kind(**one) for kind, one in zip(kinds, settings, strict=True)]
+        return [*changed, gr.Slider(visible=has_strength)]
 
     def upscale(
-        self, request: gr.Request, model: str, scale: int, progress: gr.Progress = PROGRESS
+        self,
+        request: gr.Request,
+        model: str,
+        scale: int,
+        also: list[str] | None,
+        strength: int | float,
+        progress: gr.Progress = PROGRESS,
     ) -> list[Any]:
-        """Return bicubic and the result for the slider, the file to download, and a message."""
+        """Return bicubic and the result for the slider, the file to download, a message, and other pairs."""
+        models = [model, *(name for name in also or [] if name != model)]
+        usable = [name for name in models if scale in self.explorer.models.scales(name)]
         try:
-            done = self.explorer.upscale(_identity(request), model, scale, _reporter(progress))
+            identity = _identity(request)
+            results = self.explorer.upscale_by(
+                identity, usable, scale, _reporter(progress), strength=float(strength)
+            )
         except Stopped as stopped:
-            return [gr.skip(), gr.skip(), html.hint(str(stopped))]
+            return [gr.skip(), gr.skip(), html.hint(str(stopped)), gr.skip(), gr.skip()]
         except EnlcaError as error:
-            return [gr.skip(), gr.skip(), html.problem(error)]
-        width, height = done.size
-        text = "; ".join((f"{model} ×{scale}: {width} × {height}", *done.remarks))
-        return [
-            gr.ImageSlider(value=(str(done.before), str(done.after)), visible=True),
-            gr.DownloadButton(value=str(done.file), visible=True),
-            html.hint(text),
+            return [gr.skip(), gr.skip(), html.problem(error), gr.skip(), gr.skip()]
+        lines = [
+            "; ".join((f"{name} ×{scale}: {done.size[0]} × {done.size[1]}", *done.remarks))
+            for name, done in results.items()
         ]
+        lines += [f"{name} has no weights for ×{scale}" for name in models if name not in usable]
+        several = len(results) > 1
+        last = usable[-1]
+        return [
+            *self.pair(request, BICUBIC, last),
+            html.hint("; ".join(lines)),
+            gr.Radio([BICUBIC, *usable], value=BICUBIC, visible=several),
+            gr.Radio(usable, value=last, visible=several),
+        ]
+
+    def pair(self, request: gr.Request, left: str, right: str) -> list[Any]:
+        """Return both sides of the slider, and the file of the right one to download."""
+        try:
+            before, after, file = self.explorer.pair(_identity(request), left, right)
+        except EnlcaError:
+            return [gr.ImageSlider(value=None, visible=False), gr.DownloadButton(value=None, visible=False)]
+        return [
+            gr.ImageSlider(value=(str(before), str(after)), visible=True),
+            gr.DownloadButton(value=str(file), visible=True),
+        ]
+
+    def upscale_many(
+        self,
+        request: gr.Request,
+        paths: list[str] | None,
+        model: str,
+        progress: gr.Progress = PROGRESS,
+    ) -> list[Any]:
+        """Return an empty drop, the zip of all results, and a message."""
+        scale, _, name = model.partition(" ")
+        with ExitStack() as stack:
+            try:
+                if not paths:
+                    raise NothingOpen("Drop pictures first.")
+                files = [Path(stack.enter_context(self.uploads.claimed(str(path)))) for path in paths]
+                report = _reporter(progress)
+                done = self.explorer.upscale_many(_identity(request), files, name, int(scale), report)
+            except Stopped as stopped:
+                return [None, gr.skip(), html.hint(str(stopped))]
+            except EnlcaError as error:
+                return [None, gr.skip(), html.problem(error)]
+        summary = html.hint(f"{done.n_done} done, {len(done.failures)} failed")
+        failed = "".join(html.problem(EnlcaError(line)) for line in done.failures)
+        return [None, gr.DownloadButton(value=str(done.file), visible=done.n_done > 0), summary + failed]
 
     def attribute(
         self, request: gr.Request, side: int | float, progress: gr.Progress = PROGRESS, *choice: Any
@@ -148,18 +212,17 @@ def connect(page: Page, explorer: Explorer, uploads: Uploads) -> None:
         **QUICK,
     }
     complete = {**quick, "fn": callbacks.all_maps, **SLOW, **LAST, "show_progress": "hidden"}
-    settings = [page.scale, page.block, page.amplification, page.features]
+    settings = [page.scale, page.block, page.amplification, page.features, page.strength]
     with page.blocks:
-        opened = page.drop.upload(
-            callbacks.open,
-            [page.drop, page.side],
-            [
-                *(page.drop, page.about, page.stage, page.looking, page.slider, page.download),
-                *(page.status, page.panels, page.attribution),
-            ],
-            **QUICK,
-        )
-        opened.success(**quick).success(**complete)
+        shown = [
+            *(page.drop, page.about, page.stage, page.looking, page.slider, page.download),
+            *(page.left, page.right, page.status, page.panels, page.attribution),
+        ]
+        for opened in (
+            page.drop.upload(callbacks.open, [page.drop, page.side], shown, **QUICK),
+            page.sample.click(callbacks.sample, page.side, shown, **QUICK),
+        ):
+            opened.success(**quick).success(**complete)
         gr.on(
             [page.model.input, page.scale.input, page.own.click],
             callbacks.settings,
@@ -176,9 +239,19 @@ def connect(page: Page, explorer: Explorer, uploads: Uploads) -> None:
             (page.upscale, page.stop),
             (explorer, UPSCALING),
             callbacks.upscale,
-            [page.model, page.scale],
-            [page.slider, page.download, page.status],
+            [page.model, page.scale, page.also, page.strength],
+            [page.slider, page.download, page.status, page.left, page.right],
             show_progress_on=page.status,
+        )
+        for side in (page.left, page.right):
+            side.input(callbacks.pair, [page.left, page.right], [page.slider, page.download], **QUICK)
+        _long(
+            (page.many_upscale, page.many_stop),
+            (explorer, BATCH),
+            callbacks.upscale_many,
+            [page.many, page.many_model],
+            [page.many, page.zip, page.many_status],
+            show_progress_on=page.many_status,
         )
         _long(
             (page.attribute, page.stop_attribution),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Never
 
 from enlca.explorer.session import Visitors
-from enlca.explorer.uploads import Uploads
+from enlca.explorer.uploads import MAX_FILES, Uploads
 
 API = "/gradio_api"
 # What the page fetches beside its results; those that end in "/" are folders.
@@ -128,10 +128,10 @@ class Gate:
         return fields
 
     async def _uploaded(self, scope: Any, receive: Receive) -> Any:
-        """Receive a file into a folder of its own, which is deleted if anything fails.
+        """Receive files, each into a folder of its own, which is deleted if anything fails.
 
         Raises:
-            _Refused: too large, too many at once, more or fewer than one file, or not an upload.
+            _Refused: too large, too many at once, no file or too many, or not an upload.
         """
         from gradio.route_utils import upload_fn
         from gradio.routes import file_upload_statuses
@@ -154,10 +154,17 @@ class Gate:
                 number,
                 upload_progress=file_upload_statuses if number else None,
             )
-            if len(paths) != 1:
-                raise _Refused(400, "one picture at a time")
-            self.uploads.add(Path(paths[0]), folder)
-            kept = True
+            if not 1 <= len(paths) <= MAX_FILES:
+                raise _Refused(400, f"1 to {MAX_FILES} pictures at a time")
+            if len(paths) == 1:
+                self.uploads.add(Path(paths[0]), folder)
+                kept = True
+            else:
+                # What was received belongs to `folder`, which goes.
+                apart = [self.uploads.apart(Path(path)) for path in paths]
+                for path, own in apart:
+                    self.uploads.add(path, own)
+                paths = [str(path) for path, _ in apart]
             # Gradio deletes the files of this set after an hour.
             scope["app"].get_blocks().upload_file_set.update(paths)
             return JSONResponse([str(path) for path in paths])

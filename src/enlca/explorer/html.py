@@ -18,6 +18,7 @@ from enlca.analysis.correlation import Sparsity
 from enlca.explorer import maps
 from enlca.explorer.maps import AttentionMap
 from enlca.explorer.session import OpenPicture
+from enlca.explorer.words import MEANINGS, question
 from enlca.image.picture import Picture
 from enlca.image.resize import imresize
 from enlca.image.rows import to_8_bits
@@ -122,13 +123,20 @@ def figure(
     if mark is not None:
         top, left = 100 * (mark[0] + 0.5) / height, 100 * (mark[1] + 0.5) / width
         dot = f'<i class="dot" style="top: {top:.3f}%; left: {left:.3f}%"></i>'
-    rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(value)}</dd>" for term, value in numbers.items())
+    rows = "".join(
+        f"<dt>{escape(term)}{_asked(term)}</dt><dd>{escape(value)}</dd>" for term, value in numbers.items()
+    )
     return (
         '<figure><div class="frame">'
         f'<div class="map" style="{_shape(width, height)}">'
         f'<img src="{uri}" alt="{escape(name)}">{dot}</div></div>'
-        f"<figcaption><b>{escape(name)}</b><small>{escape(about)}</small><dl>{rows}</dl></figcaption></figure>"
+        f"<figcaption><b>{escape(name)}{_asked(name)}</b><small>{escape(about)}</small><dl>{rows}</dl></figcaption></figure>"
     )
+
+
+def _asked(word: str) -> str:
+    """Return the question mark of a word that has a meaning on the page."""
+    return question(word) if word in MEANINGS else ""
 
 
 def attribution(title: str, found: Attribution, row: int, column: int) -> str:

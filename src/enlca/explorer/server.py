@@ -13,18 +13,18 @@ from enlca.errors import PortTaken, require
 from enlca.explorer.actions import Explorer
 from enlca.explorer.gate import Gate
 from enlca.explorer.session import Models, Visitors
-from enlca.explorer.uploads import Uploads, temporary_folder
+from enlca.explorer.uploads import BYTES_OF_METADATA, BYTES_OF_PIXEL, Uploads, temporary_folder
 from enlca.runtime.allocator import share_freed_memory
 
 HERE = Path(__file__).parent
-# Bytes of an uploaded file: of metadata, and of each pixel (RGBA of 16 bits as text takes 24).
-BYTES_OF_METADATA, BYTES_OF_PIXEL = 32 << 20, 24
 # As many as `callbacks` runs at once, and Cancel; each has its own threads of PyTorch.
 THREADS = 5
 
 
 @contextmanager
-def serving(*, host: str, port: int, models: Sequence[str] = (), max_megapixels: float) -> Iterator[str]:
+def serving(
+    *, host: str, port: int, models: Sequence[str | os.PathLike] = (), max_megapixels: float
+) -> Iterator[str]:
     """Serve the page inside the context and yield its address; all files are deleted afterwards.
 
     Raises:

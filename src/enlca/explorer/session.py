@@ -19,6 +19,7 @@ from torch import Tensor
 
 from enlca.analysis.correlation import View
 from enlca.checkpoint import DEFAULT_MODEL
+from enlca.checkpoint.mixing import mix
 from enlca.checkpoint.store import bundled, scale_of
 from enlca.errors import CheckpointError, NothingOpen, Stopped
 from enlca.explorer.uploads import OwnFolder
@@ -27,6 +28,8 @@ from enlca.inference.pixel_source import RGBView
 from enlca.inference.upscaler import Upscaler
 from enlca.network.sr import SRConfig, SRNetwork
 
+# The bundled model for photographs, if there is one, and the one that it was trained on from.
+PHOTO, BASE = "photo", "enlcn-light"
 # Networks that stay loaded.
 MAX_LOADED = 4
 MAX_VISITORS = 40
@@ -56,7 +59,7 @@ class Models:
         for file in reversed(files):
             self.default = os.fspath(file)
             self._paths[self.default] = {scale_of(file): self.default}
-        self._loaded: OrderedDict[tuple[str, int], Upscaler] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, int, float], Upscaler] = OrderedDict()
         self._guard = threading.Lock()
 
     @property
@@ -70,26 +73,37 @@ class Models:
             raise CheckpointError(f"no model {name!r} here; choose from {', '.join(self.names)}")
         return sorted(self._paths[name])
 
-    def load(self, name: str, scale: int) -> Upscaler:
+    def has_strength(self, name: str, scale: int) -> bool:
+        """Whether it is the model for photographs, whose weights can be mixed with those of BASE."""
+        return name == PHOTO and scale in self._paths.get(PHOTO, {}) and scale in self._paths.get(BASE, {})
+
+    def load(self, name: str, scale: int, strength: float = 1.0) -> Upscaler:
         """Return a network that streams where it can, so that it reports progress and can be stopped.
+
+        `strength` from 0 to 1 mixes the model for photographs with BASE; other models have none.
 
         Raises:
             CheckpointError: no such model, or not for that scale.
         """
         if scale not in self.scales(name):
             raise CheckpointError(f"{name} has no weights for x{scale}")
+        strength = round(min(max(strength, 0.0), 1.0), 2) if self.has_strength(name, scale) else 1.0
+        key = name, scale, strength
         with self._guard:
-            if (name, scale) not in self._loaded:
+            if key not in self._loaded:
                 path = self._paths[name][scale]
-                upscaler = Upscaler(path)
+                if strength < 1:
+                    upscaler = Upscaler(mix(self._paths[BASE][scale], path, strength=strength, scale=scale))
+                else:
+                    upscaler = Upscaler(path)
                 if upscaler.network.streamable:
                     upscaler.mode = "stream"
                 upscaler.network.requires_grad_(False)
-                self._loaded[name, scale] = upscaler
-            self._loaded.move_to_end((name, scale))
+                self._loaded[key] = upscaler
+            self._loaded.move_to_end(key)
             if len(self._loaded) > MAX_LOADED:
                 self._loaded.popitem(last=False)
-            return self._loaded[name, scale]
+            return self._loaded[key]
 
 
 def count_blocks(upscaler: Upscaler) -> int:
@@ -141,6 +155,24 @@ class Job:
             raise Stopped("Stopped.")
 
 
+@dataclass(frozen=True)
+class Upscaled:
+    """The files of an upscaled picture.
+
+    Attributes:
+        file: the result as a PNG, with colour profile and metadata of the original.
+        before, after: bicubic and the result for display, without transparency.
+        size: width and height of the result.
+        remarks: what reading, upscaling or writing changed.
+    """
+
+    file: Path
+    before: Path
+    after: Path
+    size: tuple[int, int]
+    remarks: tuple[str, ...]
+
+
 @dataclass(eq=False)
 class Visitor:
     """One open page.
@@ -152,6 +184,7 @@ class Visitor:
         redraw: see `maps.MapSettings`.
         map_requests: how often the visitor has asked for other maps.
         jobs: the last job of each kind.
+        results: the upscaled pictures by model.
     """
 
     own: OwnFolder
@@ -160,6 +193,7 @@ class Visitor:
     redraw: int = 0
     map_requests: int = 0
     jobs: dict[str, Job] = field(default_factory=dict)
+    results: dict[str, Upscaled] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -170,7 +204,7 @@ class Visitor:
         """Replace the picture and stop the jobs of the one before."""
         self.stop()
         width, height = opened.picture.size
-        self.opened, self.point, self.redraw = opened, (height // 2, width // 2), 0
+        self.opened, self.point, self.redraw, self.results = opened, (height // 2, width // 2), 0, {}
         self.map_requests += 1
 
     def point_at(self, row: int, column: int) -> tuple[int, int]:
@@ -194,7 +228,8 @@ class Visitor:
         """Return the picture. Raises NothingOpen."""
         if self.opened is None:
             raise NothingOpen(
-                "No picture is open here: drop one. Pictures of pages that were idle for long are deleted."
+                "There is no picture here: drop one. If you had one, it was deleted while this page was "
+                "idle; drop it once more, nothing else is lost."
             )
         return self.opened
 

@@ -16,8 +16,10 @@ from enlca.image.files import open_image
 from enlca.image.picture import Picture, collect
 
 PREFIX = "enlca-explore-"
-# Uploads that no page has opened yet; older ones are deleted.
-MAX_UNOPENED = 32
+# Bytes of an uploaded file: of metadata, and of each pixel (RGBA of 16 bits as text takes 24).
+BYTES_OF_METADATA, BYTES_OF_PIXEL = 32 << 20, 24
+# Uploads that no page has opened yet, older ones are deleted; and files of one upload, for the batch.
+MAX_UNOPENED, MAX_FILES = 200, 100
 
 
 class OwnFolder:
@@ -99,6 +101,13 @@ class Uploads:
         for old in surplus:
             old.remove()
 
+    def apart(self, path: Path) -> tuple[Path, OwnFolder]:
+        """Move one of several received files into a folder of its own; return its new path and the folder."""
+        folder = self.folder()
+        place = folder.path / path.parent.name
+        place.mkdir()
+        return path.rename(place / path.name), folder
+
     @contextmanager
     def claimed(self, path: object) -> Iterator[Path]:
         """Yield the file of an upload; delete it afterwards.
@@ -146,6 +155,6 @@ def read_upload(path: Path, *, max_megapixels: float) -> Picture:
     except TooManyPixels as error:
         size = f"{error.width} x {error.height}, {error.width * error.height / 1e6:.1f} megapixels"
         raise PictureError(
-            f"{path.name}: {size}; this page takes up to {max_megapixels:g} (enlca explore --max-megapixels "
-            "raises that; enlca upscale takes any size)"
+            f"{path.name}: {size}; this page looks into up to {max_megapixels:g}; the tab Batch upscales "
+            "larger ones (enlca explore --max-megapixels raises that; enlca upscale takes any size)"
         ) from error
