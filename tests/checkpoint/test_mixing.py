@@ -61,14 +61,13 @@ def test_networks_of_other_settings_are_refused_in_one_line(files):
 def test_the_command_mixes(files, command, monkeypatch):
     monkeypatch.chdir(files)
     Image.effect_noise((9, 7), 60).convert("RGB").save("photo.png")
-    words = ("upscale", "photo.png", "--model", "b.safetensors")
 
-    def pixels(name, *more):
-        done = command(*words, "-o", name, *more)
+    def pixels(name, *more, model="b.safetensors"):
+        done = command("upscale", "photo.png", "--model", model, "-o", name, *more)
         assert (done.code, done.err) == (0, "")
         return Image.open(name).tobytes()
 
-    ends = [pixels("b.png"), pixels("a.png", "--model", "a.safetensors")]
+    ends = [pixels("b.png"), pixels("a.png", model="a.safetensors")]
     base = ("--base", "a.safetensors", "--strength")
     assert [pixels("1.png", *base, 1), pixels("0.png", *base, 0)] == ends
     assert pixels("half.png", *base, 0.5) not in ends
