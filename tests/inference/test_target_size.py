@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
 
@@ -10,7 +11,16 @@ from enlca.checkpoint import store
 from enlca.errors import CheckpointError
 from enlca.image.picture import Picture, collect, collect_pages, rows_of
 from enlca.image.resize import imresize
-from enlca.inference.target_size import Size, network_scales, plan_resize, resized, upscale_to
+from enlca.inference import target_size
+from enlca.inference.target_size import (
+    RowReader,
+    Size,
+    network_scales,
+    plan_resize,
+    resize_bytes,
+    resized,
+    upscale_to,
+)
 
 H, W = 13, 29
 SIDES = st.integers(1, 300)
@@ -158,3 +168,20 @@ def test_a_name_has_the_scales_of_its_weights_and_a_file_its_own(tiny_model, tmp
     assert network_scales(tiny_model, at_least=4.0) == [4]
     with pytest.raises(CheckpointError, match=r"other: upscales up to x3, not x3\.5"):
         network_scales("other", at_least=3.5)
+
+
+def test_memory_of_a_resize_is_counted_and_does_not_grow_with_the_rows_that_one_output_needs():
+    rows, columns, layers, target = 2003, 1999, 3, (16, 16)
+    picture = np.zeros((64, columns, layers), np.uint8)
+    bands = (picture[: min(64, rows - top)] for top in range(0, rows, 64))
+    tracemalloc.start()
+    try:
+        made = list(
+            target_size.resize(RowReader(bands), (columns, rows), target, layers=layers, kind=picture.dtype)
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sum(map(len, made)) == 16
+    # All rows of one output in float64, at their old width, would be 24 MB.
+    assert peak < resize_bytes((columns, rows), target, layers=layers) < 20e6

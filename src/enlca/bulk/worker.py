@@ -57,6 +57,7 @@ def work_of(spec: Spec) -> Work:
         DeviceError, MemoryLimitError: no such device, or no size.
     """
     from enlca.inference.upscaler import Upscaler
+    from enlca.runtime.device import on_host
 
     scales = network_scales(spec.model, at_least=None if spec.scale is None else float(spec.scale))
     size = Size(scale=default_scale(scales) if spec.scale is None else Fraction(spec.scale))
@@ -68,6 +69,10 @@ def work_of(spec: Spec) -> Work:
         size=size,
         scales=scales,
         suffix=spec.suffix,
-        settings=Settings(quality=spec.quality, max_pixels=spec.max_pixels, max_memory=max_memory),
+        settings=Settings(
+            quality=spec.quality,
+            max_pixels=spec.max_pixels,
+            max_memory=on_host(max_memory, spec.options.get("device", "auto")),
+        ),
         replace=spec.replace,
     )

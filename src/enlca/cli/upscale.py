@@ -123,7 +123,7 @@ def upscale(
     from enlca.inference.outputs import plan
     from enlca.inference.target_size import Size, default_scale, network_scales
     from enlca.inference.upscaler import Upscaler
-    from enlca.runtime.device import choose_device, size_in_bytes
+    from enlca.runtime.device import choose_device, on_host, size_in_bytes
 
     # Objects of loaded modules live until the end; searching them for garbage at exit takes as long as
     # upscaling ten small files. Not later than here: ONNX and Triton report objects that exit does not free.
@@ -138,7 +138,9 @@ def upscale(
         size = Size(scale=Fraction(str(scale)) if scale else default_scale(scales))
     options = {"device": where, "precision": precision, "mode": mode, "max_memory": limit}
     options |= {"ensemble": ensemble, "compile": compile, "engine": _engine_loader(engine)}
-    settings = Settings(quality=quality, max_pixels=max_pixels, frames=frames, max_memory=limit)
+    settings = Settings(
+        quality=quality, max_pixels=max_pixels, frames=frames, max_memory=on_host(limit, where)
+    )
     existing = "skip" if skip_existing else "overwrite" if overwrite else "replace"
     jobs, unusable = plan(inputs, out, size=size, suffix=f".{format}", recursive=recursive, existing=existing)
     hint_at_photo(jobs, model)

@@ -2,28 +2,93 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from enlca.errors import PictureError
-from enlca.image.decoding import Source
-from enlca.image.rows import MAX_PIXELS, PictureRows, check_pixels, damage_error, rows_of_array
+from enlca.image.decoding import Source, read_error
+from enlca.image.rows import MAX_PIXELS, Band, PictureRows, band_height, check_pixels, damage_error
+
+# Pillow's modes that stay as they are; all others become RGB. "1" has no grey of its own.
+KEPT = {"1": "L", "L": "L", "RGBA": "RGBA"}
 
 
 def decode(source: Source, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> PictureRows:
-    """Decode a BMP file. Raises PictureError, and OSError: its bytes cannot be read."""
+    """Open a BMP file, which the first band decodes as a whole.
+
+    Raises:
+        PictureError: a damaged header, or more pixels than `max_pixels`; by the bands: damaged or cut short.
+        OSError: its bytes cannot be read.
+    """
     from PIL import Image
 
-    data = io.BytesIO(source.read_at(0))
+    with _errors(source), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Not read as a whole: what follows the pixels may be anything.
+        image = Image.open(io.BufferedReader(_File(source)), formats=("BMP",))
+    width, height = image.size
+    check_pixels(source, width, height, max_pixels)
+    mode = KEPT.get(image.mode, "RGB")
+    return PictureRows(
+        width=width,
+        height=height,
+        channels=1 if mode == "L" else 3,
+        bits=8,
+        bands=_bands(source, image, mode),
+        has_alpha=mode == "RGBA",
+        # Pillow has 4 bytes for a pixel of colour.
+        decoder_bytes=width * height * (1 if image.mode in ("1", "L", "P") else 4),
+    )
+
+
+def _bands(source: Source, image: Any, mode: str) -> Iterator[Band]:
+    width, height = image.size
+    with _errors(source), image:
+        image.load()
+        n_rows = band_height(4 * width)
+        for top in range(0, height, n_rows):
+            band = np.asarray(image.crop((0, top, width, min(top + n_rows, height))).convert(mode))
+            yield band.reshape(*band.shape[:2], -1)
+
+
+@contextmanager
+def _errors(source: Source) -> Iterator[None]:
+    """Raise Pillow's errors about a file as one line of ours."""
+    from PIL import Image
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(data, formats=("BMP",))
-        with image:
-            check_pixels(source, *image.size, max_pixels)
-            layers = np.array(image.convert({"1": "L", "L": "L", "RGBA": "RGBA"}.get(image.mode, "RGB")))
+        yield
     except Image.DecompressionBombError as error:
         raise PictureError(f"{source}: too many pixels for a BMP; save it as PNG or TIFF first") from error
     except (OSError, SyntaxError, ValueError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise read_error(source, error) from error
         raise damage_error(source, " ".join(str(error).split()) or type(error).__name__) from error
-    return rows_of_array(layers.reshape(*layers.shape[:2], -1))
+
+
+class _File(io.RawIOBase):
+    """The bytes of a source as a file."""
+
+    def __init__(self, source: Source):
+        super().__init__()
+        self.source, self.position = source, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = (0, self.position, self.source.end() if whence == io.SEEK_END else 0)[whence]
+        self.position = origin + offset
+        return self.position
+
+    def readinto(self, buffer: Any) -> int:
+        part = self.source.read_at(self.position, len(buffer))
+        buffer[: len(part)] = part
+        self.position += len(part)
+        return len(part)

@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -24,8 +25,8 @@ from enlca.errors import PictureError
 from enlca.image.metadata import exif_of_png, orientation_of
 from enlca.image.rows import (
     MAX_PIXELS,
-    ROWS,
     PictureRows,
+    band_height,
     check_pixels,
     damage_error,
     depth_error,
@@ -34,6 +35,11 @@ from enlca.image.rows import (
 
 # Pictures with more bytes than this are rotated on disk instead of in memory.
 ROTATE_IN_MEMORY = 1 << 26
+
+# Bytes that libvips takes for a pixel of formats that it decodes as a whole, of 8 bits.
+PIXEL_BYTES = {"webp": 10, "heif": 16, "gif": 7}
+# Blank pages of so many pixels exist, and files with so many pixels in each byte do not.
+MOST_EMPTY, MOST_PIXELS_PER_BYTE = 100_000_000, 100_000
 
 _LOADING = threading.Lock()
 
@@ -229,8 +235,34 @@ def rows_with_vips(
         raise depth_error(source, f"{image.format} values", max_bits=max_bits)
     if image.format == "ushort" and max_bits < 16:
         raise depth_error(source, "16 bits per channel", max_bits=max_bits)
+    needs = _decoder_bytes(source, image, pages)
     with _vips_errors(source):
-        return _upright(source, image, pages)
+        return replace(_upright(source, image, pages), decoder_bytes=needs)
+
+
+def _decoder_bytes(source: Source, image: Any, pages: int) -> int:
+    """Return the bytes that the decoder of a picture takes for all of it; 0 where it works row by row.
+
+    Measured for each pixel, and the bytes of the file for loaders that read it as a whole.
+
+    Raises:
+        PictureError: a file that is far too small for so many pixels.
+    """
+    loader = str(field_of(image, "vips-loader"))
+    pixels, sample = image.width * image.height // pages, 2 if image.format == "ushort" else 1
+    if (name := loader.partition("load")[0]) in PIXEL_BYTES:
+        size = source.end()
+        if pixels > MOST_EMPTY and pixels > MOST_PIXELS_PER_BYTE * size:
+            raise PictureError(f"{source}: {image.width}x{image.height} pixels in {size} bytes: refused")
+        # An animation has the frame before beside the present one.
+        return pixels * PIXEL_BYTES[name] * sample * (1 if pages == 1 else 2) + size
+    if not field_of(image, "interlaced"):
+        return 0
+    if loader.startswith("jpeg"):
+        # Two bytes for a coefficient; of colours often a fourth is stored.
+        small = str(field_of(image, "jpeg-chroma-subsample")) == "4:2:0"
+        return pixels * (3 if small else 2 * image.bands)
+    return pixels * image.bands * sample
 
 
 def _upright(source: Source, image: Any, pages: int) -> PictureRows:
@@ -298,8 +330,9 @@ def _bands(source: Source, image: Any, n_bits: int | None) -> Iterator[np.ndarra
     kind = np.uint8 if image.format == "uchar" else np.uint16
     with _vips_errors(source):
         region = pyvips.Region.new(image)
-        for top in range(0, image.height, ROWS):
-            n_rows = min(ROWS, image.height - top)
+        step = band_height(image.width * image.bands * kind().itemsize)
+        for top in range(0, image.height, step):
+            n_rows = min(step, image.height - top)
             fetched = region.fetch(0, top, image.width, n_rows)
             band = np.frombuffer(fetched, kind).reshape(n_rows, image.width, image.bands)
             # 10 or 12 bits of an AVIF: white is not yet 65535.

@@ -15,6 +15,8 @@ from enlca.errors import PictureError, TooManyPixels
 
 # Rows per band where nothing else decides.
 ROWS = 64
+# Bytes of a band of that many rows; a picture that is wider has lower bands.
+BAND_BYTES = 1 << 25
 # Default limit on the pixels that a header may announce: 3 GiB as RGB of 8 bits.
 MAX_PIXELS = 1 << 30
 
@@ -40,6 +42,8 @@ class PictureRows:
         pages: number of pictures of this size.
         delays: display time of each frame in milliseconds; empty for pages.
         loop: how many times an animation is shown; 0 is for ever.
+        decoder_bytes: memory that the decoder takes for the whole picture while the bands are read; 0 for
+            one that works row by row.
     """
 
     width: int
@@ -56,6 +60,7 @@ class PictureRows:
     pages: int = 1
     delays: tuple[int, ...] = ()
     loop: int = 0
+    decoder_bytes: int = 0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -133,6 +138,11 @@ def stretch(values: np.ndarray, peak: int) -> np.ndarray:
     if peak == top:
         return values.astype(dtype)
     return ((values.astype(np.uint64) * (2 * top) + peak) // (2 * peak)).clip(max=top).astype(dtype)
+
+
+def band_height(row_bytes: int) -> int:
+    """Return the number of rows of a band, at least 1, for rows of so many bytes."""
+    return max(1, min(ROWS, BAND_BYTES // row_bytes))
 
 
 def check_pixels(source: object, width: int, height: int, max_pixels: int) -> None:

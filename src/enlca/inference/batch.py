@@ -22,9 +22,9 @@ from enlca.image.files import check_format, format_of, open_image, write_rows
 from enlca.image.rows import MAX_PIXELS, PictureRows
 from enlca.inference.outputs import Job, Jobs, Sink
 from enlca.inference.pixel_source import materialize, queue_share
-from enlca.inference.target_size import ResizePlan, Size, plan_resize, upscale_to
+from enlca.inference.target_size import ResizePlan, Size, plan_resize, resize_bytes, upscale_to
 from enlca.runtime.concurrency import Abandoned, Channel, Progress, Worker, no_progress
-from enlca.runtime.device import is_out_of_memory
+from enlca.runtime.device import is_out_of_memory, require_memory
 from enlca.runtime.files import PartialFiles, sweep
 
 # Pictures that are read ahead, and pictures that may wait to be written.
@@ -72,7 +72,7 @@ class Settings:
         quality: 1 to 100, of JPEG, WebP and AVIF.
         max_pixels: a picture whose header says more is refused before it is decoded.
         frames: "first" or "all" pages of a file; "auto": all pages of a TIFF that becomes a TIFF.
-        max_memory: see `Upscaler`.
+        max_memory: bytes that this process may use on the processor; see `Upscaler`.
     """
 
     quality: int = 95
@@ -85,12 +85,13 @@ class Settings:
         """Bytes that a queued picture, and its result on the way to the writer, may take in memory."""
         return QUEUE_BYTES if self.max_memory is None else min(QUEUE_BYTES, queue_share(self.max_memory))
 
-    def reserve(self, form: Format, picture: PictureRows, width: int, height: int) -> int:
-        """Return the bytes needed beside the network while a picture becomes `width` x `height`."""
-        row = picture.layers * picture.dtype.itemsize * width
-        pixels = width * height * picture.pages
-        # The resize works on some rows in float64, twice.
-        rows = ENCODER_ROWS * row + 2 * 8 * 128 * picture.layers * width
+    def reserve(self, form: Format, picture: PictureRows, plan: ResizePlan) -> int:
+        """Return the bytes needed beside the network while a picture becomes that of its plan."""
+        row = picture.layers * picture.dtype.itemsize * plan.width
+        pixels = plan.width * plan.height * picture.pages
+        rows, before = ENCODER_ROWS * row, tuple((plan.scale or 1) * side for side in picture.size)
+        if before != (plan.width, plan.height):
+            rows += resize_bytes(before, (plan.width, plan.height), layers=picture.layers)
         return rows + form.memory_per_pixel * pixels + (1 + PREFETCH) * self.queue_bytes
 
 
@@ -195,7 +196,13 @@ class _Batch:
             pages = job.target.suffix.lower() in (".tif", ".tiff") and format_of(source) == "tiff"
             frames = "all" if pages else "first"
         picture = open_image(source, max_bits=16, max_pixels=settings.max_pixels, frames=frames)
-        return materialize(picture, limit=settings.queue_bytes), time.perf_counter() - started
+        # One whose decoder needs much is not decoded while another picture is computed.
+        if picture.decoder_bytes <= settings.queue_bytes:
+            picture = self._decoded(picture)
+        return picture, time.perf_counter() - started
+
+    def _decoded(self, picture: PictureRows) -> PictureRows:
+        return materialize(picture, limit=self.settings.queue_bytes, max_memory=self.settings.max_memory)
 
     def upscale(
         self, job: Job, reading: Future[tuple[PictureRows, float]], progress: Progress
@@ -209,7 +216,12 @@ class _Batch:
             plan = plan_resize(self.size, self.scales, *picture.size)
             notes += [plan.remark] if plan.remark else []
             form = _check(job, picture, plan)
-            reserve = self.settings.reserve(form, picture, plan.width, plan.height)
+            picture = self._decoded(picture)
+            reserve = self.settings.reserve(form, picture, plan)
+            if plan.scale is None:
+                # With a network, its strategy is chosen by what is left.
+                hint, limit = "ask for fewer pixels", self.settings.max_memory
+                require_memory(reserve, "to resize and encode it", max_memory=limit, hint=hint)
             made = upscale_to(picture, plan, self.load, reserve=reserve, progress=progress, note=notes.append)
         except Exception as error:
             return _done(Outcome(str(job.source), error=_reason(job, error), cause=error))

@@ -21,6 +21,7 @@ from torch import Tensor
 from enlca.errors import StoreError
 from enlca.image.rows import ROWS, Band, PictureRows, count_colours, stack_bands
 from enlca.inference.tiles import Region
+from enlca.runtime.device import require_memory
 
 # Bytes up to which a picture stays in memory whatever the limit.
 ALWAYS_IN_MEMORY = 1 << 20
@@ -164,6 +165,7 @@ def materialize(
     rows: PictureRows,
     *,
     limit: int | None = None,
+    max_memory: int | None = None,
     folder: Path | None = None,
     always_in_memory: int = ALWAYS_IN_MEMORY,
 ) -> PictureRows:
@@ -172,23 +174,28 @@ def materialize(
     Args:
         rows: the picture; its bands are used up.
         limit: bytes that may stay in memory; a larger picture is spooled to disk. None: no limit.
+        max_memory: bytes that this process may use, which the decoder must keep; see `memory_budget`.
         folder: for the spooled file; None is the system's folder for temporary files ($TMPDIR).
         always_in_memory: bytes up to which a picture stays in memory whatever the limit.
 
     Raises:
         PictureError: what the bands raise.
+        TooLarge: the decoder needs more memory than is left.
         StoreError: the disk has no space.
     """
     if isinstance(rows.bands, Raster):
         return rows
+    if rows.decoder_bytes > always_in_memory:
+        how = f"to decode its {rows.width}x{rows.height} pixels, which its format does not give row by row"
+        hint = "save it as a plain PNG or TIFF"
+        require_memory(rows.decoder_bytes, how, max_memory=max_memory, hint=hint)
     shape = (rows.pages * rows.height, rows.width, rows.layers)
     if limit is None or rows.nbytes <= max(limit, always_in_memory):
         raster = Raster(stack_bands(rows.bands, shape, rows.dtype), shape, rows.dtype)
     else:
         raster = spool_to_disk(rows.bands, folder=folder)
-    return replace(
-        rows, bands=raster, alpha_is_visible=rows.has_alpha and rows.alpha_is_visible and _is_visible(raster)
-    )
+    visible = rows.has_alpha and rows.alpha_is_visible and _is_visible(raster)
+    return replace(rows, bands=raster, alpha_is_visible=visible, decoder_bytes=0)
 
 
 def spool_to_disk(bands: Iterable[Shaped[np.ndarray, "_ W L"]], *, folder: Path | None = None) -> Raster:

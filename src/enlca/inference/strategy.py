@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from enlca.errors import TooLarge
 from enlca.inference.feature_cache import maps_in_memory
 from enlca.inference.reach import halo_of
 from enlca.network.interface import SRModel
 from enlca.network.layers import widest_elements
 from enlca.network.sr import SRNetwork
-from enlca.runtime.device import as_text
+from enlca.runtime.device import too_large
 
 MODES = ("auto", "whole", "stream", "tiled")
 # Sides of tiles, the best first: larger ones compute fewer halos, but gain little beyond the first.
@@ -170,7 +169,7 @@ def choose_strategy(
     if mode in ("auto", "whole") and footprint.peak_bytes(whole) <= budget:
         return whole, None
     if mode == "whole":
-        raise _too_large("as a whole", footprint.peak_bytes(whole), used, limit, "let --mode auto choose")
+        raise too_large("as a whole", footprint.peak_bytes(whole), used, limit, "let --mode auto choose")
     if mode != "tiled" and not model.streamable:
         mode = "tiled"
         remark = f"{model.name} cannot be streamed: ordinary tiles, which do not see each other"
@@ -184,12 +183,7 @@ def choose_strategy(
             # The rest holds features: both maps, one or none.
             return replace(strategy, cache_limit=rest if mode == "stream" else None), remark
     least = footprint.peak_bytes(Strategy(mode, TILES[-1], cache_limit=0, half=half))
-    raise _too_large("in the smallest tiles", least, used, limit, "close other programs")
-
-
-def _too_large(how: str, needed: int, used: int, limit: int, hint: str) -> TooLarge:
-    needs = f"needs {as_text(used + needed)} {how} ({as_text(used)} of it are in use)"
-    return TooLarge(f"{needs}, and {as_text(limit)} may be used; raise --max-memory, or {hint}")
+    raise too_large("in the smallest tiles", least, used, limit, "close other programs")
 
 
 def smaller(strategy: Strategy, model: SRModel) -> Strategy | None:

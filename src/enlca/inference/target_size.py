@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,7 @@ from jaxtyping import Float64, Shaped, UInt8, UInt16
 from enlca.checkpoint.store import bundled, scale_of
 from enlca.errors import CheckpointError
 from enlca.image.resize import weight_tables
-from enlca.image.rows import PictureRows
-from enlca.inference.pixel_source import materialize
+from enlca.image.rows import PictureRows, band_height
 
 NOT_LARGER = "not larger than the picture was: resized without a network"
 # Rows and columns of the result per product: the tables stay small and dense.
@@ -120,7 +120,7 @@ def upscale_to(
         load: returns `Upscaler.rows` for a scale; it is called only if a network is needed.
         settings: further arguments of `Upscaler.rows`, whose errors are raised here, too.
     """
-    made = materialize(picture) if plan.scale is None else load(plan.scale)(picture, **settings)
+    made = picture if plan.scale is None else load(plan.scale)(picture, **settings)
     if made.size == (plan.width, plan.height):
         return made
     return resized(made, width=plan.width, height=plan.height)
@@ -159,28 +159,65 @@ def resize(
 ) -> Iterator[UInt8[np.ndarray, "_ w L"] | UInt16[np.ndarray, "_ w L"]]:
     """Resize one picture; yield some rows at a time, clipped and rounded. Sizes are width and height.
 
-    Only the rows that the next ones are made of are in memory.
+    Rows are resized as they are read. Only those that the next ones are made of are in memory, at their new
+    width: `resize_bytes`.
     """
     (columns, n_rows), (width, height) = size, target
     peak = np.iinfo(kind).max
     across, down = _tables(columns, width), _tables(n_rows, height)
     # The first row that is still needed from each block on.
     needed_from = list(accumulate((int(used.min()) for _, used, _ in reversed(down)), min))[::-1]
-    window, first = np.empty((0, columns, layers), kind), 0
+    window, first = np.empty((0, width, layers)), 0
     for (made, used, table), start in zip(down, needed_from, strict=True):
         window, first = window[start - first :], start
         if missing := max(0, int(used.max()) + 1 - first - len(window)):
-            window = np.concatenate([window, rows.take(missing)])
-        strip = table @ _weighted(window[used - first], peak).reshape(len(used), -1)
-        strip = strip.reshape(-1, columns, layers).swapaxes(0, 1)
-        out = np.empty((made.stop - made.start, width, layers), dtype=kind)
-        for own, needed, weights in across:
-            part = np.tensordot(weights, strip[needed], axes=1).swapaxes(0, 1)
-            out[:, own] = _straight(part, peak).astype(kind)
-        yield out
+            parts = _parts(missing, columns * layers)
+            window = np.concatenate([window, *(_resize_across(rows.take(n), across, peak) for n in parts)])
+        out = table @ window[used - first].reshape(len(used), -1)
+        yield _straight(out.reshape(made.stop - made.start, width, layers), peak).astype(kind)
     # Skip to the first row of the next page.
     if left := n_rows - first - len(window):
         rows.take(left)
+
+
+def resize_bytes(size: tuple[int, int], target: tuple[int, int], *, layers: int) -> int:
+    """Return the bytes that `resize` takes, in float64. Sizes are width and height."""
+    (columns, n_rows), (width, height) = size, target
+    # Of both axes: the inputs of an output by their positions, indices and weights, and the tables of blocks.
+    tables = sum(
+        made * (_inputs(old, made) + 4 * _taps(old, made))
+        for old, made in ((columns, width), (n_rows, height))
+    )
+    part = 4 * columns * _parts(n_rows, columns * layers)[0]
+    # The window, before and after it is joined, and its rows in the order of the table.
+    rows = 3 * _inputs(n_rows, height) + 3 * BLOCK
+    return 8 * (tables + layers * (part + rows * width))
+
+
+def _taps(size: int, target: int) -> int:
+    return ceil(4 * max(1, size / target)) + 2
+
+
+def _inputs(size: int, target: int) -> int:
+    """Return how many inputs a block of outputs has."""
+    return ceil(_block(size, target) * size / target) + _taps(size, target)
+
+
+def _parts(n_rows: int, row_values: int) -> list[int]:
+    """Split rows into parts that are low enough to be in memory as float64."""
+    step = band_height(8 * row_values)
+    return [min(step, n_rows - top) for top in range(0, n_rows, step)]
+
+
+def _resize_across(
+    rows: Shaped[np.ndarray, "h _ L"], across: list[tuple[slice, np.ndarray, np.ndarray]], peak: int
+) -> Float64[np.ndarray, "h w L"]:
+    """Return rows at their new width, their colours multiplied by alpha."""
+    columns = _weighted(rows, peak).swapaxes(0, 1)
+    out = np.empty((len(rows), across[-1][0].stop, rows.shape[2]))
+    for own, needed, weights in across:
+        out[:, own] = np.tensordot(weights, columns[needed], axes=1).swapaxes(0, 1)
+    return out
 
 
 def _weighted(rows: Shaped[np.ndarray, "_ _ L"], peak: int) -> Float64[np.ndarray, "_ _ L"]:
@@ -204,6 +241,9 @@ def _straight(values: Float64[np.ndarray, "_ _ L"], peak: int) -> Float64[np.nda
 
 
 def _tables(size: int, target: int) -> list[tuple[slice, np.ndarray, np.ndarray]]:
-    # Where one output needs many inputs, fewer outputs at a time.
-    block = max(1, min(BLOCK, BLOCK * target // size))
-    return list(weight_tables(size, Fraction(target, size), block=block))
+    return list(weight_tables(size, Fraction(target, size), block=_block(size, target)))
+
+
+def _block(size: int, target: int) -> int:
+    """Return how many outputs a table has: fewer where one of them needs many inputs."""
+    return max(1, min(BLOCK, BLOCK * target // size))

@@ -36,6 +36,7 @@ from enlca.runtime.device import (
     free_memory,
     in_half,
     memory_budget,
+    on_host,
     survive_forks,
 )
 
@@ -178,7 +179,8 @@ class Upscaler:
         """
         if not isinstance(picture.bands, Raster):
             _, limit = self.memory_budget()
-            picture = materialize(picture, limit=queue_share(limit))
+            host_limit = on_host(self.max_memory, self.device.type)
+            picture = materialize(picture, limit=queue_share(limit), max_memory=host_limit)
         raster = picture.bands
         assert isinstance(raster, Raster)
         pages = [raster.page(number, picture.height) for number in range(picture.pages)]

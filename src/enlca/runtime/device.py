@@ -15,7 +15,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from enlca.errors import DeviceError, MemoryLimitError, PrecisionError
+from enlca.errors import DeviceError, MemoryLimitError, PrecisionError, TooLarge
 from enlca.runtime.allocator import give_back_freed_memory
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -123,6 +123,24 @@ def memory_budget(device: torch.device, max_memory: int | None = None) -> tuple[
     """
     used = used_memory(device)
     return used, used + int(SHARE * free_memory(device)) if max_memory is None else max_memory
+
+
+def on_host(max_memory: int | None, device: str) -> int | None:
+    """Return a limit for a device as one for the processor: None if the device is another."""
+    return max_memory if choose_device(device).type == "cpu" else None
+
+
+def require_memory(needed: int, how: str, *, max_memory: int | None, hint: str) -> None:
+    """Refuse work on the processor that needs more bytes than are left; see `memory_budget`, `too_large`."""
+    used, limit = memory_budget(torch.device("cpu"), max_memory)
+    if used + needed > limit:
+        raise too_large(how, needed, used, limit, hint)
+
+
+def too_large(how: str, needed: int, used: int, limit: int, hint: str) -> TooLarge:
+    """Return the error about work that needs more bytes than may be used; `hint`: what else may help."""
+    needs = f"needs {as_text(used + needed)} {how} ({as_text(used)} of it are in use)"
+    return TooLarge(f"{needs}, and {as_text(limit)} may be used; raise --max-memory, or {hint}")
 
 
 def free_memory(device: torch.device) -> int:

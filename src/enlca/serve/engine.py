@@ -22,6 +22,7 @@ from enlca.inference.batch import Settings, run
 from enlca.inference.outputs import Job, Sink
 from enlca.inference.target_size import network_scales, plan_resize
 from enlca.inference.upscaler import Upscaler
+from enlca.runtime.device import on_host
 from enlca.serve.limits import Limits, Refused
 from enlca.serve.pool import Stop
 from enlca.serve.wanted import Wanted
@@ -74,7 +75,8 @@ class Engine:
 
     def __init__(self, models: Mapping[str, Model], *, device: str, limits: Limits, **options: Any):
         self.models = models
-        self.settings = Settings(max_pixels=limits.max_pixels, max_memory=options.get("max_memory"))
+        limit = on_host(options.get("max_memory"), device)
+        self.settings = Settings(max_pixels=limits.max_pixels, max_memory=limit)
         self._stop = Stop()
         self._rows: dict[tuple[str, int], Callable[..., PictureRows]] = {}
         for model in models.values():
