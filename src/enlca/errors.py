@@ -41,6 +41,9 @@ class TooManyPixels(PictureError):
         super().__init__(message)
         self.width, self.height = width, height
 
+    def __reduce__(self) -> tuple:
+        return type(self), (*self.args, self.width, self.height)
+
 
 class JobError(EnlcaError):
     """The inputs and outputs of a command contradict each other."""

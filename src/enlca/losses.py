@@ -62,12 +62,15 @@ class ENLCALoss:
             raise ValueError(f"teacher must be in [0, 1], got {self.teacher}")
         if not 0 <= self.gradient < math.inf:
             raise ValueError(f"gradient must be finite and not negative, got {self.gradient}")
-        if self.contrast_weight < 0:
-            raise ValueError(f"contrast_weight must not be negative, got {self.contrast_weight}")
+        for name in ("contrast_weight", "irrelevant_floor"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        if not math.isfinite(self.margin):
+            raise ValueError(f"margin must be finite, got {self.margin}")
         if self.anchors is not None and self.anchors < 1:
             raise ValueError(f"anchors must be at least 1, or null for all queries; got {self.anchors}")
         for name, value in (("relevant", self.relevant), ("start", self.start)):
-            if value <= 0 or (isinstance(value, float) and value >= 1):
+            if not value > 0 or (isinstance(value, float) and value >= 1):
                 raise ValueError(f"{name} must be a share between 0 and 1 or a positive count, got {value}")
 
     def __call__(

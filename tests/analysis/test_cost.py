@@ -247,3 +247,31 @@ def test_what_is_neither_a_network_nor_weights_is_wrong_usage_with_all_names(com
     done = command("cost", "--model", tiny_model, "--scale", "2")
     assert done.code == 2
     assert "upscales x4, not x2" in done.err
+
+
+def test_more_pixels_than_can_be_counted_in_a_moment_are_wrong_usage(command):
+    done = command("cost", "--size", "999999x999999")
+    assert (done.code, done.out) == (2, "")
+    assert "--size counts at most 100,000,000 pixels; got 999999x999999" in done.err
+
+
+def test_what_would_not_fit_into_memory_is_not_timed(command, monkeypatch):
+    monkeypatch.setattr("enlca.runtime.device.free_memory", lambda where: 1 << 20)
+    done = command("cost", "--time", "--size", "100x100", "enlcn-tiny")
+    assert (done.code, done.out) == (1, "")
+    assert "enlcn-tiny needs" in done.err
+    assert "at this --size, and 1 MiB are free: leave out --time, or take a smaller one" in done.err
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("could not create a primitive")])
+def test_memory_that_runs_out_is_one_line_in_any_command(command, monkeypatch, error):
+    def full(*arguments):
+        raise error
+
+    monkeypatch.setattr("enlca.analysis.cost.count", full)
+    done = command("cost")
+    assert done == (
+        1,
+        "",
+        "enlca: not enough memory on this machine; close other programs, or ask for less\n",
+    )

@@ -17,6 +17,7 @@ from enlca.image.encoding import RowSource
 from enlca.image.picture import read_image
 from enlca.inference.upscaler import Upscaler
 from enlca.network.sr import SRNetwork
+from enlca.runtime.signals import STOPPING
 
 LINE = "enlca: interrupted; nothing is left half-written\n"
 
@@ -234,3 +235,26 @@ def test_ctrl_c_while_things_are_loaded(folder, tiny_model, name):
     assert process.communicate(timeout=300) == ("", LINE)
     assert process.returncode == 130
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("kind", STOPPING[1:])
+def test_other_signals_are_like_ctrl_c(folder, tiny_model, command, monkeypatch, kind):
+    def signalled(*arguments):
+        signal.raise_signal(kind)
+        time.sleep(9)
+
+    monkeypatch.setattr(files.os, "fsync", signalled)
+    # Encoders work on another thread; the signal arrives on the main one.
+    done = command("degrade", folder, folder / "small", "--scale", 2)
+    assert (done.code, done.err) == (130, LINE)
+    assert files_in(folder) == ["1.png", "2.png"]
+
+
+def test_nohup_stays(ctrl_c_works):
+    before = signal.signal(STOPPING[-1], signal.SIG_IGN)
+    try:
+        with interruptible():
+            signal.raise_signal(STOPPING[-1])
+            assert signal.getsignal(STOPPING[-1]) == signal.SIG_IGN
+    finally:
+        signal.signal(STOPPING[-1], before)

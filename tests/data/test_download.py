@@ -7,7 +7,10 @@ import json
 import re
 import tarfile
 import threading
+import time
 import zipfile
+from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -15,6 +18,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from enlca.data import download
 from enlca.data.archives import SOURCES, Archive, Source, find_source, listing
 from enlca.data.check import check_folder
 from enlca.data.download import fetch
@@ -396,3 +400,141 @@ def test_every_known_source_has_its_place_and_true_looking_checksums():
 def test_a_set_that_must_be_asked_for_says_where():
     with pytest.raises(EnlcaError, match=r"Manga109 cannot be fetched without asking: .*manga109\.org"):
         find_source("manga109")
+
+
+def answer(server, monkeypatch, respond):
+    """Have the server answer by `respond(handler)`."""
+    monkeypatch.setattr(Handler, "do_GET", respond)
+
+
+def endless(handler):
+    handler.send_response(200)
+    handler.end_headers()
+    with suppress(OSError):
+        while True:
+            handler.wfile.write(bytes(1 << 16))
+
+
+@pytest.mark.parametrize("size", [None, 300_000])
+def test_an_endless_body_is_given_up_and_removed(server, get, monkeypatch, tmp_path, size):
+    monkeypatch.setattr(download, "MOST_BYTES", 500_000)
+    answer(server, monkeypatch, endless)
+    with pytest.raises(FetchError, match=f"sends more than {size or 500_000:,} bytes; what came was removed"):
+        get(replace(TOY, archives=(replace(TOY.archives[0], size=size),)))
+    assert files_in(tmp_path) == []
+
+
+def test_a_body_that_would_be_larger_than_the_archive_is_not_begun(server, get, monkeypatch):
+    with pytest.raises(FetchError, match=r"would send [\d,]+ bytes instead of 99; what came was removed"):
+        get(replace(TOY, archives=(replace(TOY.archives[0], size=99),)))
+    assert server.sent <= len(ZIP)
+
+
+def test_a_server_that_hardly_sends_is_given_up_and_what_came_is_kept(server, get, monkeypatch, tmp_path):
+    def slow(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(ZIP)))
+        handler.end_headers()
+        with suppress(OSError):
+            for byte in ZIP:
+                handler.wfile.write(bytes([byte]))
+                handler.wfile.flush()
+                time.sleep(0.02)
+
+    monkeypatch.setattr(download, "PATIENCE", 0.1)
+    answer(server, monkeypatch, slow)
+    with pytest.raises(FetchError, match="bytes in a second, which is no use; what came is kept"):
+        get()
+    [part] = tmp_path.rglob("*.part")
+    assert ZIP.startswith(part.read_bytes())
+    assert part.stat().st_size > 0
+
+
+def test_a_range_that_begins_at_zero_replaces_what_came(server, get, monkeypatch, tmp_path):
+    server.cut = 100
+    with pytest.raises(FetchError, match="broke off after 100"):
+        get()
+    server.cut = None
+
+    def from_the_start(handler):
+        body = server.files[handler.path.removeprefix("/mirror/")]
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes 0-{len(body) - 1}/{len(body)}")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    answer(server, monkeypatch, from_the_start)
+    get()
+    assert files_in(tmp_path / "Toy") == FETCHED
+
+
+@pytest.mark.parametrize("place", ["http://[::1/x", "gopher://x/", "http://", "http://" + "a" * 99 + "/"])
+def test_a_bad_redirect_keeps_what_came(server, get, monkeypatch, tmp_path, place):
+    server.cut = 100
+    with pytest.raises(FetchError):
+        get()
+
+    def redirect(handler):
+        handler.send_response(302)
+        handler.send_header("Location", place)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    answer(server, monkeypatch, redirect)
+    with pytest.raises(FetchError, match="what came is kept"):
+        get()
+    [part] = tmp_path.rglob("*.part")
+    assert part.read_bytes() == ZIP[:100]
+
+
+def sparse():
+    """A tar of some bytes that says that it unpacks to gigabytes."""
+    member = tarfile.TarInfo("a.png")
+    member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "2000"}
+    data = b"1\n0\n512\n".ljust(512, b"\0") + bytes(512)
+    member.size = len(data)
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+def bad_sparse():
+    """A tar whose map of a sparse file holds no numbers."""
+    return gzip.compress(gzip.decompress(sparse()).replace(b"1\n0\n512\n", b"x\ny\nzzz\n"))
+
+
+def bad_lzma():
+    """A zip with a broken LZMA stream."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.png", png(20, 20, 3))
+    data = bytearray(out.getvalue())
+    data[60:90] = bytes(30)
+    return bytes(data)
+
+
+def bad_name():
+    """A zip that says that a name is UTF-8, which it is not."""
+    data = zipped({"\u00e4.png": png(4, 4, 3)})
+    return data.replace("\u00e4".encode(), b"\xff\xfe")
+
+
+@pytest.mark.parametrize(
+    ("file", "make"),
+    [("LR.tar.gz", sparse), ("LR.tar.gz", bad_sparse), ("HR.zip", bad_lzma), ("HR.zip", bad_name)],
+)
+def test_an_archive_that_contradicts_itself_is_one_line(server, get, tmp_path, file, make):
+    server.files[file] = make()
+    with pytest.raises(FetchError, match=r"is damaged|is no plain file"):
+        get(Source("Toy", archives=(Archive(file, "x"),)))
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["[]", '{"HR.zip": 1}', '{"HR.zip": {"sha256": 1}}', "[" * 100_000])
+def test_a_record_of_another_kind_is_one_line(get, tmp_path, text):
+    (tmp_path / "Toy").mkdir()
+    (tmp_path / "Toy" / "fetched.json").write_text(text)
+    with pytest.raises(FetchError, match="damaged; remove it"):
+        get()

@@ -3,6 +3,7 @@ import os
 import pickle
 import threading
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -283,3 +284,30 @@ def test_packs_go_to_the_cache_folder_of_the_user(folder, tmp_path, monkeypatch)
     open_training_set(folder, scale=3)
     [made] = (tmp_path / "user").iterdir()
     assert made.name.startswith("pictures-x3-")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("height", "x"), ("width", -1), ("height", 1 << 40), ("hr", "../../x.npy"), ("hr", 7), ("name", None)],
+)
+def test_a_pack_whose_entries_are_of_another_kind_is_refused(folder, tmp_path, key, value):
+    out = tmp_path / "pack"
+    packed_at_once(folder, out)
+    index = json.loads((out / "pack.json").read_text())
+    index["pictures"][0][key] = value
+    (out / "pack.json").write_text(json.dumps(index))
+    with pytest.raises(PackError, match="damaged; delete it"):
+        open_pack(out)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", '{"format": 3, "pictures": [1], "sides": []}', "\0"])
+def test_an_index_that_is_none_is_refused(tmp_path, text):
+    (tmp_path / "pack.json").write_text(text)
+    with pytest.raises(PackError, match="damaged; delete it"):
+        open_pack(tmp_path)
+
+
+def test_unusable_pictures_can_be_sent_between_processes():
+    error = UnusablePictures(Path("f"), ["a: too small", "b: gone"], 7, "see x")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.exit_code) == (UnusablePictures, str(error), 1)

@@ -75,3 +75,13 @@ def test_graphs_have_a_folder_of_their_own_in_the_cache(tmp_path, monkeypatch):
         patch.setattr("sys.platform", "linux")
         patch.setenv("XDG_CACHE_HOME", str(tmp_path))
         assert engines.cache_folder() == tmp_path / "enlca" / "engines"
+
+
+def test_garbage_with_a_valid_checksum_is_exported_anew(own_cache, linear_graph, monkeypatch):
+    monkeypatch.setattr(engines, "onnx_graph", lambda network: linear_graph.graph)
+    key = engines.cache_key(linear_graph.network)
+    for kind in engines.ENGINES:
+        engines.write_cached(key, b"garbage")
+        engine = engines.load_engine(kind, linear_graph.network)
+        assert engine(torch.rand(1, 3, 5, 7)).shape[:2] == (1, 3)
+        assert engines.read_cached(key) == linear_graph.graph

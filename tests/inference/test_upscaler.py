@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -303,6 +305,9 @@ def test_arrays_may_be_views_that_torch_cannot_share(up):
         (torch.zeros(H, W, 3), r"got \(11, 13, 3\)"),
         (torch.zeros(H, W), r"got \(11, 13\)"),
         (torch.zeros(3, 0, W), r"got \(3, 0, 13\)"),
+        (torch.full((3, H, W), 200.0), r"torch pictures must lie in \[0, 1\], got 200 to 200"),
+        (torch.full((3, H, W), -0.5), r"must lie in \[0, 1\], got -0.5 to -0.5"),
+        (torch.full((3, H, W), torch.nan), r"must lie in \[0, 1\], got nan to nan"),
     ],
     ids=lambda value: f"{value.dtype}{list(value.shape)}" if hasattr(value, "dtype") else "",
 )
@@ -326,3 +331,16 @@ def test_values_are_clipped_and_rounded_not_cut():
     values = torch.tensor([-0.1, 0.0, 0.4999 / 255, 0.5001 / 255, 254.6 / 255, 1.0, 1.3])
     picture = values.expand(3, 1, -1)
     assert to_uint8(picture)[0, 0].tolist() == [0, 0, 0, 1, 255, 255, 255]
+
+
+def test_a_matrix_is_the_picture_of_its_values(up):
+    values = noise(H, W)
+    # Slices of it keep two axes, where a picture loses one.
+    np.testing.assert_array_equal(up(np.asmatrix(values)), up(values))
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_an_upscaler_can_be_sent_between_processes(tiny_network, ensemble):
+    up = Upscaler(tiny_network, device="cpu", ensemble=ensemble)
+    picture = torch.full((3, 5, 4), 0.5)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(up))(picture), up(picture))

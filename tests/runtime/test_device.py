@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from enlca.errors import DeviceError, MemoryLimitError, PrecisionError
+from enlca.errors import DeviceError, MemoryLimitError, PrecisionError, TooLarge
 from enlca.runtime import device
 from enlca.runtime.device import (
     as_text,
@@ -32,7 +32,9 @@ def test_sizes_are_read(text, size):
     assert size_in_bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "much", "2 GiBs", "-1GiB", "0", "1e9"])
+@pytest.mark.parametrize(
+    "text", ["", "much", "2 GiBs", "-1GiB", "0", "1e9", "0.1", "9" * 310, "9" * 310 + "GiB"]
+)
 def test_what_is_no_size_is_refused_with_an_example(text):
     with pytest.raises(MemoryLimitError, match="is no size; write one like 2GiB"):
         size_in_bytes(text)
@@ -98,3 +100,18 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
     assert choose_device("auto").type == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto").type == "cuda"
+
+
+@pytest.mark.parametrize(
+    "text", ["could not create a primitive", "std::bad_alloc", "can't allocate memory: x"]
+)
+def test_texts_of_libraries_that_ran_out_of_memory_are_known(text):
+    assert device.is_out_of_memory(RuntimeError(text))
+    assert not device.is_out_of_memory(RuntimeError("could not create a folder"))
+
+
+def test_more_than_is_left_is_refused_with_what_is_in_use(monkeypatch):
+    monkeypatch.setattr(device, "used_memory", lambda where: 300 * MIB)
+    device.require_memory(100 * MIB, "to rest", max_memory=400 * MIB, hint="sleep")
+    with pytest.raises(TooLarge, match=r"needs 401 MiB to rest .*300 MiB of it.* raise --max-memory"):
+        device.require_memory(101 * MIB, "to rest", max_memory=400 * MIB, hint="sleep")

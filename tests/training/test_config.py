@@ -107,6 +107,29 @@ MISTAKES = {
     "a teacher without weight": (["--data.teacher", "made"], "data.teacher and loss.teacher go together"),
     "weight without a teacher": (["--loss.teacher", "0.5"], "data.teacher and loss.teacher go together"),
     "more than a teacher": (["--loss.teacher", "1.5"], "teacher must be in [0, 1], got 1.5"),
+    "seed": (["--run.seed", str(2**64)], "run.seed must be at most 9223372036854775807"),
+    "rate that is no number": (["--optim.lr", ".nan"], "optim.lr must be positive and finite, got nan"),
+    "endless rate": (["--optim.muon_lr", ".inf"], "optim.muon_lr must be positive and finite, got inf"),
+    "clip that is no number": (
+        ["--optim.clip", ".nan"],
+        "optim.clip must be positive, or null for none; got nan",
+    ),
+    "channels": (["--network.channels", "1000000000"], "channels must be at most 65536, got 1000000000"),
+    "scale of blocks": (
+        ["--network.res_scale", ".nan"],
+        "res_scale, attention_scale and mean must be finite",
+    ),
+    "mean": (["--network.mean", "[.inf, 0, 0]"], "res_scale, attention_scale and mean must be finite"),
+    "kernel": (["--network.embed_kernel", "1001"], "embed_kernel must be odd, from 1 to 255; got 1001"),
+    "floor": (["--network.feature_floor", ".nan"], "feature_floor must be finite and not negative, got nan"),
+    "batch": (["--data.batch", "1000000000"], "data.batch must be at most 16384, got 1000000000"),
+    "many workers": (["--data.workers", "100000"], "data.workers must be at most 1024, got 100000"),
+    "endless margin": (["--loss.margin", ".inf"], "margin must be finite, got inf"),
+    "weight": (
+        ["--loss.contrast_weight", ".nan"],
+        "contrast_weight must be finite and not negative, got nan",
+    ),
+    "share that is no number": (["--loss.relevant", ".nan"], "relevant must be a share between 0 and 1"),
     "ranks": (["--loss.start", "0.99"], "contrast needs ranks up to"),
 }
 
@@ -129,6 +152,17 @@ FILES = {
     "section that is a number": (MINIMAL.replace("{scale: 2}", "2"), "network"),
     "missing field": (MINIMAL.replace("steps: 7", "seed: 7"), "run.steps"),
     "not YAML": ("data: [unclosed\n", "not YAML: while parsing"),
+    "deep": ("[" * 100_000, "not YAML: nested deeper than 32 levels"),
+    "no day": ("network: 2001-99-99\n", "not YAML: month must be in 1..12"),
+    "no number": ("network: !!int 'abc'\n", "not YAML: invalid literal for int()"),
+    "a list in itself": ("data: &x [*x]\n", "not YAML: more than 10000 values, aliases followed"),
+    "aliases of aliases": (
+        "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+        + "".join(f"{b}: &{b} [{', '.join(9 * [f'*{a}'])}]\n" for a, b in ("ab", "bc", "cd", "de", "ef")),
+        "not YAML: more than 10000 values, aliases followed",
+    ),
+    "long": ("# " + "x" * (1 << 20), "not YAML: more than 1048576 bytes"),
+    "NUL": (MINIMAL.replace("dir: run", 'dir: "r\\0n"'), "not YAML: a text with a NUL character"),
     "a list": ("- data\n", "expected the sections data, network, run, loss, optim, schedule"),
     "empty": ("", "empty (0 bytes)"),
 }

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from enlca.checkpoint.store import read_card
+from enlca.errors import StateError
+from enlca.runtime.files import lock_folder
 from enlca.training import run_folder
 from enlca.training import state as run_state
 from enlca.training.loop import Training
@@ -330,3 +332,37 @@ def test_training_works_outside_the_main_thread(home):
     thread.start()
     thread.join()
     assert made == [settings.run.dir / "best.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"step": "x"}, "its step is 'x', not a count of steps"),
+        ({"step": -5}, "its step is '-5', not a count of steps"),
+        ({"settings": None}, "cannot go on"),
+        ({"optimizer": {"state": [], "param_groups": [1]}}, "cannot go on"),
+        ({"optimizer": None}, "cannot go on"),
+        ({"network": 7}, "cannot go on"),
+        ({"best": None, "average": {}}, "cannot go on"),
+    ],
+)
+def test_a_state_with_foreign_entries_is_one_line(home, straight, command, change, reason):
+    state = torch.load(straight / "last.ckpt", weights_only=True) | change
+    torch.save(state, straight / "last.ckpt")
+    done = command("resume", straight)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert reason in done.err
+
+
+def test_a_run_folder_is_for_one_process_at_a_time(home, straight, command):
+    before = {path.name: path.read_bytes() for path in straight.iterdir()}
+    with lock_folder(straight, ".lock", StateError("taken")):
+        done = command("resume", straight)
+    assert done == (
+        2,
+        "",
+        f"enlca: {straight}: another process trains in this folder; wait for it, or stop it first\n",
+    )
+    assert {path.name: path.read_bytes() for path in straight.iterdir()} == before
+    assert command("resume", straight).code == 0
+    assert not (straight / ".lock").exists()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from enlca.bulk.drive import Crashed
 from enlca.bulk.manifest import Unit
 from enlca.bulk.spec import Spec, Tally
+from enlca.runtime.signals import STOPPING
 
 if TYPE_CHECKING:
     from enlca.bulk.worker import Worker
@@ -105,9 +106,9 @@ def _context() -> Any:
 
 def _begin(spec: Spec, stopping: Any, threads: int) -> None:
     global _load, _stopping
-    # Both are for the parent, which lets this process finish its picture.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # They are for the parent, which lets this process finish its picture.
+    for kind in STOPPING:
+        signal.signal(kind, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 

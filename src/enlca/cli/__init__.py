@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from enlca.runtime.signals import STOPPING
+
 INTERRUPTED = 130
 # Objects that PyTorch creates while it loads stay alive, but Python's default thresholds (700, 10) search
 # them for garbage 380 times: a tenth of the time of a picture of few pixels (benchmarks/NOTES.md).
@@ -56,7 +58,7 @@ def open_missing_streams() -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Make Ctrl-C inside the block always end in KeyboardInterrupt, with nothing else raised or printed.
+    """Make Ctrl-C, SIGTERM and SIGHUP always end in KeyboardInterrupt, with nothing else raised or printed.
 
     Python alone loses it in callbacks, and libraries lose it while they are imported.
     """
@@ -82,14 +84,15 @@ def interruptible() -> Iterator[None]:
         reporting = missed = True
         while missed:
             missed = False
-            again.append(threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]))
+            again.append(threading.Timer(0.01, signal.raise_signal, [(received or [signal.SIGINT])[-1]]))
             again[-1].start()
         reporting = False
 
-    handler, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
-    # A shell that starts a command in the background has Ctrl-C ignored: that stays.
-    if handler is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
+    hook = sys.unraisablehook
+    # A shell that starts a command in the background has Ctrl-C ignored, and nohup SIGHUP: that stays.
+    replaced = (signal.default_int_handler, signal.SIG_DFL)
+    kinds = [kind for kind in STOPPING if signal.getsignal(kind) in replaced]
+    before = {kind: signal.signal(kind, interrupt) for kind in kinds}
     sys.unraisablehook = report
     try:
         yield
@@ -105,5 +108,6 @@ def interruptible() -> Iterator[None]:
                 timer.cancel()
                 timer.join()
         finally:
-            signal.signal(signal.SIGINT, handler)
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
             sys.unraisablehook = hook

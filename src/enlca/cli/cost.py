@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from enlca.network.interface import SRModel
 
 MIB = 2**20
+# Hashing is counted chunk by chunk: a second for so many.
+MOST_PIXELS = 100_000_000
 
 
 def cost(
@@ -54,8 +56,11 @@ def cost(
     with progress("counting") as show:
         for done, (name, facts, build, shapes) in enumerate(work):
             show(name, done, len(work))
-            time = {"measured_seconds": round(seconds(build, *shapes), 6)} if measure else {}
-            rows.append({"name": name, **facts, **count(build, *shapes)._asdict(), **time})
+            counted, time = count(build, *shapes), {}
+            if measure:
+                _require(counted.activation_bytes, name)
+                time = {"measured_seconds": round(seconds(build, *shapes), 6)}
+            rows.append({"name": name, **facts, **counted._asdict(), **time})
     body = {"height": height, "width": width, "networks" if models else "table4": rows}
     if measure:
         body["measured_on"] = {
@@ -66,6 +71,18 @@ def cost(
     publish(json.dumps(body) + "\n", as_json=as_json, json_file=json_file)
     if not as_json:
         print("\n".join(_lines(body, rows)))
+
+
+def _require(needed: int, name: str) -> None:
+    """Raise TooLarge for activations that do not fit into the free memory of this machine."""
+    import torch
+
+    from enlca.errors import TooLarge
+    from enlca.runtime.device import as_text, free_memory
+
+    if needed > (free := free_memory(torch.device("cpu"))):
+        needs = f"{name} needs {as_text(needed)} at this --size, and {as_text(free)} are free"
+        raise TooLarge(f"{needs}: leave out --time, or take a smaller one")
 
 
 def network_of(name: str, scale: int | None) -> "tuple[SRModel, Callable[[], SRModel]]":
@@ -116,7 +133,10 @@ def _height_and_width(size: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", size)
     if not match:
         raise typer.BadParameter(f"--size must be HEIGHTxWIDTH in pixels, like 100x100; got {size!r}")
-    return int(match[1]), int(match[2])
+    height, width = int(match[1]), int(match[2])
+    if height * width > MOST_PIXELS:
+        raise typer.BadParameter(f"--size counts at most {MOST_PIXELS:,} pixels; got {size}")
+    return height, width
 
 
 def _lines(body: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:

@@ -4,8 +4,10 @@ An archive is checked in full, then unpacked into one folder, or refused.
 """
 
 import gzip
+import lzma
 import os
 import shutil
+import struct
 import tarfile
 import tomllib
 import zipfile
@@ -23,9 +25,10 @@ MAX_RATIO = 50
 # Small archives may exceed the ratio up to this size.
 ALWAYS_ALLOWED = 1 << 26
 
+# The last ones are what zipfile and tarfile raise, undocumented, for headers that contradict themselves.
 _DAMAGED = (
-    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, shutil.ReadError, zlib.error, EOFError,
-    RuntimeError,
+    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, shutil.ReadError, zlib.error, lzma.LZMAError,
+    EOFError, RuntimeError, ValueError, LookupError, TypeError, OverflowError, struct.error,
 )  # fmt: skip
 
 
@@ -165,7 +168,8 @@ def _zip_members(archive: Path) -> Iterator[tuple[str, int]]:
 def _tar_members(archive: Path, limit: int) -> Iterator[tuple[str, int]]:
     with gzip.open(archive) as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as opened:
         for member in opened:
-            if not (member.isreg() or member.isdir()):
+            # A sparse file is larger than what is stored of it.
+            if not (member.isreg() or member.isdir()) or member.issparse():
                 raise ArchiveError(f"has a member that is no plain file ({member.name}): refused")
             yield member.name, member.size
         # The checksum follows the last member, where tarfile does not look.

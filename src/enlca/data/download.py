@@ -10,23 +10,29 @@ import logging
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pooch
 import requests
-from filelock import FileLock, Timeout
+from urllib3.exceptions import HTTPError
 
 from enlca.data.archives import Archive, Source, unpack
 from enlca.errors import ArchiveError, EnlcaError, FetchError
+from enlca.runtime.files import lock_folder
 
 RECORD = "fetched.json"
 CHUNK = MIB = 1 << 20
 RESUMABLE = "what came is kept, the same command resumes it"
 # Seconds allowed for a connection, and between two bytes.
 TIMEOUT = (20, 60)
+# Bytes in a second below which a download is given up, after so many seconds.
+SLOWEST, PATIENCE = 1024, 60.0
+# Of an archive of unknown size.
+MOST_BYTES = 1 << 36
 # Called with the archive's name, and MiB done and of all.
 OnProgress = Callable[[str, int, int], None]
 log = logging.getLogger(__name__)
@@ -63,20 +69,15 @@ def fetch(
         raise EnlcaError(f"--sha256: {source.title} has no archive {foreign[0]!r}; it has {', '.join(names)}")
     home = (folder / source.title).resolve()
     home.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home / ".fetching.lock")
+    busy = FetchError(f"{home}: another process is fetching into it; wait until it has finished")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise FetchError(f"{home}: another process is fetching into it; wait until it has finished") from None
-    try:
-        for archive in source.archives:
-            if scale is None or archive.scale in (None, scale):
-                url = f"{(url_base or source.base).rstrip('/')}/{archive.file}"
-                yield _fetch_archive(home, archive, url, hashes.get(archive.file), on_progress)
-        shutil.rmtree(home / ".fetching", ignore_errors=True)
+        with lock_folder(home, ".fetching.lock", busy):
+            for archive in source.archives:
+                if scale is None or archive.scale in (None, scale):
+                    url = f"{(url_base or source.base).rstrip('/')}/{archive.file}"
+                    yield _fetch_archive(home, archive, url, hashes.get(archive.file), on_progress)
+            shutil.rmtree(home / ".fetching", ignore_errors=True)
     finally:
-        (home / ".fetching.lock").unlink(missing_ok=True)
-        lock.release()
         for empty in (home / ".fetching", home):
             with suppress(OSError):
                 empty.rmdir()
@@ -97,7 +98,9 @@ def _fetch_archive(home: Path, archive: Archive, url: str, given: str | None, on
         expected = f"sha256:{known['sha256']}"
 
     work = home / ".fetching"
-    file = _download(url, work, archive.file, expected, on_progress)
+    # The size of an archive that is not the known one is not known.
+    size = None if given else archive.size
+    file = _download(url, work, archive.file, expected, size, on_progress)
     try:
         pictures = unpack(file, work / "unpacked")
     except ArchiveError as error:
@@ -119,8 +122,10 @@ def _fetch_archive(home: Path, archive: Archive, url: str, given: str | None, on
     return f"{target}: {count} pictures; SHA-256 of {archive.file}: {digest} ({trust})"
 
 
-def _download(url: str, work: Path, name: str, expected: str | None, on_progress: OnProgress) -> Path:
-    """Complete the archive in `work`, verify its checksum and return its path.
+def _download(
+    url: str, work: Path, name: str, expected: str | None, size: int | None, on_progress: OnProgress
+) -> Path:
+    """Complete the archive in `work`, verify its checksum and return its path; `size`: where it is known.
 
     Raises:
         FetchError: the download failed; what came is kept unless its checksum is wrong.
@@ -128,17 +133,15 @@ def _download(url: str, work: Path, name: str, expected: str | None, on_progress
     part = work / f"{name}.part"
     try:
         # pooch declares its downloaders by the type of its processors.
-        downloader = cast(Any, _Resumed(part, name, on_progress))
+        downloader = cast(Any, _Resumed(part, name, size, on_progress))
         pooch.retrieve(url, expected, name, work, downloader=downloader)
-    except ValueError as error:
-        part.unlink(missing_ok=True)
-        got = re.search(r"got ([0-9a-f]+)", str(error))
-        found = f", got {got[1]}" if got else ""
-        raise FetchError(
-            f"{url}: is not what it should be (expected {expected}{found}); it was removed, fetch it again"
-        ) from error
-    except requests.RequestException as error:
-        reason = " ".join(str(error).split())
+    except (requests.RequestException, HTTPError, ValueError) as error:
+        # A bad redirect is a ValueError, too.
+        if got := re.search(r"expected \S+ but got ([0-9a-f]+)", str(error)):
+            part.unlink(missing_ok=True)
+            what = f"is not what it should be (expected {expected}, got {got[1]})"
+            raise FetchError(f"{url}: {what}; it was removed, fetch it again") from error
+        reason = " ".join(str(error).split())[:300]
         # Of several nested errors, that of the system.
         system = re.search(r"\[Errno -?\d+\] ([^'\")]+)", reason)
         raise FetchError(f"{url}: {system[1] if system else reason}; {RESUMABLE}") from error
@@ -147,10 +150,17 @@ def _download(url: str, work: Path, name: str, expected: str | None, on_progress
 
 
 class _Resumed:
-    """A downloader for pooch that resumes a `.part` file, which survives every failure."""
+    """A downloader for pooch that resumes a `.part` file, which survives every failure of the network.
 
-    def __init__(self, part: Path, name: str, on_progress: OnProgress):
-        self.part, self.name, self.on_progress = part, name, on_progress
+    Args:
+        part: the file.
+        name: of the archive.
+        size: its bytes, where they are known.
+        on_progress: is called with the name, and MiB done and of all.
+    """
+
+    def __init__(self, part: Path, name: str, size: int | None, on_progress: OnProgress):
+        self.part, self.name, self.size, self.on_progress = part, name, size, on_progress
 
     def __call__(self, url: str, output_file: str, _pooch: Any) -> None:
         """Complete the part and link it to `output_file`, so that it survives when pooch removes that."""
@@ -174,17 +184,52 @@ class _Resumed:
                 return (done, total) if done == total else self._go_on(url, 0)
             if not response.ok:
                 raise FetchError(f"{url}: the server answers {response.status_code} {response.reason}")
-            if response.status_code != requests.codes.partial_content:
-                # The server ignores the range and sends the whole file.
-                done = 0
+            begin = _first_byte(response)
+            if begin not in (0, done):
+                return self._go_on(url, 0) if done else self._refuse(url, f"sends bytes from {begin} on")
+            # A server that ignores the range sends the whole file.
+            done = begin
+            limit = self.size or total or MOST_BYTES
+            if total is not None and total > limit:
+                self._refuse(url, f"would send {total:,} bytes instead of {limit:,}")
             # Keep what came before an interruption; the caller compares sizes afterwards.
             response.raw.enforce_content_length = False
             with self.part.open("ab" if done else "wb") as file:
-                for chunk in response.iter_content(CHUNK):
+                for chunk in _chunks(url, response):
                     file.write(chunk)
                     done += len(chunk)
+                    if done > limit:
+                        self._refuse(url, f"sends more than {limit:,} bytes")
                     self.on_progress(self.name, done // MIB, (total or done) // MIB)
         return done, total
+
+    def _refuse(self, url: str, what: str) -> NoReturn:
+        """Remove what came: it is not the archive. Raises FetchError."""
+        self.part.unlink(missing_ok=True)
+        raise FetchError(f"{url}: the server {what}; what came was removed")
+
+
+def _chunks(url: str, response: requests.Response) -> Iterator[bytes]:
+    """Yield the body as it comes. Raises FetchError: below SLOWEST bytes a second, for PATIENCE seconds."""
+    begun, came = time.monotonic(), 0
+    # One byte a second would fill a chunk in days, without any time-out.
+    while chunk := response.raw.read1(CHUNK):
+        yield chunk
+        came += len(chunk)
+        if (waited := time.monotonic() - begun) > PATIENCE:
+            if came < SLOWEST * waited:
+                raise FetchError(
+                    f"{url}: {came / waited:.0f} bytes in a second, which is no use; {RESUMABLE}"
+                )
+            begun, came = time.monotonic(), 0
+
+
+def _first_byte(response: requests.Response) -> int:
+    """Return the position in the file where the body of a response begins, -1 if it does not say."""
+    if response.status_code != requests.codes.partial_content:
+        return 0
+    begin = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(begin[1]) if begin else -1
 
 
 def _total(response: requests.Response) -> int | None:
@@ -197,8 +242,12 @@ def _total(response: requests.Response) -> int | None:
 def _read(home: Path) -> dict[str, Any]:
     path = home / RECORD
     try:
-        return json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError as error:
+        record = json.loads(path.read_text()) if path.is_file() else {}
+        for known in record.values():
+            if not (isinstance(known["sha256"], str) and int(known["pictures"]) and int(known["bytes"])):
+                raise ValueError("a record without numbers")
+        return record
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise FetchError(f"{path}: damaged; remove it and what was fetched beside it") from error
 
 

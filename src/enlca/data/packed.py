@@ -42,6 +42,8 @@ Pictures = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 NPY_HEADER = 128
 # Mapped files per side at a time; Linux allows a process about 65,000 in all.
 MAX_MAPPED = 16_384
+# Pixels of a side, and beyond any picture.
+MOST_SIDE = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,15 +246,28 @@ def _read_index(folder: Path) -> dict[str, Any]:
         index = json.loads((folder / INDEX).read_text())
         found = index["format"]
         if found == FORMAT:
-            for entry in index["pictures"]:
-                _ = [entry[key] for key in ("name", "height", "width", *index["sides"])]
-            return index | {"scale": int(index["scale"])}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+            _check_index(index)
+            return index
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise PackError(f"{folder}: not a pack, or damaged; delete it ({error})") from error
     raise PackError(
         f"{folder}: pack format {found}, this version reads {FORMAT}; delete it and make it anew from the"
         f" pictures: enlca data pack DIR {folder} --scale S"
     )
+
+
+def _check_index(index: dict[str, Any]) -> None:
+    """Raise ValueError or LookupError for entries that are missing or of another kind."""
+    for entry in index["pictures"]:
+        files = [entry[side] for side in index["sides"]]
+        if not all(isinstance(text, str) for text in (entry["name"], *files)):
+            raise ValueError("a picture whose name or file is no text")
+        # A name alone: no path that leads out of the pack.
+        if any("\0" in file or Path(file).name != file for file in files):
+            raise ValueError("a picture whose file is in another folder")
+        for number in (entry["height"], entry["width"], index["scale"]):
+            if type(number) is not int or not 1 <= number <= MOST_SIDE:
+                raise ValueError("a size or scale that is no count of pixels")
 
 
 def _open_side(folder: Path, index: dict[str, Any], side: str, *, factor: int = 1) -> MappedPictures:

@@ -48,6 +48,10 @@ class UnusablePictures(PictureError):
         more = [f"(and {len(reasons) - 3} more)"] if len(reasons) > 3 else []
         what = f"{len(reasons)} of {total} pictures cannot be used"
         super().__init__(f"{folder}: {what}: {'; '.join([*first, *more])}; {advice}")
+        self._made_of = (folder, reasons, total, advice)
+
+    def __reduce__(self) -> tuple:
+        return type(self), self._made_of
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,7 @@ def read_intact(path: Path) -> Pixels | None:
     try:
         pixels = np.load(path)
         intact = f"{zlib.crc32(pixels.data):08x}" == path.stem.rpartition("-")[2]
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, MemoryError):
         return None
     return pixels if intact else None
 

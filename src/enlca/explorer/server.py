@@ -1,13 +1,11 @@
 """Serve the page on a port of this machine until Ctrl-C; no other server is contacted."""
 
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, Never
+from typing import Any
 
 from enlca.errors import PortTaken, require
 from enlca.explorer.actions import Explorer
@@ -15,6 +13,7 @@ from enlca.explorer.gate import Gate
 from enlca.explorer.session import Models, Visitors
 from enlca.explorer.uploads import BYTES_OF_METADATA, BYTES_OF_PIXEL, Uploads, temporary_folder
 from enlca.runtime.allocator import share_freed_memory
+from enlca.runtime.signals import handling, interrupt
 
 HERE = Path(__file__).parent
 # As many as `callbacks` runs at once, and Cancel; each has its own threads of PyTorch.
@@ -54,9 +53,9 @@ def serving(
 
 
 def serve_until_interrupted(on_ready: Callable[[str], None], **settings: Any) -> None:
-    """Serve (see `serving`) until Ctrl-C or SIGTERM."""
+    """Serve (see `serving`) until Ctrl-C, SIGTERM or SIGHUP."""
     share_freed_memory()
-    with _terminated_like_interrupted(), serving(**settings) as url:
+    with handling(interrupt), serving(**settings) as url:
         on_ready(url)
         try:
             threading.Event().wait()
@@ -120,17 +119,3 @@ def _launched(blocks: Any, *, host: str, port: int, gate: dict[str, Any]) -> str
         message = f"cannot listen on {host}:{port}: it is taken, or not this machine's; choose another --port"
         raise PortTaken(message) from error
     return url
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Make SIGTERM raise KeyboardInterrupt, so that files are deleted."""
-
-    def interrupt(number: int, frame: FrameType | None) -> Never:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

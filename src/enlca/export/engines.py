@@ -26,7 +26,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 import enlca
-from enlca.errors import EngineError
+from enlca.errors import EngineError, EnlcaError
 from enlca.export.graphs import ATTENTION, INPUT, IR, OUTPUT, import_extra, onnx_graph, openvino_ir
 from enlca.network.sr import SRNetwork
 from enlca.runtime.files import cache_dir, write_atomically
@@ -171,10 +171,21 @@ def load_engine(kind: str, network: SRNetwork, *, threads: int | None = None) ->
     if kind not in ENGINES:
         raise ValueError(f"unknown engine {kind!r}; choose from {', '.join(ENGINES)}")
     key = cache_key(network)
-    graph = read_cached(key)
-    if graph is None:
-        graph = onnx_graph(network)
-        write_cached(key, graph)
+    if (graph := read_cached(key)) is not None:
+        try:
+            return _engine(kind, graph, threads)
+        except EnlcaError:
+            raise
+        except Exception:
+            # Its checksum says that it was written so, not that it is a graph. Runtimes have errors of their
+            # own for what they cannot parse.
+            pass
+    graph = onnx_graph(network)
+    write_cached(key, graph)
+    return _engine(kind, graph, threads)
+
+
+def _engine(kind: str, graph: bytes, threads: int | None) -> Engine:
     if kind == "onnx":
         return OnnxEngine(graph, threads=threads)
     return OpenVinoEngine(openvino_ir(graph, {}), threads=threads)

@@ -23,6 +23,8 @@ def as_layers(array: np.ndarray) -> Shaped[np.ndarray, "H W L"]:
     Raises:
         ValueError: not uint8, uint16 or floating point in [0, 1]; not H W, nor H W with 1 to 4 layers.
     """
+    # Of a subclass such as np.matrix, whose slices keep two axes.
+    array = np.asarray(array)
     if array.dtype not in (np.uint8, np.uint16) and array.dtype.kind != "f":
         raise ValueError(
             f"numpy pictures must be uint8, uint16 or floating point in [0, 1], got {array.dtype}"
@@ -74,6 +76,10 @@ def upscale_torch(upscale: Forward, pictures: Tensor) -> Tensor:
     batch = pictures if pictures.ndim == 4 else pictures[None]
     if batch.ndim != 4 or batch.shape[1] != 3 or batch.numel() == 0:
         raise ValueError(f"torch pictures must be 3 H W or B 3 H W, got {tuple(pictures.shape)}")
+    # Written so that NaN fails too.
+    low, high = torch.aminmax(batch)
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"torch pictures must lie in [0, 1], got {float(low):g} to {float(high):g}")
     # A copy: a tensor of inference mode cannot be trained on.
     result = upscale(batch).clone().to(pictures)
     return result if pictures.ndim == 4 else result[0]

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -205,17 +206,14 @@ class Executor:
 
 def padded(model: SRModel) -> Forward:
     """Return `model` for any H and W: pad its input with edge pixels, crop its output."""
-    multiple, smallest = model.input_multiple, model.smallest_input
-    if multiple == smallest == 1:
-        return model
+    return model if model.input_multiple == model.smallest_input == 1 else partial(_padded, model)
 
-    def run(lr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
-        height, width = lr.shape[-2:]
-        tall, wide = (-(-max(side, smallest) // multiple) * multiple for side in (height, width))
-        sr = model(pad(lr, (0, wide - width, 0, tall - height), mode="replicate"))
-        return sr[..., : model.scale * height, : model.scale * width]
 
-    return run
+def _padded(model: SRModel, lr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
+    (height, width), multiple = lr.shape[-2:], model.input_multiple
+    tall, wide = (-(-max(side, model.smallest_input) // multiple) * multiple for side in (height, width))
+    sr = model(pad(lr, (0, wide - width, 0, tall - height), mode="replicate"))
+    return sr[..., : model.scale * height, : model.scale * width]
 
 
 def tiled(

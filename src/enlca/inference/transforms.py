@@ -8,6 +8,7 @@ Letters:  B batch   H, W height and width   h, w those of a part   S scale   L l
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -78,11 +79,12 @@ def self_ensemble(forward: Forward) -> Forward:
     8 times the work.
     """
 
-    def run(lr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
-        total = sum(undo_dihedral(forward(dihedral(lr, index)), index) for index in range(8))
-        return torch.as_tensor(total) / 8
+    return partial(_mean_of_views, forward)
 
-    return run
+
+def _mean_of_views(forward: Forward, lr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
+    total = sum(undo_dihedral(forward(dihedral(lr, index)), index) for index in range(8))
+    return torch.as_tensor(total) / 8
 
 
 def quadrant(height: int, width: int) -> tuple[int, int]:

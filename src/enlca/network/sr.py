@@ -34,7 +34,7 @@ from enlca.network.layers import UPSAMPLERS, ResBlock, conv3x3, widest_elements
 SCALES = (2, 3, 4)
 SKIPS = ("none", "bilinear")
 # Of channels, blocks, features and the like: beyond any network, within any memory.
-MOST = 1 << 16
+MOST, MOST_KERNEL = 1 << 16, 255
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 METHODS = {"linear": "ENLCN", "exact": "NLAN", "lsh": "NLSN", "window": "WAN", "none": "EDSR"}
 # Queries that meet CHUNK keys at a time where exact attention is computed in parts: 16 MiB of scores.
@@ -118,12 +118,18 @@ class SRConfig:
                 raise ValueError(f"{field} must be at most {MOST}, got {getattr(self, field)}")
         if not 0 < self.amplification < math.inf:
             raise ValueError(f"amplification must be positive, got {self.amplification}")
+        for field in ("embed_eps", "feature_floor"):
+            if not 0 <= getattr(self, field) < math.inf:
+                raise ValueError(f"{field} must be finite and not negative, got {getattr(self, field)}")
+        for value in (self.res_scale, self.attention_scale, *self.mean):
+            if not math.isfinite(value):
+                raise ValueError(f"res_scale, attention_scale and mean must be finite, got {value}")
         if not 0 <= self.halo <= MOST:
             raise ValueError(f"halo must be 0 to {MOST}, got {self.halo}")
         if self.features != "positive" and self.feature_floor > 0:
             raise ValueError(FLOOR_NEEDS_POSITIVE.format(self.features))
-        if self.embed_kernel % 2 == 0:
-            raise ValueError(f"embed_kernel must be odd, got {self.embed_kernel}")
+        if self.embed_kernel % 2 == 0 or not 0 < self.embed_kernel <= MOST_KERNEL:
+            raise ValueError(f"embed_kernel must be odd, from 1 to {MOST_KERNEL}; got {self.embed_kernel}")
         if self.n_blocks % self.blocks_per_stage:
             raise ValueError(
                 f"n_blocks ({self.n_blocks}) must be a multiple of blocks_per_stage ({self.blocks_per_stage})"

@@ -21,6 +21,8 @@ from enlca.runtime.allocator import give_back_freed_memory
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+# Beyond the memory of any machine.
+MOST_BYTES = 1 << 60
 # Share of the free memory that is used by default; other programs need some, too.
 SHARE = 0.5
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -104,9 +106,11 @@ def in_half(forward: Callable[[Tensor], Tensor], half: torch.dtype | None) -> Ca
 def size_in_bytes(text: str) -> int:
     """Parse "2GiB", "500 MB" or a number of bytes. Raises MemoryLimitError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower())
-    if match is None or match[2] not in _UNITS or not float(match[1]):
-        raise MemoryLimitError(f"{text!r} is no size; write one like 2GiB, 800MB or 1500000000")
-    return int(float(match[1]) * _UNITS[match[2]])
+    size = 0 if match is None else float(match[1]) * _UNITS.get(match[2], 0)
+    if not 1 <= size < MOST_BYTES:
+        shown = text if len(text) <= 40 else f"{text[:37]}..."
+        raise MemoryLimitError(f"{shown!r} is no size; write one like 2GiB, 800MB or 1500000000")
+    return int(size)
 
 
 def as_text(size: int) -> str:
@@ -166,5 +170,11 @@ def used_memory(device: torch.device) -> int:
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory ran out: PyTorch on a processor, and engines, have only a text."""
     own = (MemoryError, torch.OutOfMemoryError)
-    texts = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")
+    # The last is oneDNN's, whose primitives allocate buffers of their own.
+    texts = (
+        "can't allocate memory",
+        "Failed to allocate memory",
+        "bad_alloc",
+        "could not create a primitive",
+    )
     return isinstance(error, own) or any(text in str(error) for text in texts)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from enlca.errors import Stopped
+from enlca.errors import EnlcaError, Stopped
 
 PARTIAL = ".enlca-*.part"
 LOCK = "lock"
@@ -101,6 +101,32 @@ def sweep(folder: Path) -> None:
                 _remove_if_unlocked(path)
             elif _is_stale(path):
                 path.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock_folder(folder: Path, name: str, busy: EnlcaError) -> Iterator[None]:
+    """Hold the lock file `name` in a folder; raise `busy` if another process holds it.
+
+    A killed process holds none. On a file system without locks there is no protection.
+    """
+    path = folder / name
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+        # Removed by its last holder in this moment: the lock is of no file any more.
+        if not path.exists():
+            raise busy
+    except Timeout:
+        raise busy from None
+    except (OSError, NotImplementedError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        lock.release()
 
 
 def cache_dir() -> Path:

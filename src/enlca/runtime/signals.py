@@ -2,14 +2,18 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
+from typing import Any, Never
+
+# What asks a command to stop: Ctrl-C, the system, and a terminal that is closed. Windows lacks the last.
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @contextmanager
 def stop_politely() -> Iterator[threading.Event]:
-    """Handle Ctrl-C and SIGTERM inside: the first sets the event, the second raises KeyboardInterrupt."""
+    """Handle Ctrl-C, SIGTERM and SIGHUP: the first sets the event, the second raises KeyboardInterrupt."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -20,11 +24,25 @@ def stop_politely() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         asked.set()
 
-    # A shell that starts a command in the background has Ctrl-C ignored: that stays.
-    kinds = [kind for kind in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(kind) != signal.SIG_IGN]
-    before = {kind: signal.signal(kind, ask) for kind in kinds}
-    try:
+    with handling(ask):
         yield asked
+
+
+@contextmanager
+def handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Have `handler` called for each signal of STOPPING inside; those that are ignored stay ignored.
+
+    A shell that starts a command in the background has Ctrl-C ignored, nohup SIGHUP.
+    """
+    kinds = [kind for kind in STOPPING if signal.getsignal(kind) != signal.SIG_IGN]
+    before = {kind: signal.signal(kind, handler) for kind in kinds}
+    try:
+        yield
     finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+        for kind, earlier in before.items():
+            signal.signal(kind, earlier)
+
+
+def interrupt(number: int, frame: FrameType | None) -> Never:
+    """Raise KeyboardInterrupt: a handler for `handling`."""
+    raise KeyboardInterrupt

@@ -137,6 +137,10 @@ def _signals_end_here() -> Iterator[None]:
         before = {
             number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)
         }
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            # uvicorn finishes its requests for SIGTERM only.
+            as_term = lambda *_: signal.raise_signal(signal.SIGTERM)  # noqa: E731
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, as_term)
     except ValueError:
         # Not in the main thread, where uvicorn leaves signals alone.
         yield

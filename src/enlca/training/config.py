@@ -3,6 +3,7 @@
 An *epoch* is `run.steps_per_epoch` steps (EDSR's convention: 1000), whatever the size of the data.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +24,25 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
-def _at_least(minimum: int, **values: int) -> None:
+# Beyond any run: of steps and epochs; of patches in a batch, of a patch's side, of processes and devices.
+MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_PROCESSES = 10**12, 1 << 14, 1 << 12, 1 << 10
+# Seeds are mixed in 64 bits.
+MOST_SEED = 2**63 - 1
+
+
+def _within(least: int, most: int, **values: int) -> None:
     for name, value in values.items():
-        if value < minimum:
-            raise ConfigError(f"{name} must be at least {minimum}, got {value}")
+        if value < least:
+            raise ConfigError(f"{name} must be at least {least}, got {value}")
+        if value > most:
+            raise ConfigError(f"{name} must be at most {most}, got {value}")
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        # NaN fails, too.
+        if not 0 < value < math.inf:
+            raise ConfigError(f"{name} must be positive and finite, got {value}")
 
 
 def _one_of(allowed: Sequence[str], **values: str) -> None:
@@ -72,8 +88,9 @@ class DataConfig:
     resident: bool = False
 
     def __post_init__(self):
-        _at_least(1, **{"data.patch": self.patch, "data.batch": self.batch})
-        _at_least(0, **{"data.workers": self.workers})
+        _within(1, MOST_PATCH, **{"data.patch": self.patch})
+        _within(1, MOST_BATCH, **{"data.batch": self.batch})
+        _within(0, MOST_PROCESSES, **{"data.workers": self.workers})
         if self.soften is not None:
             low, high = self.soften
             if not 0 <= low <= high <= MAX_SIGMA:
@@ -130,9 +147,7 @@ class OptimConfig:
 
     def __post_init__(self):
         _one_of(OPTIMIZERS, **{"optim.kind": self.kind})
-        for name, rate in (("lr", self.lr), ("muon_lr", self.muon_lr)):
-            if rate <= 0:
-                raise ConfigError(f"optim.{name} must be positive, got {rate}")
+        _positive(**{"optim.lr": self.lr, "optim.muon_lr": self.muon_lr})
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"optim.momentum must be in [0, 1), got {self.momentum}")
         if not 0 <= self.weight_decay * self.muon_lr < 1:
@@ -143,7 +158,7 @@ class OptimConfig:
             raise ConfigError(f"optim.ema must be in [0, 1), got {self.ema}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optim.betas must be in [0, 1), got {list(self.betas)}")
-        if self.clip is not None and self.clip <= 0:
+        if self.clip is not None and not 0 < self.clip < math.inf:
             raise ConfigError(f"optim.clip must be positive, or null for none; got {self.clip}")
 
 
@@ -171,13 +186,14 @@ class ScheduleConfig:
 
     def __post_init__(self):
         _one_of(SCHEDULES, **{"schedule.kind": self.kind})
-        _at_least(0, **{"schedule.warmup": self.warmup, "schedule.contrast_after": self.contrast_after})
+        counts = {"schedule.warmup": self.warmup, "schedule.contrast_after": self.contrast_after}
+        _within(0, MOST_STEPS, **counts)
         if self.decay_from is not None:
-            _at_least(0, **{"schedule.decay_from": self.decay_from})
+            _within(0, MOST_STEPS, **{"schedule.decay_from": self.decay_from})
             if self.kind != "stable":
                 raise ConfigError(f"schedule.decay_from belongs to kind stable, not to {self.kind}")
         if self.redraw_every is not None:
-            _at_least(1, **{"schedule.redraw_every": self.redraw_every})
+            _within(1, MOST_STEPS, **{"schedule.redraw_every": self.redraw_every})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,9 +235,10 @@ class RunConfig:
     variant: str = "paper"
 
     def __post_init__(self):
-        counts = ("steps", "steps_per_epoch", "validate_every", "save_every", "log_every", "devices", "nodes")
-        _at_least(1, **{f"run.{name}": getattr(self, name) for name in counts})
-        _at_least(0, **{"run.seed": self.seed})
+        counts = ("steps", "steps_per_epoch", "validate_every", "save_every", "log_every")
+        _within(1, MOST_STEPS, **{f"run.{name}": getattr(self, name) for name in counts})
+        _within(1, MOST_PROCESSES, **{"run.devices": self.devices, "run.nodes": self.nodes})
+        _within(0, MOST_SEED, **{"run.seed": self.seed})
         _one_of(DEVICES, **{"run.device": self.device})
         _one_of(PRECISIONS, **{"run.precision": self.precision})
         _one_of(VARIANTS, **{"run.variant": self.variant})

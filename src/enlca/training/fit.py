@@ -5,6 +5,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from enlca.models import CustomConfig
 from enlca.network.layers import ResBlock
 from enlca.network.sr import SRNetwork
 from enlca.network.state_dict import misfits
-from enlca.runtime.files import write_atomically
+from enlca.runtime.files import lock_folder, write_atomically
 from enlca.runtime.signals import stop_politely
 from enlca.training.config import TrainConfig
 from enlca.training.loop import Training
@@ -30,6 +31,7 @@ from enlca.training.runtime import environment, ignore_interrupts, is_first_here
 from enlca.training.state import read_state
 from enlca.training.validation import ValidationSet
 
+BUSY = "{}: another process trains in this folder; wait for it, or stop it first"
 # Patches are cheaper to cut than to send between processes.
 EXPECTED_REMARK = ".*does not have many workers"
 
@@ -57,10 +59,11 @@ def fit(
     Raises:
         ConfigError: if the run folder already holds a run, `run.start_from` is another network, or
             `data.leave_out` names pictures that are not there.
-        StateError: if there is nothing to go on from, or it is of another network.
+        StateError: if there is nothing to go on from, it is of another network, or another process trains
+            in the run folder.
         PictureError: if a picture cannot be used.
         TrainingFailed: if a number is not finite, or the end cannot be saved.
-        TrainingStopped: after Ctrl-C or SIGTERM.
+        TrainingStopped: after Ctrl-C, SIGTERM or SIGHUP.
     """
     run, data = config.run, config.data
     if resume != run.dir and any((run.dir / name).exists() for name in ("metrics.csv", "last.ckpt")):
@@ -81,7 +84,7 @@ def fit(
     fabric = launch(config.run)
     if packed is None:
         packed = _open(config, on_pack)
-    with stop_politely() as stopping:
+    with stop_politely() as stopping, ExitStack() as held:
         training = Training(config, fabric, validation=validation, stopping=stopping.is_set)
         if start_from is not None:
             begin_with(training, start_from)
@@ -89,6 +92,7 @@ def fit(
             _restore(training, state)
         if fabric.is_global_zero:
             run.dir.mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock_folder(run.dir, ".lock", StateError(BUSY.format(run.dir))))
             if resume and resume != run.dir:
                 branch(resume, run.dir)
             write_atomically(run.dir / "config.yaml", config_text.encode())
@@ -192,7 +196,8 @@ def branch(source: Path, target: Path) -> None:
 def _restore(training: Training, state: dict[str, Any]) -> None:
     try:
         training.load_state(state)
-    except (StateError, RuntimeError, KeyError, ValueError) as error:
+    except (StateError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+        # PyTorch trusts the types of what it restores.
         folder = training.config.run.dir
         raise StateError(f"{folder}: cannot go on: {' '.join(str(error).split())[:300]}") from error
 

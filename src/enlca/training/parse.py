@@ -18,6 +18,10 @@ FIELDS = {
     for name, field in SECTIONS.items()
     if isinstance(field.type, type) and dataclasses.is_dataclass(field.type)
 }
+# Of a file: a configuration with all entries has 4,000 bytes, 100 values and 4 levels.
+MOST_BYTES, MOST_VALUES, MOST_DEPTH = 1 << 20, 10_000, 32
+# What PyYAML and the parser raise beside errors of their own.
+UNREADABLE = (yaml.YAMLError, RecursionError, OverflowError, AttributeError, LookupError)
 # Of a run of a network of one's own.
 CUSTOM_FIELDS = FIELDS | {"network": [field.name for field in dataclasses.fields(CustomConfig)]}
 
@@ -39,8 +43,8 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig,
         config = parser.instantiate(values)
         text = parser.dump(values, skip_unset=False)
         return kind(**{name: getattr(config, name) for name in SECTIONS}), text
-    except (ConfigError, ArgumentError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+    except (ConfigError, ArgumentError, ValueError, TypeError, *UNREADABLE) as error:
+        raise ConfigError(f"{path}: {_line(error)}") from error
 
 
 def read_resumed(run: Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig, str]:
@@ -78,6 +82,46 @@ def _steps_taken(run: Path) -> int:
     return state["step"]
 
 
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file that is as small as a configuration.
+
+    Raises:
+        ConfigError: it is not YAML, or nested deeper or longer than a configuration, aliases followed.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES} bytes")
+        text, depth = path.read_text(), 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MOST_DEPTH:
+                raise ValueError(f"nested deeper than {MOST_DEPTH} levels")
+        body = yaml.safe_load(text)
+        _count(body)
+        return body
+    except (*UNREADABLE, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: not YAML: {_line(error)}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _count(body: Any) -> None:
+    """Raise ValueError for more values than a configuration has: aliases can repeat some without end."""
+    left, seen = [body], 0
+    while left:
+        item, seen = left.pop(), seen + 1
+        if seen > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES} values, aliases followed")
+        if isinstance(item, str) and "\0" in item:
+            raise ValueError("a text with a NUL character")
+        if isinstance(item, (dict, list)):
+            left += item.values() if isinstance(item, dict) else item
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:400] or type(error).__name__
+
+
 def _refuse_unknown(path: Path, overrides: Sequence[str]) -> bool:
     """Refuse unknown entries with a list of the known ones, which the parser's own message lacks.
 
@@ -87,10 +131,7 @@ def _refuse_unknown(path: Path, overrides: Sequence[str]) -> bool:
         raise ConfigError(f"{path}: no such configuration file")
     if path.stat().st_size == 0:
         raise ConfigError(f"{path}: the file is empty (0 bytes)")
-    try:
-        body = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    body = read_yaml(path)
     if not isinstance(body, dict):
         raise ConfigError(f"{path}: expected the sections {', '.join(FIELDS)}")
     if body.get("version", VERSION) != VERSION:

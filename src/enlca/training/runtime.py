@@ -16,6 +16,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
 
 import enlca
+from enlca.runtime.signals import STOPPING
 from enlca.training.config import ConfigError, RunConfig
 
 
@@ -86,5 +87,9 @@ def _commit(checkout: Path) -> str | None:
 
 
 def ignore_interrupts(worker: int) -> None:
-    """Ignore Ctrl-C in a loader process: the loop finishes its step and needs the loaders for it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ignore Ctrl-C and SIGHUP in a loader process: the loop finishes its step and needs the loaders for it.
+
+    SIGTERM is how PyTorch ends a loader that hangs.
+    """
+    for kind in set(STOPPING) - {signal.SIGTERM}:
+        signal.signal(kind, signal.SIG_IGN)

@@ -52,7 +52,8 @@ def read_state(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
     """Return the newest readable state, and a remark if that is not `last.ckpt`; None if nothing was saved.
 
     Raises:
-        StateError: if files are there but none can be read, or a later version of enlca wrote them.
+        StateError: if files are there but none can be read, a later version of enlca wrote them, or the step
+            is no count.
     """
     problems = []
     # Between the two renames of `write_state` the newest is called `.next.ckpt`; it is complete.
@@ -68,6 +69,9 @@ def read_state(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             found = state.get("format") if isinstance(state, dict) else None
             raise StateError(f"{path}: state format {found}, this version of enlca reads {FORMAT}")
+        step = state.get("step")
+        if type(step) is not int or step < 0:
+            raise StateError(f"{path}: its step is {str(step)[:40]!r}, not a count of steps")
         remark = f"{problems[0]}; going on from {name}, step {state['step']}" if problems else None
         return state, remark
     if problems:
