@@ -7,7 +7,9 @@ import zipfile
 
 import pytest
 import torch
+from PIL import Image
 
+from enlca.checkpoint import torch_file
 from enlca.checkpoint.official import load_official, save_official
 from enlca.checkpoint.store import load_with_card
 from enlca.errors import CheckpointError
@@ -54,6 +56,15 @@ def test_a_file_comes_back_bit_for_bit_and_is_marked_released(folder, network):
     assert card.network == again.config == network.config
     assert card.variant == "released"
     assert (card.training["n1"], card.training["n2"], card.training["hinge"]) == (15, 50, True)
+
+
+def test_a_command_loads_a_file_without_a_card_once(folder, network, command, monkeypatch):
+    save_official(network, "x.pt")
+    Image.new("RGB", (7, 5)).save("x.png")
+    inspect, looked_into = torch_file.inspect_file, []
+    monkeypatch.setattr(torch_file, "inspect_file", lambda path: (looked_into.append(path), inspect(path)))
+    assert command("upscale", "x.png", "--model", "x.pt", "-o", "y.png").code == 0
+    assert len(looked_into) == 1
 
 
 def test_a_written_file_holds_the_authors_state_dict_and_nothing_else(folder, network, state):

@@ -155,3 +155,14 @@ def test_wrong_usage_is_one_line_and_exit_code_2(folder, command, case):
     assert message.startswith("enlca: ")
     assert reason in message
     assert everything(folder) == before
+
+
+def test_a_disk_that_is_full_while_packing_is_one_line_with_the_file(folder, command, monkeypatch):
+    def full(path, pixels):
+        # What numpy says then.
+        raise OSError("6144 requested and 0 written")
+
+    monkeypatch.setattr("numpy.save", full)
+    done = command("data", "pack", folder, folder.parent / "pack", "--scale", 2)
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert ".npy: cannot be written: no space left on the device; what was packed before is kept" in done.err

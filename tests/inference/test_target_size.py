@@ -164,8 +164,8 @@ def test_a_name_has_the_scales_of_its_weights_and_a_file_its_own(tiny_model, tmp
     monkeypatch.setattr(store, "WEIGHTS", tmp_path)
     for name in ("some_x4", "some_x2", "other_x3"):
         (tmp_path / f"{name}.safetensors").touch()
-    assert network_scales("some") == [2, 4]
-    assert network_scales(tiny_model, at_least=4.0) == [4]
+    assert network_scales("some") == ([2, 4], "some")
+    assert network_scales(tiny_model, at_least=4.0) == ([4], tiny_model)
     with pytest.raises(CheckpointError, match=r"other: upscales up to x3, not x3\.5"):
         network_scales("other", at_least=3.5)
 

@@ -333,6 +333,7 @@ def test_values_are_clipped_and_rounded_not_cut():
     assert to_uint8(picture)[0, 0].tolist() == [0, 0, 0, 1, 255, 255, 255]
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
 def test_a_matrix_is_the_picture_of_its_values(up):
     values = noise(H, W)
     # Slices of it keep two axes, where a picture loses one.

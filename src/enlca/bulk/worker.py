@@ -59,20 +59,20 @@ def work_of(spec: Spec) -> Work:
     from enlca.inference.upscaler import Upscaler
     from enlca.runtime.device import on_host
 
-    scales = network_scales(spec.model, at_least=None if spec.scale is None else float(spec.scale))
+    scales, model = network_scales(spec.model, at_least=None if spec.scale is None else float(spec.scale))
     size = Size(scale=default_scale(scales) if spec.scale is None else Fraction(spec.scale))
     max_memory = None if spec.max_memory is None else size_in_bytes(spec.max_memory)
     options: dict[str, Any] = spec.options | {"max_memory": max_memory}
     options |= {"device": choose_device(spec.device).type}
     return Work(
-        load=cache(lambda own: Upscaler(spec.model, scale=own, **options).rows),
+        load=cache(lambda own: Upscaler(model, scale=own, **options).rows),
         size=size,
         scales=scales,
         suffix=spec.suffix,
         settings=Settings(
             quality=spec.quality,
             max_pixels=spec.max_pixels,
-            max_memory=on_host(max_memory, spec.options.get("device", "auto")),
+            max_memory=on_host(max_memory, spec.device),
         ),
         replace=spec.replace,
     )

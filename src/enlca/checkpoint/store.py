@@ -394,14 +394,15 @@ def _contents(path: Path) -> tuple[Card | None, dict[str, torch.Tensor]]:
     return None, read(path)
 
 
-def scale_of(model: str | os.PathLike[str]) -> int:
-    """Return the scale of a model, from its card where it has one. Raises as `load_model`."""
+def scale_of(model: str | os.PathLike[str]) -> tuple[int, SRModel | None]:
+    """Return the scale of a model, and the model too if no card says it. Raises as `load_model`."""
     text = os.fspath(model)
     if _custom(text) is None:
         path = locate(text)
         if _is_safetensors(path) and (card := _read(path, with_tensors=False)[0]):
-            return card.network.scale
-    return load_model(text).model.scale
+            return card.network.scale, None
+    loaded = load_model(text).model
+    return loaded.scale, loaded
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -135,17 +135,17 @@ def run() -> int:
         return _fail(f"{_on_one_line(message)} (see enlca --help, or enlca COMMAND --help)", 2)
     except EnlcaError as error:
         return _fail(str(error), error.exit_code)
+    except OSError as error:
+        # No space, no permission, a file where a folder should be.
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    except typer.Abort:
+        code = INTERRUPTED
     except (MemoryError, RuntimeError) as error:
         from enlca.runtime.device import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
         return _fail("not enough memory on this machine; close other programs, or ask for less", 1)
-    except OSError as error:
-        # No space, no permission, a file where a folder should be.
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
-    except typer.Abort:
-        code = INTERRUPTED
     if code == INTERRUPTED:
         # Typer turns Ctrl-C into this exit code.
         print(INTERRUPTION, file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import re
 from contextlib import closing
 from fractions import Fraction
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from enlca.image.rows import PictureRows
     from enlca.inference.transforms import Forward
+    from enlca.network.interface import SRModel
     from enlca.network.sr import SRNetwork
 
 LARGEST = 4
@@ -129,7 +131,7 @@ def upscale(
     # upscaling ten small files. Not later than here: ONNX and Triton report objects that exit does not free.
     gc.freeze()
     limit = None if max_memory is None else size_in_bytes(max_memory)
-    scales = network_scales(model, at_least=scale)
+    scales, source = network_scales(model, at_least=scale)
     where = choose_device("cpu" if engine in get_args(OtherEngine) else device).type
     if width or height:
         size = Size(width=width, height=height)
@@ -150,9 +152,9 @@ def upscale(
     for failure in unusable:
         report.add(Outcome(failure.source, error=failure.error))
 
-    def network(own: int) -> "str | SRNetwork":
+    def network(own: int) -> "str | os.PathLike[str] | SRModel":
         if strength is None:
-            return model
+            return source
         from enlca.checkpoint.mixing import mix
 
         return mix(base or BASE, model, strength=strength, scale=own)

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from jaxtyping import UInt8
 
 from enlca.data.pairs import Pair, load_pair
-from enlca.errors import EnlcaError, PackError, PictureError
+from enlca.errors import EnlcaError, NotWritten, PackError, PictureError
 from enlca.runtime.concurrency import prefetch
 from enlca.runtime.files import write_atomically
 
@@ -101,6 +101,7 @@ def write_pack(
         UnusablePictures: pictures that cannot be read, are too small or do not fit together. All others are
             packed first, so that the next call, after those were mended, is short.
         PackError: `out` exists and is not a pack.
+        NotWritten: the disk is full.
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not is_pack(out)):
         raise PackError(f"{out}: is there and is not a pack; name another place")
@@ -193,7 +194,12 @@ def _fill(
 def _save(folder: Path, key: str, pixels: Pixels) -> Path:
     pixels = np.ascontiguousarray(pixels)
     path = folder / f"{key}-{zlib.crc32(pixels.data):08x}.npy"
-    np.save(path, pixels)
+    try:
+        np.save(path, pixels)
+    except OSError as error:
+        # numpy names no file, and on a full disk no reason.
+        reason = error.strerror or "no space left on the device"
+        raise NotWritten(f"{path}: cannot be written: {reason}; what was packed before is kept") from error
     return path
 
 

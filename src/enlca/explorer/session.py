@@ -58,7 +58,7 @@ class Models:
         # With its suffix, so that no file has the name of bundled weights.
         for file in reversed(files):
             self.default = os.fspath(file)
-            self._paths[self.default] = {scale_of(file): self.default}
+            self._paths[self.default] = {scale_of(file)[0]: self.default}
         self._loaded: OrderedDict[tuple[str, int, float], Upscaler] = OrderedDict()
         self._guard = threading.Lock()
 

@@ -89,7 +89,8 @@ class Settings:
         """Return the bytes needed beside the network while a picture becomes that of its plan."""
         row = picture.layers * picture.dtype.itemsize * plan.width
         pixels = plan.width * plan.height * picture.pages
-        rows, before = ENCODER_ROWS * row, tuple((plan.scale or 1) * side for side in picture.size)
+        rows, factor = ENCODER_ROWS * row, plan.scale or 1
+        before = factor * picture.width, factor * picture.height
         if before != (plan.width, plan.height):
             rows += resize_bytes(before, (plan.width, plan.height), layers=picture.layers)
         return rows + form.memory_per_pixel * pixels + (1 + PREFETCH) * self.queue_bytes

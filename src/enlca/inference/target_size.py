@@ -22,6 +22,7 @@ from enlca.checkpoint.store import bundled, scale_of
 from enlca.errors import CheckpointError
 from enlca.image.resize import weight_tables
 from enlca.image.rows import PictureRows, band_height
+from enlca.network.interface import SRModel
 
 NOT_LARGER = "not larger than the picture was: resized without a network"
 # Rows and columns of the result per product: the tables stay small and dense.
@@ -68,18 +69,25 @@ class Size:
         return f"w{self.width}" if self.width else f"h{self.height}"
 
 
-def network_scales(model: str | os.PathLike[str], *, at_least: float | None = None) -> list[int]:
-    """Return the scales of a model: a bundled name has one or more, a file has one.
+def network_scales(
+    model: str | os.PathLike[str], *, at_least: float | None = None
+) -> tuple[list[int], str | os.PathLike[str] | SRModel]:
+    """Return the scales of a model, and what `Upscaler` takes for it.
+
+    A bundled name has one scale or more, a file has one. A file whose scale is known by its tensors alone is
+    loaded here, and what is returned for it is the model.
 
     Raises:
         CheckpointError: unknown model, or `at_least` is beyond all its scales.
     """
-    scales = [item.scale for item in bundled() if item.name == os.fspath(model)]
-    scales = sorted(scales) or [scale_of(model)]
+    scales, loaded = sorted(item.scale for item in bundled() if item.name == os.fspath(model)), None
+    if not scales:
+        scale, loaded = scale_of(model)
+        scales = [scale]
     if at_least is not None and at_least > scales[-1]:
         hint = "--width and --height go further, by a plain resize"
         raise CheckpointError(f"{model}: upscales up to x{scales[-1]}, not x{at_least:g}; {hint}")
-    return scales
+    return scales, loaded or model
 
 
 def default_scale(scales: Sequence[int]) -> Fraction:

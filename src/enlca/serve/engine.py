@@ -59,7 +59,7 @@ def known_models(sources: Sequence[str]) -> dict[str, Model]:
         name = short_name(source)
         if name in models:
             raise EnlcaError(f"two models are called {name}; rename a file, or give one of them only")
-        models[name] = Model(name, source, tuple(network_scales(source)))
+        models[name] = Model(name, source, tuple(network_scales(source)[0]))
     return models
 
 
