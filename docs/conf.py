@@ -90,6 +90,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "github_url": URLS["Source"],
     "switcher": {"json_url": "_static/versions.json", "version_match": version},
+    "navbar_persistent": ["search-button"],
     "navbar_end": ["version-switcher", "theme-switcher", "navbar-icon-links"],
     "navigation_with_keys": False,
     "show_toc_level": 2,
@@ -104,9 +105,12 @@ class Mermaid(Directive):
     has_content = True
 
     def run(self):
-        """Return the text and the script."""
+        """Return the text, the first one of a page with the script."""
+        document = self.state.document
+        script = "" if hasattr(document, "draws_diagrams") else MERMAID
+        document.draws_diagrams = True
         text = escape("\n".join(self.content))
-        return [nodes.raw("", f'<pre class="mermaid">{text}</pre>{MERMAID}', format="html")]
+        return [nodes.raw("", f'<pre class="mermaid">{text}</pre>{script}', format="html")]
 
 
 def linkcode_resolve(domain, info):

@@ -18,7 +18,8 @@ import enlca
 from enlca.analysis.correlation import exact_weights, own_weights, sparsity, view_of
 from enlca.image.picture import read_image
 
-source = sys.argv[1] if len(sys.argv) > 1 else Path(sys.argv[0]).parent / "../docs/images/astronaut_crop.png"
+picture = Path(sys.argv[0]).parent / "../docs/images/astronaut_crop.png"
+source = sys.argv[1] if len(sys.argv) > 1 else picture
 row, column = 96, 17
 
 network = enlca.load("enlcn-tiny")

@@ -15,7 +15,8 @@ import numpy as np
 import enlca
 from enlca.image.files import open_image, write_rows
 
-source = sys.argv[1] if len(sys.argv) > 1 else Path(sys.argv[0]).parent / "../docs/images/astronaut_crop.png"
+picture = Path(sys.argv[0]).parent / "../docs/images/astronaut_crop.png"
+source = sys.argv[1] if len(sys.argv) > 1 else picture
 target = sys.argv[2] if len(sys.argv) > 2 else "astronaut_x4.png"
 
 up = enlca.Upscaler("enlcn-tiny", scale=4, mode="stream", max_memory=2 * 2**30)
