@@ -23,7 +23,8 @@ SOURCE = f"{URLS['Source']}/blob/main"
 # Draws the diagrams of architecture.md in the reader's browser; without it, their text is shown.
 MERMAID = (
     '<script defer crossorigin="anonymous" src="https://cdn.jsdelivr.net/npm/mermaid@12.3.0/dist/mermaid.min.js"'
-    ' integrity="sha384-HHW54r639fK42Ip0coGF3mz8oSiGn0eEoWNTLs75X7H63pLSDBa0Tqs0RwGmLlXE"></script>'
+    ' integrity="sha384-HHW54r639fK42Ip0coGF3mz8oSiGn0eEoWNTLs75X7H63pLSDBa0Tqs0RwGmLlXE"'
+    """ onload="mermaid.initialize({theme: 'neutral'})"></script>"""
 )
 
 project, author = "enlca", "The enlca authors"
