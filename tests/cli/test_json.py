@@ -11,7 +11,7 @@ from PIL import Image
 from enlca.cli.app import app
 
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
-WITHOUT_RESULTS = {"convert", "export", "explore", "serve", "train", "resume", "data"}
+WITHOUT_RESULTS = {"convert", "export", "explore", "serve", "train", "resume", "data", "hub"}
 
 
 @pytest.fixture

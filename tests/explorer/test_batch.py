@@ -10,8 +10,8 @@ from PIL import Image
 import enlca
 from enlca.checkpoint import store
 from enlca.errors import NothingOpen, Stopped
-from enlca.explorer import html, session
-from enlca.explorer.actions import BATCH, BICUBIC, Explorer
+from enlca.explorer import actions, html, session
+from enlca.explorer.actions import BATCH, BICUBIC, Choice, Explorer
 from enlca.explorer.session import Models, Visitors
 from enlca.explorer.words import MEANINGS, question
 from enlca.image.picture import read_image
@@ -84,6 +84,23 @@ def test_the_sample_is_opened_as_a_dropped_picture_is(tmp_path, models):
     explorer = Explorer(models, Visitors(tmp_path), max_megapixels=2.5)
     assert explorer.open_sample("a").picture.size == (160, 160)
     assert explorer.visitors.of("a").picture().name == "sample.png"
+
+
+@pytest.mark.parametrize(("size", "most"), [((240, 360), 8), ((30, 20), 16)])
+def test_attribution_of_a_large_picture_takes_8_steps(models, tmp_path, monkeypatch, size, most):
+    asked = []
+
+    def lam(network, lr, *, steps, most_steps, **settings):
+        asked.append((steps, most_steps))
+        raise Stopped("enough")
+
+    monkeypatch.setattr(actions, "lam", lam)
+    Image.new("RGB", size).save(tmp_path / "a.png")
+    large = Explorer(models, Visitors(tmp_path), max_megapixels=1.0)
+    large.open("a", tmp_path / "a.png")
+    with pytest.raises(Stopped):
+        large.attribute("a", Choice(models.default, 4), 8, silent)
+    assert asked == [(8, most)]
 
 
 @pytest.fixture
