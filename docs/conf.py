@@ -83,6 +83,9 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
 }
 
+# Two hyphens are an option, no dash.
+smartquotes = False
+
 html_theme = "pydata_sphinx_theme"
 html_title = "enlca"
 html_static_path = ["_static"]
