@@ -112,13 +112,11 @@ def _begin(spec: Spec, stopping: Any, threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
-    from enlca.bulk.worker import Worker
-    from enlca.runtime.allocator import keep_freed_memory
+    from enlca.bulk.worker import begin
 
-    keep_freed_memory()
     torch.set_num_threads(threads)
     # By the first task, which can report why it cannot begin.
-    _load, _stopping = cache(lambda: Worker(spec)), stopping
+    _load, _stopping = cache(lambda: begin(spec)), stopping
 
 
 def _end_with_parent() -> None:

@@ -10,6 +10,7 @@ An outcome's name says which rows are done, so what is left to do is known from 
 import json
 import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, islice
@@ -20,6 +21,8 @@ from enlca.errors import BulkError, require
 
 # Rows that a worker takes at once, at most, and rows of a file.
 UNIT, SHARD = 64, 16_384
+# Files of outcomes that are read at once.
+READERS = 16
 ABOUT = "job.json"
 _OUTCOME = re.compile(r"outcomes/(\d+)-(\d+)-(\d+)\.parquet")
 COLUMNS = ("key", "target", "width", "height", "seconds", "error", "skipped", "remark")
@@ -113,13 +116,12 @@ class JobFiles:
 
     def outcomes(self) -> Iterator[dict]:
         """Yield all outcomes so far."""
-        for unit in self.done():
-            yield from self._outcomes(unit)
+        for _, rows in self._each():
+            yield from rows
 
     def forget_failures(self) -> None:
         """Make the rows that failed ones without an outcome, so that they are left to do."""
-        for unit in self.done():
-            rows = self._outcomes(unit)
+        for unit, rows in self._each():
             if all(row["error"] is None for row in rows):
                 continue
             first = unit.first
@@ -130,6 +132,13 @@ class JobFiles:
                 first += len(kept)
             # Until here its parts do not count, so that a row never has two outcomes, nor loses one.
             self.store.delete(_name_of(unit))
+
+    def _each(self) -> Iterator[tuple[Unit, list[dict]]]:
+        """Yield the units that are done, with their outcomes; several are read at once."""
+        units = iter(self.done())
+        with ThreadPoolExecutor(READERS) as readers:
+            while part := list(islice(units, 4 * READERS)):
+                yield from zip(part, readers.map(self._outcomes, part), strict=True)
 
     def _outcomes(self, unit: Unit) -> list[dict]:
         return self._table(_name_of(unit)).to_pylist()

@@ -13,8 +13,9 @@ from typing import Any
 from enlca.bulk.drive import Crashed
 from enlca.bulk.manifest import Unit
 from enlca.bulk.spec import Spec, Tally
-from enlca.bulk.worker import Worker
-from enlca.errors import EnlcaError, require
+from enlca.bulk.stores import first_line
+from enlca.bulk.worker import begin
+from enlca.errors import BulkError, EnlcaError, require
 from enlca.runtime.device import choose_device
 
 
@@ -26,6 +27,8 @@ class RayPool:
         workers: how many.
 
     Raises:
+        BulkError: Ray does not start, or its cluster does not answer.
+        DeviceError: there is no such device.
         MissingExtra: Ray is not installed.
     """
 
@@ -34,12 +37,13 @@ class RayPool:
             import ray  # pyright: ignore[reportMissingImports]
         self.ray, self.workers = ray, workers
         if not ray.is_initialized():
-            if "RAY_ADDRESS" in os.environ:
-                ray.init(log_to_driver=False)
-            else:
-                # Ray's own processes need some, too.
-                n_cpus = max(4, os.cpu_count() or 1)
-                ray.init(num_cpus=n_cpus, include_dashboard=False, log_to_driver=False)
+            # Ray's own processes need some CPUs, too.
+            here = {"num_cpus": max(4, os.cpu_count() or 1), "include_dashboard": False}
+            try:
+                ray.init(log_to_driver=False, **({} if "RAY_ADDRESS" in os.environ else here))
+            except Exception as error:
+                # Ray has no type of its own for a cluster that does not answer or does not start.
+                raise BulkError(f"Ray cannot begin: {first_line(error)}") from error
         gpus = 1 if choose_device(spec.device).type == "cuda" else 0
         # Two calls at once: `drain` while a unit is at work.
         actor = ray.remote(_Actor).options(max_restarts=-1, max_concurrency=2, num_cpus=1, num_gpus=gpus)
@@ -105,12 +109,9 @@ class RayPool:
 
 class _Actor:
     def __init__(self, spec: Spec):
-        from enlca.runtime.allocator import keep_freed_memory
-
-        keep_freed_memory()
         self.stopped = False
         # By the first call, which can report why it cannot begin.
-        self.load = cache(lambda: Worker(spec))
+        self.load = cache(lambda: begin(spec))
 
     def begun(self) -> None:
         self.load()
