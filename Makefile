@@ -109,7 +109,7 @@ format: $(VENV)/.installed-dev  ## let ruff format the code and fix what it can
 constraints:  ## choose and pin the newest versions that pyproject.toml allows
 	$(MAKE) VENV=.venv-constraints .venv-constraints/pyvenv.cfg
 	.venv-constraints/bin/python -m pip install --upgrade pip setuptools \
-		"$$(grep '^torch==' constraints.txt)" --editable '.[train,export,explore,serve,perceptual,cloud,ray,hub]' \
+		"$$(grep '^torch==' constraints.txt)" --editable '.[train,export,explore,serve,perceptual,cloud,ray,hub,formats]' \
 		--group dev --group docs --group figures --group browser --group objects --group lowest
 	sed '/^[^#]/,$$d' constraints.txt > .venv-constraints/new.txt
 	.venv-constraints/bin/python -m pip freeze --all --exclude-editable \
@@ -143,7 +143,7 @@ $(VENV)/.installed: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
-	$(PIP_INSTALL) --constraint constraints.txt --editable '.[train,export,explore,serve,kernels,perceptual,cloud,hub]' \
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[train,export,explore,serve,kernels,perceptual,cloud,hub,formats]' \
 		--group dev --group figures
 	# Without torchvision, which has no build beside a CPU's PyTorch; the tests have a stub of it.
 	$(PIP_INSTALL) --constraint constraints.txt --no-deps einops spandrel

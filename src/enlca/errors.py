@@ -45,6 +45,10 @@ class TooManyPixels(PictureError):
         return type(self), (*self.args, self.width, self.height)
 
 
+class DamagedPicture(PictureError):
+    """A picture file that ends early or contradicts itself."""
+
+
 class JobError(EnlcaError):
     """The inputs and outputs of a command contradict each other."""
 

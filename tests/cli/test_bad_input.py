@@ -77,6 +77,15 @@ USAGE = {
     "scale in words": ("upscale good.png --scale four", "Invalid value for '--scale'"),
     "no scale": ("upscale good.png --scale 0", "--scale must be above 0 and at most 4; got 0"),
     "two sizes": ("upscale good.png --scale 2 --width 9", "contradict each other; give one of them"),
+    "two of the newer sizes": (
+        "upscale good.png --shorter-side 9 --at-least 9x9",
+        "--shorter-side and --at-least contradict each other; give one of them",
+    ),
+    "no box": ("upscale good.png --at-least 9y9", "'9y9' is no size in pixels; write one like 1920x1080"),
+    "device index": ("upscale good.png --model {tiny} --device cuda:99", "device cuda:99 is not available"),
+    "two pictures into stdout": ("upscale good.png cut.jpg -o -", "- is one picture: give one input"),
+    "watch a file": ("upscale good.png --watch -o out", "--watch looks into folders; good.png is none"),
+    "watch without an output": ("upscale empty --watch", "--watch needs -o, a folder of its own"),
     "no width": ("upscale good.png --width 0", "--width"),
     "skip and overwrite": ("upscale good.png --skip-existing --overwrite", "contradict each other"),
     "field": ("upscale good.png --model {tiny} -o {{name}}.png", "unknown field {name}; known: {folder}"),
@@ -95,8 +104,8 @@ USAGE = {
         "'--device': 'gpu' is not one of 'auto', 'cpu', 'cuda', 'mps'",
     ),
     "format": (
-        "upscale good.png --model {tiny} --format gif",
-        "'--format': 'gif' is not one of 'png', 'jpg', 'webp', 'tif', 'avif'",
+        "upscale good.png --model {tiny} --format xcf",
+        "'--format': 'xcf' is not one of 'png', 'jpg', 'jpeg', 'webp', 'tif', 'avif', 'gif', 'same'",
     ),
     "mode": (
         "upscale good.png --mode tiles",
@@ -154,7 +163,7 @@ def test_the_words_that_options_know_are_those_of_the_rooms_behind_them():
     assert get_args(upscale.Mode) == strategy.MODES
     assert get_args(upscale.Precision) == ("auto", *device.PRECISIONS)
     assert get_args(upscale.Frames) == ("auto", *files.FRAMES)
-    assert get_args(common.Device) == device.DEVICES
+    assert common.DEVICES == device.DEVICES
     assert get_args(common.Scale) == sr.SCALES
     assert get_args(measure.Protocol) == PROTOCOLS
     assert get_args(measure.LrType) == tuple(LR_TYPES)

@@ -83,7 +83,7 @@ def test_exif_is_updated_once_for_each_picture(upscale, monkeypatch):
 
     monkeypatch.setattr(metadata, "update_exif", update)
     upscale({"x.jpg": TURNED["jpg"](smooth(H, W, 3), exif(6, W, H), (XMP % 6).encode())})
-    assert updated == [{"width": S * H, "height": S * W}]
+    assert updated == [{"width": S * H, "height": S * W, "dpi": None}]
 
 
 def test_damaged_exif_is_left_out_and_a_remark_says_so(upscale, tmp_path):

@@ -73,3 +73,16 @@ def test_all_frames_become_an_animation_with_the_same_delays_and_loop(upscale, t
                 delays.append(image.info["duration"])
         made = pyvips.Image.new_from_buffer((tmp_path / f"out.{ending}").read_bytes(), "", n=-1)
         assert made.get("delay") == [40, 80, 120], delays
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_an_animation_that_keeps_its_format_keeps_its_frames(upscale, tmp_path, suffix):
+    frames = [Image.fromarray(np.roll(smooth(H, W, 3), 3 * number, axis=0)) for number in range(3)]
+    ways = {"save_all": True, "append_images": frames[1:], "duration": [40, 80, 120]}
+    frames[0].save(out := io.BytesIO(), suffix.upper(), **ways)
+    upscale({f"x.{suffix}": out.getvalue()}, "--format", suffix)
+    with Image.open(tmp_path / "out" / f"x_x4.{suffix}") as image:
+        assert (image.size, getattr(image, "n_frames", 1)) == ((S * W, S * H), 3)
+    other = "webp" if suffix != "webp" else "gif"
+    [line] = upscale({f"x.{suffix}": out.getvalue()}, "--format", other)
+    assert "only the first of 3 frames" in line

@@ -10,7 +10,7 @@ from enlca.errors import PictureError
 from enlca.image import decoding
 from enlca.image.decoding import Source
 from enlca.image.picture import Picture, write_image
-from enlca.inference.outputs import Sink
+from enlca.inference.jobs import Sink
 from enlca.inference.target_size import Size
 
 H, W = 260, 400

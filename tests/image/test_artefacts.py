@@ -98,7 +98,7 @@ def test_the_hint_is_one_line_where_a_model_for_photographs_is_bundled(
 ):
     from enlca.checkpoint import store
     from enlca.cli.hints import hint_at_photo
-    from enlca.inference.outputs import Job
+    from enlca.inference.jobs import Job
 
     monkeypatch.chdir(tmp_path)
     Image.fromarray(noisy(1.0)).save("fine.jpg", quality=92)
@@ -109,3 +109,22 @@ def test_the_hint_is_one_line_where_a_model_for_photographs_is_bundled(
     jobs = [Job(tmp_path / name, tmp_path / "x.png") for name in ("fine.jpg", "poor.jpg")]
     hint_at_photo(jobs, model)
     assert capsys.readouterr().err == hint
+
+
+def test_a_hint_is_given_where_a_file_became_many_times_as_large(tmp_path, capsys):
+    from enlca.cli.hints import hint_at_size
+    from enlca.inference.jobs import Outcome
+
+    (tmp_path / "a.jpg").write_bytes(bytes(100))
+    (tmp_path / "a_x4.png").write_bytes(bytes(2000))
+    (tmp_path / "b_x4.png").write_bytes(bytes(1900))
+
+    def hinted(source, target):
+        return hint_at_size(Outcome(str(tmp_path / source), str(tmp_path / target)))
+
+    assert not hinted("a.jpg", "b_x4.png")
+    assert not hinted("a_x4.png", "a_x4.png")
+    assert capsys.readouterr().err == ""
+    assert hinted("a.jpg", "a_x4.png")
+    line = "enlca: a_x4.png is 20 times as large as a.jpg; --format jpg makes smaller files, "
+    assert capsys.readouterr().err == f"{line}--format same keeps the format\n"

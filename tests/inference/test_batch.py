@@ -9,8 +9,9 @@ from PIL import Image
 from enlca.errors import CheckpointError
 from enlca.image.picture import Picture, collect, read_image, rows_of
 from enlca.inference import batch
-from enlca.inference.batch import Outcome
-from enlca.inference.outputs import Job, plan
+from enlca.inference.batch import Settings
+from enlca.inference.jobs import Job, Outcome
+from enlca.inference.outputs import plan
 from enlca.inference.target_size import Size
 from enlca.inference.upscaler import Upscaler
 
@@ -202,7 +203,8 @@ def test_a_full_disk_is_one_line_for_each_picture_and_nothing_is_lost(photos, tm
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    outcomes = list(run(plan([photos], tmp_path / "out", size=X4)[0], up))
+    settings = Settings(overwrite=True)
+    outcomes = list(run(plan([photos], tmp_path / "out", size=X4)[0], up, settings=settings))
     assert [outcome.error for outcome in outcomes] == [
         f"{tmp_path / 'out' / name}: cannot be written: No space left on device"
         for name in ("a_x4.png", "b_x4.png")

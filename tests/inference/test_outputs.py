@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from enlca.errors import JobError
-from enlca.inference.outputs import Found, Job, plan
+from enlca.inference.jobs import Job
+from enlca.inference.naming import Found
+from enlca.inference.outputs import plan
 from enlca.inference.target_size import Size
 
 H, W, S = 7, 5, 4
@@ -74,16 +76,88 @@ def test_several_inputs_do_not_fit_into_one_file(photos, tmp_path):
             plan(inputs, tmp_path / "large.png", size=X4)
 
 
-def test_two_inputs_never_become_one_file(photos, tmp_path):
+def names(jobs):
+    return [(job.source.name, job.target.name) for job in jobs]
+
+
+def test_two_inputs_never_become_one_file_and_the_others_are_done(photos, tmp_path):
     (tmp_path / "more").mkdir()
     Image.fromarray(noise(H, W)).save(tmp_path / "more" / "a.png")
-    with pytest.raises(
-        JobError, match=r"photos/a\.png and .*more/a\.png would both be written to .*a_x4\.png"
-    ):
-        plan([photos, tmp_path / "more"], tmp_path / "out", size=X4)
-    Image.fromarray(noise(H, W)).save(photos / "b.png")
-    with pytest.raises(JobError, match="would both be written to"):
-        plan([photos], None, size=X4)
+    jobs, [failed] = plan([photos, tmp_path / "more"], tmp_path / "out", size=X4)
+    assert names(jobs) == [("a.png", "a_png_x4.png"), ("b.jpg", "b_x4.png")]
+    assert failed.source == str(tmp_path / "more" / "a.png")
+    assert failed.error.startswith(
+        f"{failed.source}: would be written to {tmp_path / 'out' / 'a_png_x4.png'}"
+    )
+    assert f"as {photos / 'a.png'} is; name the outputs by what differs: {{folder}}" in failed.error
+    # As the hint says.
+    jobs, failed = plan([photos, tmp_path / "more"], Path(f"{tmp_path}/out/{{folder}}/{{stem}}.png"), size=X4)
+    assert (len(jobs), failed) == (3, [])
+
+
+def test_files_of_one_stem_are_told_apart_by_their_extensions(photos, tmp_path):
+    for name in ("b.png", "b.JPG"):
+        Image.fromarray(noise(H, W)).save(photos / name)
+    both = [
+        ("a.png", "a_x4.png"),
+        ("b.JPG", "b_JPG_x4.png"),
+        ("b.jpg", "b_jpg_x4.png"),
+        ("b.png", "b_png_x4.png"),
+    ]
+    for out in (None, tmp_path / "out", Path("{folder}/{stem}_{size}{suffix}")):
+        jobs, failed = plan([photos], out, size=X4)
+        assert (names(jobs), failed) == (both, [])
+    # Those that exist are found under these names.
+    (photos / "b_png_x4.png").touch()
+    jobs, _ = plan([photos], None, size=X4, existing="skip")
+    assert [(job.target.name, job.skip) for job in jobs if job.skip] == [("b_png_x4.png", True)]
+
+
+def test_a_name_that_is_made_to_differ_does_not_take_that_of_another_file(photos, tmp_path):
+    for name in ("b.png", "b_jpg.png"):
+        Image.fromarray(noise(H, W)).save(photos / name)
+    jobs, failed = plan([photos], tmp_path / "out", size=X4)
+    assert failed == []
+    assert dict(names(jobs)) == {
+        "a.png": "a_x4.png",
+        "b.jpg": "b_jpg_x4.png",
+        "b.png": "b_png_x4.png",
+        "b_jpg.png": "b_jpg_png_x4.png",
+    }
+
+
+def test_a_pattern_without_what_differs_keeps_the_first_and_names_the_others(photos, tmp_path):
+    jobs, [failed] = plan([photos], tmp_path / "large_{size}.png", size=X4)
+    assert names(jobs) == [("a.png", "large_x4.png")]
+    assert failed.source == str(photos / "b.jpg")
+
+
+def test_files_that_are_no_pictures_are_counted_and_the_first_named(photos, tmp_path, monkeypatch):
+    for name in ("x.psd", "y.PSD", ".hidden"):
+        (photos / name).touch()
+    for inputs in ([photos], [photos / "*"]):
+        jobs, failed = plan(inputs, tmp_path / "out", size=X4)
+        assert (len(jobs), failed) == (2, [])
+        assert jobs.unread.suffixes == {".txt": 1, ".psd": 2}
+        assert sorted(jobs.unread.names) == [str(photos / name) for name in ("notes.txt", "x.psd", "y.PSD")]
+    monkeypatch.setattr("enlca.inference.jobs.NAMED", 1)
+    unread = plan([photos], None, size=X4)[0].unread
+    assert (len(unread), len(unread.names)) == (3, 1)
+
+
+def test_inputs_named_like_results_of_others_are_marked(photos, tmp_path):
+    marked = ("a_x4.png", "b_jpg_w1920.tif", "b_300x200.jpg")
+    for name in (*marked, "c_x4.png", "a_x4_old.png"):
+        (photos / name).touch()
+    jobs, _ = plan([photos], tmp_path / "out", size=X4)
+    assert {job.source.name for job in jobs if job.again} == set(marked)
+    assert [job.again for job in plan([photos / "a_x4.png"], tmp_path / "out", size=X4)[0]] == [False]
+
+
+def test_the_suffix_of_the_input_is_kept_if_asked(photos, tmp_path):
+    (photos / "c.HEIC").touch()
+    jobs, _ = plan([photos], tmp_path / "out", size=X4, suffix=None)
+    assert [job.target.name for job in jobs] == ["a_x4.png", "b_x4.jpg", "c_x4.png"]
 
 
 def test_an_input_is_never_overwritten(photos, tmp_path):
@@ -146,6 +220,7 @@ def test_a_file_is_a_file_even_if_its_name_looks_like_a_pattern(photos, tmp_path
     [
         ("{stem}_x{scale}{suffix}", X4, "a_x4.webp"),
         ("big-{stem}.jpg", X4, "big-a.jpg"),
+        ("{stem}-{ext}{suffix}", X4, "a-png.webp"),
         ("{size}/{stem}{suffix}", Size(scale=Fraction("3.5")), "x3.5/a.webp"),
         ("{stem}_{size}{suffix}", Size(width=1920), "a_w1920.webp"),
         ("{stem}_{size}{suffix}", Size(height=1080), "a_h1080.webp"),

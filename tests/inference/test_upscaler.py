@@ -298,9 +298,10 @@ def test_arrays_may_be_views_that_torch_cannot_share(up):
         (np.full((H, W), np.nan), r"must lie in \[0, 1\], got nan"),
         (noise(H, W, 5), r"1 to 4 channels, got \(11, 13, 5\)"),
         (noise(W), r"H W or H W C .* got \(13,\)"),
-        (noise(2, H, W, 3), r"H W or H W C .* got \(2, 11, 13, 3\)"),
+        (noise(2, H, W, 5), r"H W or H W C .* got \(11, 13, 5\)"),
+        (noise(2, 2, H, W, 3), r"H W or H W C .* got \(2, 2, 11, 13, 3\)"),
         (noise(0, W, 3), r"got \(0, 13, 3\)"),
-        (torch.zeros(3, H, W, dtype=torch.uint8), "floating point in .* got torch.uint8"),
+        (torch.zeros(3, H, W, dtype=torch.int16), "floating point in .* got torch.int16"),
         (torch.zeros(1, H, W), r"3 H W or B 3 H W, got \(1, 11, 13\)"),
         (torch.zeros(H, W, 3), r"got \(11, 13, 3\)"),
         (torch.zeros(H, W), r"got \(11, 13\)"),
@@ -317,7 +318,9 @@ def test_arrays_and_tensors_that_are_no_picture_are_refused(up, picture, reason)
 
 
 def test_other_things_are_refused(up, tmp_path):
-    with pytest.raises(TypeError, match="cannot upscale a list; give a path, bytes, a file object, or a PIL"):
+    with pytest.raises(TypeError, match="cannot upscale a dict; give a path, bytes, a file object, or a PIL"):
+        up({0: 1})
+    with pytest.raises(TypeError, match="cannot upscale a int"):
         up([[0, 1], [1, 0]])
     with pytest.raises(PictureError, match=r"x\.png: no such file"):
         up(tmp_path / "x.png")

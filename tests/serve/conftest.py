@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from enlca.image.decoding import Source
-from enlca.inference.outputs import Sink
+from enlca.inference.jobs import Sink
 from enlca.serve.engine import Engine
 from enlca.serve.pool import Stop
 from enlca.serve.running import Running

@@ -12,7 +12,7 @@ from PIL import Image
 from enlca.errors import Stopped
 from enlca.image.decoding import Source
 from enlca.image.files import format_of
-from enlca.inference.outputs import Sink
+from enlca.inference.jobs import Sink
 from enlca.inference.target_size import Size
 from enlca.serve.engine import Engine, known_models
 from enlca.serve.limits import Limits, Refused

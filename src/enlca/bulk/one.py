@@ -14,8 +14,8 @@ from enlca.errors import PictureError
 from enlca.image.decoding import Source
 from enlca.image.folders import split_suffix
 from enlca.image.rows import PictureRows
-from enlca.inference.batch import DEFAULTS, Outcome, Settings, run
-from enlca.inference.outputs import Job, Sink
+from enlca.inference.batch import DEFAULTS, Settings, run
+from enlca.inference.jobs import Job, Outcome, Sink
 from enlca.inference.target_size import Size
 
 # Bytes of a file's name, at most: file systems take 255, and obstore adds some while it writes.

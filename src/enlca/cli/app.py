@@ -13,13 +13,14 @@ import enlca
 from enlca.cli import INTERRUPTED, INTERRUPTION, help
 from enlca.cli.bulk import bulk
 from enlca.cli.cost import cost
+from enlca.cli.degrade import degrade
 from enlca.cli.hub import push
 from enlca.cli.measure import audit, compare, evaluate, score
 from enlca.cli.models import convert, explore, export, info, models
 from enlca.cli.output import printable
 from enlca.cli.serve import serve
 from enlca.cli.training import check, configs, fetch, pack, resume, train
-from enlca.cli.upscale import degrade, upscale
+from enlca.cli.upscale import upscale
 from enlca.errors import EnlcaError
 
 LogLevel = Literal["debug", "info", "warning", "error"]

@@ -45,7 +45,7 @@ def bulk(
     ] = None,
     format: Annotated[Format, typer.Option(help="Of the results.")] = "png",
     quality: Annotated[int, typer.Option(min=1, max=100, help="For jpg, webp and avif.")] = 95,
-    device: Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")] = "auto",
+    device: Device = "auto",
     precision: Annotated[Precision, typer.Option(help="As in upscale.")] = "auto",
     mode: Annotated[Mode, typer.Option(help="As in upscale.")] = "auto",
     max_memory: Annotated[str | None, typer.Option(help="Of each worker, like 2GiB.")] = None,

@@ -1,5 +1,6 @@
 """Option types that commands share."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,7 +9,7 @@ import typer
 # Written here, not imported, so that a wrong word is reported before torch is loaded; tests compare them with
 # the modules that use them.
 Scale = Literal[2, 3, 4]
-Device = Literal["auto", "cpu", "cuda", "mps"]
+DEVICES = ("auto", "cpu", "cuda", "mps")
 # The weights in the package, without importing what knows their format: for the completion in shells.
 WEIGHTS = Path(__file__).parents[1] / "checkpoint" / "weights"
 
@@ -19,6 +20,30 @@ def bundled_names(incomplete: str) -> list[str]:
     return sorted(name for name in names if name.startswith(incomplete))
 
 
+def device_name(value: str) -> str:
+    """Return the name of a device. Raises BadParameter."""
+    if value in DEVICES or re.fullmatch(r"cuda:\d{1,4}", value):
+        return value
+    raise typer.BadParameter(f"{value!r} is not one of {', '.join(map(repr, DEVICES))}, nor like 'cuda:1'")
+
+
+def box(text: str) -> tuple[int, int]:
+    """Parse a size in pixels: "1920x1080", or "1000" for both sides. Raises BadParameter."""
+    found = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text)
+    sides = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if min(sides) < 1:
+        raise typer.BadParameter(f"{text!r} is no size in pixels; write one like 1920x1080")
+    return sides
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        callback=device_name,
+        metavar="[auto|cpu|cuda|cuda:N|mps]",
+        help="auto takes a GPU if there is one; cuda:1 is the second.",
+    ),
+]
 ModelName = Annotated[
     str,
     typer.Option(

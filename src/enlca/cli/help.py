@@ -19,6 +19,7 @@ EXAMPLES: dict[str, Sequence[tuple[str, str]]] = {
         ("enlca upscale photo.jpg", "photo_x4.png beside it"),
         ("enlca upscale holiday/ -o sr/ --recursive --skip-existing", "goes on where it stopped"),
         ("enlca upscale photo.jpg --width 3840", "an exact size; or --scale 3.5"),
+        ("enlca upscale --watch in/ -o out/", "goes on with what comes into the folder"),
         ("enlca upscale huge.tif --max-memory 2GiB", "streamed, with the same result"),
     ),
     "degrade": (

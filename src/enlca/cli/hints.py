@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from enlca.cli.output import printable
 
 if TYPE_CHECKING:
-    from enlca.inference.outputs import Job
+    from enlca.inference.jobs import Job, Outcome
 
 # The model for photographs, if it is bundled.
 PHOTO = "photo"
 # Pictures that are looked into for a hint.
 HINTED = 8
+# Formats that lose details for small files; a result is called large beyond so many times the input.
+LOSSY, MANY_TIMES = (".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic"), 20
 
 
 def hint_at_photo(jobs: "Sequence[Job]", model: str) -> None:
@@ -33,3 +35,19 @@ def hint_at_photo(jobs: "Sequence[Job]", model: str) -> None:
             line = f"{job.source.name} looks {signs}; --model {PHOTO} repairs that"
             print(printable(f"enlca: {line}"), file=sys.stderr)
             return
+
+
+def hint_at_size(outcome: "Outcome") -> bool:
+    """Say on stderr that a compressed picture became a file many times its size; return whether it did."""
+    source, target = Path(outcome.source), Path(outcome.target or "")
+    if source.suffix.lower() not in LOSSY or target.suffix.lower() in LOSSY:
+        return False
+    try:
+        times = target.stat().st_size / max(1, source.stat().st_size)
+    except OSError:
+        return False
+    if times < MANY_TIMES:
+        return False
+    line = f"{target.name} is {times:.0f} times as large as {source.name}; --format jpg makes smaller files"
+    print(printable(f"enlca: {line}, --format same keeps the format"), file=sys.stderr)
+    return True

@@ -25,7 +25,6 @@ Ensemble = Annotated[
 OfLr = Annotated[
     LrType, typer.Option("--lr", help="float: LR made here, not rounded to 8 bits; LR files are not used.")
 ]
-OnDevice = Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")]
 Data = Annotated[list[Path] | None, typer.Option(help="Benchmark folder; may be given several times.")]
 More = Annotated[list[Path] | None, typer.Argument(metavar="[DIR]...", help="More benchmark folders.")]
 Metrics = Annotated[
@@ -51,7 +50,7 @@ def evaluate(
     protocol: InQuadrants = "whole",
     ensemble: Ensemble = False,
     lr: OfLr = "uint8",
-    device: OnDevice = "auto",
+    device: Device = "auto",
     metrics: Metrics = None,
     as_json: Json = False,
     json_file: JsonFile = None,
@@ -133,7 +132,7 @@ def compare(
     protocol: InQuadrants = "whole",
     ensemble: Ensemble = False,
     lr: OfLr = "uint8",
-    device: OnDevice = "auto",
+    device: Device = "auto",
     metrics: Metrics = None,
     html_file: Annotated[
         Path | None, typer.Option("--html", help="Write a page with plots and crops to this file.")

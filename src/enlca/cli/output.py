@@ -4,13 +4,14 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from enlca.inference.batch import Outcome
+    from enlca.inference.jobs import Job, Outcome, Unread
     from enlca.runtime.concurrency import Progress
 
 
@@ -20,19 +21,9 @@ def progress(title: str) -> Iterator["Progress"]:
     if not sys.stderr.isatty():
         yield lambda name, done, total: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from enlca.cli.bar import shown_progress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # What is printed meanwhile goes above the bar, but a file or a pipe gets it as it is.
-    shown = sys.stdout.isatty()
-    with Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=shown) as bar:
-        task = bar.add_task(title, total=None)
-
-        def show(what: str, done: int | float, total: int | float) -> None:
-            bar.update(task, description=f"{title} {what}".strip(), completed=done, total=total)
-
+    with shown_progress(title) as show:
         yield show
 
 
@@ -70,25 +61,56 @@ def printable(line: str) -> str:
 
 
 class LineReport:
-    """Prints a line about each picture once it is done: about failures on stderr, the others on stdout."""
+    """Prints a line about each picture once it is done: about failures on stderr, the others on stdout.
 
-    def __init__(self) -> None:
-        self.n_failed = 0
+    Args:
+        lines: False where stdout is for the picture itself.
+
+    Attributes:
+        n_done, n_failed, n_skipped: how many pictures ended in which way.
+        jobs: what is to be done, once it is known.
+    """
+
+    def __init__(self, *, lines: bool = True) -> None:
+        self.n_done = self.n_failed = self.n_skipped = 0
+        self.jobs: Sequence[Job] = ()
+        self._lines, self._started = lines, time.monotonic()
 
     def add(self, outcome: "Outcome") -> None:
         """Take the next outcome."""
         if outcome.error is not None:
             self.n_failed += 1
             report_failures([outcome.error])
-        else:
-            self.show(outcome)
+            return
+        self.n_skipped += outcome.skipped
+        self.n_done += not outcome.skipped
+        self.show(outcome)
 
     def show(self, outcome: "Outcome") -> None:
         """Print a picture that did not fail."""
-        write_out(f"{_line(outcome)}\n")
+        if self._lines:
+            write_out(f"{_line(outcome)}\n")
+
+    @contextmanager
+    def counting(self, jobs: "Sequence[Job]") -> Iterator[None]:
+        """Say on a terminal how many of several jobs are done if Ctrl-C interrupts the block."""
+        self.jobs = jobs
+        try:
+            yield
+        except KeyboardInterrupt:
+            if len(jobs) > 1 and sys.stderr.isatty():
+                done = self.n_done + self.n_skipped
+                print(f"enlca: {done} of {len(jobs)} done; go on with --skip-existing", file=sys.stderr)
+            raise
 
     def close(self) -> None:
-        """Print the end."""
+        """Name the files that are no pictures; sum up on a terminal where there were several."""
+        if (unread := getattr(self.jobs, "unread", None)) is not None and unread.suffixes:
+            print(f"enlca: {printable(_unread_line(unread))}", file=sys.stderr)
+        counts = {"done": self.n_done, "failed": self.n_failed, "skipped": self.n_skipped}
+        if sys.stderr.isatty() and sum(counts.values()) > 1:
+            said = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+            print(f"enlca: {said}, {time.monotonic() - self._started:.0f} s", file=sys.stderr)
 
 
 class JsonReport(LineReport):
@@ -114,8 +136,12 @@ class JsonReport(LineReport):
 
     def close(self) -> None:
         """Print the object, and write its file."""
+        super().close()
+        tail: dict[str, Any] = {"done": self.n_done, "failed": self.n_failed, "skipped": self.n_skipped}
+        if (unread := getattr(self.jobs, "unread", None)) is not None and unread.suffixes:
+            tail["unread"] = {"count": len(unread), "suffixes": unread.suffixes, "names": unread.names}
         with self._file as file:
-            file.write("]}\n")
+            file.write(f"], {json.dumps(tail)[1:]}\n")
             if self.file is not None:
                 file.seek(0)
                 write_text(self.file, file.read())
@@ -126,13 +152,25 @@ class JsonReport(LineReport):
 
 def _line(outcome: "Outcome") -> str:
     """Describe a finished picture in characters that stdout can encode."""
-    if outcome.skipped:
+    if outcome.target is None:
+        text = outcome.source
+    elif outcome.skipped:
         text = f"{outcome.source} -> {outcome.target} exists: skipped"
     else:
         text = f"{outcome.source} -> {outcome.target} ({outcome.width}x{outcome.height})"
     text += f": {outcome.remark}" if outcome.remark else ""
     encoding = sys.stdout.encoding or "utf-8"
     return printable(text).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _unread_line(unread: "Unread") -> str:
+    """Name files that are no pictures, the first few of them."""
+    more = len(unread) - len(unread.names)
+    rest = (
+        f" and {more} more ({', '.join(suffix or 'no suffix' for suffix in unread.suffixes)})" if more else ""
+    )
+    files = "1 file is no picture" if len(unread) == 1 else f"{len(unread)} files are no pictures"
+    return f"{files}, by the name, and not read: {', '.join(unread.names)}{rest}"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from enlca.errors import TooManyPixels
 from enlca.explorer.session import Job
 from enlca.inference.batch import Settings, run
-from enlca.inference.outputs import Job as Work
+from enlca.inference.jobs import Job as Work
 from enlca.inference.target_size import Size
 from enlca.inference.upscaler import Upscaler
 

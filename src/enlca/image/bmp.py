@@ -32,6 +32,7 @@ def decode(source: Source, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -
     width, height = image.size
     check_pixels(source, width, height, max_pixels)
     mode = KEPT.get(image.mode, "RGB")
+    dpi = image.info.get("dpi", (0, 0))
     return PictureRows(
         width=width,
         height=height,
@@ -39,6 +40,7 @@ def decode(source: Source, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -
         bits=8,
         bands=_bands(source, image, mode),
         has_alpha=mode == "RGBA",
+        inches=(width / dpi[0], height / dpi[1]) if min(dpi) > 0 else None,
         # Pillow has 4 bytes for a pixel of colour.
         decoder_bytes=width * height * (1 if image.mode in ("1", "L", "P") else 4),
     )

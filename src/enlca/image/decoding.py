@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from enlca.errors import PictureError
-from enlca.image.metadata import exif_of_png, orientation_of
+from enlca.image.metadata import GIF_MARK, MARK, dpi_of, exif_of_png, orientation_of
 from enlca.image.rows import (
     MAX_PIXELS,
     PictureRows,
@@ -35,6 +35,8 @@ from enlca.image.rows import (
 
 # Pictures with more bytes than this are rotated on disk instead of in memory.
 ROTATE_IN_MEMORY = 1 << 26
+# Pixels per metre that libvips assumes of a PNG that does not say.
+_NO_PNG_RESOLUTION = 2834
 
 # Bytes that libvips takes for a pixel of formats that it decodes as a whole, of 8 bits.
 PIXEL_BYTES = {"webp": 10, "heif": 16, "gif": 7}
@@ -175,12 +177,16 @@ def _raise_failure(source: Source) -> None:
         raise failure
 
 
-def open_with_vips(source: Source, **settings: Any) -> Any:
-    """Open a lazy pyvips image: reads the header, not the pixels. Raises PictureError."""
+def open_with_vips(source: Source, *, salvage: bool = False, **settings: Any) -> Any:
+    """Open a lazy pyvips image: reads the header, not the pixels.
+
+    `salvage`: pixels that do not decode become black or grey. Raises PictureError.
+    """
     pyvips = libvips()
     with _vips_errors(source):
         feed = _feed(source)
-        return pyvips.Image.new_from_source(feed, "", access="sequential", fail_on="error", **settings)
+        settings["fail_on"] = "none" if salvage else "error"
+        return pyvips.Image.new_from_source(feed, "", access="sequential", **settings)
 
 
 def _feed(source: Source) -> Any:
@@ -278,17 +284,19 @@ def _upright(source: Source, image: Any, pages: int) -> PictureRows:
     if image.bands not in bands.get(str(image.interpretation), ()):
         kind = f"{image.bands} channels of {image.interpretation}"
         raise PictureError(f"{source}: holds {kind}; convert it to RGB or grey first")
-    exif = field_of(image, "exif-data")
+    exif, loader = field_of(image, "exif-data"), str(field_of(image, "vips-loader"))
     orientation = int(field_of(image, "orientation") or 1)
-    if exif is None and str(field_of(image, "vips-loader")).startswith("png"):
+    if exif is None and loader.startswith("png"):
         exif = exif_of_png(source.read_at)
         orientation = orientation_of(exif) if exif else orientation
+    inches = _printed_size(image, loader, exif)
     if orientation != 1:
         image = _rotatable(image).copy()
         image.set_type(libvips().GValue.gint_type, "orientation", orientation)
         image = image.autorot()
+        inches = (inches[1], inches[0]) if inches and orientation >= 5 else inches
     n_bits = field_of(image, "bits-per-sample")
-    deep_avif = image.format == "ushort" and str(field_of(image, "vips-loader")).startswith("heif")
+    deep_avif = image.format == "ushort" and loader.startswith("heif")
     icc = cast("bytes | None", field_of(image, "icc-profile-data"))
     if icc is not None and not _is_profile(icc):
         remarks.append("its colour profile is damaged and was left out")
@@ -305,7 +313,33 @@ def _upright(source: Source, image: Any, pages: int) -> PictureRows:
         xmp=field_of(image, "xmp-data"),
         remarks=tuple(remarks),
         pages=pages,
+        inches=inches,
+        upscaled=is_upscaled(source, image),
     )
+
+
+def is_upscaled(source: Source, image: Any) -> bool:
+    """Whether a file says that it is an upscaled picture of ours. Raises OSError."""
+    loader = str(field_of(image, "vips-loader"))
+    if loader.startswith("gif"):
+        # libvips does not read comments.
+        return source.read_at(max(0, source.end() - len(GIF_MARK))) == GIF_MARK
+    name = "image-description" if loader.startswith("tiff") else "exif-ifd0-Software"
+    # libvips appends the tag's type.
+    return str(field_of(image, name)).partition(" (")[0] == MARK
+
+
+def _printed_size(image: Any, loader: str, exif: bytes | None) -> tuple[float, float] | None:
+    """Return the printed width and height in inches, as the file stores them; None if it does not say."""
+    dpi = 25.4 * image.xres, 25.4 * image.yres
+    if loader.startswith("png"):
+        known = round(1000 * image.xres) != _NO_PNG_RESOLUTION
+    elif loader.startswith(("jpeg", "tiff")):
+        known = field_of(image, "resolution-unit") is not None
+    else:
+        dpi = (dpi_of(exif) if exif else None) or (0.0, 0.0)
+        known = True
+    return (image.width / dpi[0], image.height / dpi[1]) if known and min(dpi) > 0 else None
 
 
 def _is_profile(icc: bytes) -> bool:

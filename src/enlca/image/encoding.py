@@ -6,6 +6,7 @@ Letters:  h rows of a band   W width   L layers: channels, then alpha
 import errno
 import os
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -15,9 +16,9 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from enlca.errors import PictureError
-from enlca.image import netpbm
+from enlca.image import apng, netpbm
 from enlca.image.decoding import libvips
-from enlca.image.metadata import update_metadata
+from enlca.image.metadata import GIF_MARK, MARK, update_metadata
 from enlca.image.rows import PictureRows, stack_bands, to_8_bits
 
 # Bytes of pixels beyond which a TIFF needs the large variant of the format.
@@ -39,7 +40,9 @@ class Format:
         options: of the encoder.
         has_quality: whether the encoder takes a quality from 1 to 100.
         holds_alpha, holds_16_bits, holds_grey, holds_pages: what the format can store.
+        holds_frames: whether it can store an animation, if not pages.
         holds: which metadata the format can store, of "icc", "exif", "xmp".
+        holds_mark: whether its files can say that they are upscaled pictures.
         longest_side: limit in pixels, None without.
         memory_per_pixel: bytes that its encoder holds for each pixel; 0 where it works row by row.
     """
@@ -52,7 +55,9 @@ class Format:
     holds_16_bits: bool = False
     holds_grey: bool = True
     holds: tuple[str, ...] = ("icc", "exif", "xmp")
+    holds_mark: bool = True
     holds_pages: bool = False
+    holds_frames: bool = False
     longest_side: int | None = None
     memory_per_pixel: int = 0
 
@@ -76,17 +81,23 @@ _AV1 = (("compression", "av1"), ("effort", 2))
 _AVIF = Format(
     "AVIF", options=_AV1, has_quality=True, holds_grey=False, longest_side=16384, memory_per_pixel=AVIF_BYTES
 )
+_PNG = Format("PNG", holds_16_bits=True, holds_frames=True)
 WRITABLE = {
-    ".png": Format("PNG", holds_16_bits=True),
+    ".png": _PNG,
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
     ".webp": _WEBP,
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".avif": _AVIF,
-    ".bmp": Format("BMP", library="Pillow", holds_alpha=False, holds=(), memory_per_pixel=7),
-    ".ppm": Format("PPM", library="netpbm", holds_alpha=False, holds_16_bits=True, holds=()),
+    ".bmp": Format(
+        "BMP", library="Pillow", holds_alpha=False, holds=(), holds_mark=False, memory_per_pixel=7
+    ),
+    ".ppm": Format(
+        "PPM", library="netpbm", holds_alpha=False, holds_16_bits=True, holds=(), holds_mark=False
+    ),
     ".gif": Format("GIF", holds=(), holds_pages=True, longest_side=65535, memory_per_pixel=14),
+    ".apng": _PNG,
 }
 
 
@@ -97,6 +108,9 @@ def encode(file: BinaryIO, path: Path, rows: PictureRows, format: Format, *, qua
         PictureError: they cannot be encoded.
         OSError: they cannot be written.
     """
+    if format is _PNG and rows.pages > 1:
+        stills = (_png_bytes(frame, path) for frame in _frames(rows))
+        return apng.write(file, stills, delays=rows.delays, loop=rows.loop)
     if format.library == "libvips":
         return _encode_with_vips(file, path, rows, format, quality=quality)
     if format.library == "netpbm":
@@ -106,7 +120,30 @@ def encode(file: BinaryIO, path: Path, rows: PictureRows, format: Format, *, qua
     from PIL import Image
 
     pixels = stack_bands(rows.bands, (rows.height, rows.width, rows.layers), rows.dtype)
-    return Image.fromarray(pixels[:, :, 0] if rows.channels == 1 else pixels).save(file, format=format.name)
+    image = Image.fromarray(pixels[:, :, 0] if rows.channels == 1 else pixels)
+    return image.save(file, format=format.name, **({"dpi": rows.dpi} if rows.dpi else {}))
+
+
+def _frames(rows: PictureRows) -> Iterator[PictureRows]:
+    """Yield the pages one by one, each of them in memory."""
+    bands, shape = iter(rows.bands), (rows.height, rows.width, rows.layers)
+    rest: list[np.ndarray] = []
+    for _ in range(rows.pages):
+        held = sum(map(len, rest))
+        while held < rows.height:
+            rest.append(next(bands))
+            held += len(rest[-1])
+        together = rest[0] if len(rest) == 1 else np.concatenate(rest)
+        rest = [together[rows.height :]]
+        page = stack_bands([together[: rows.height]], shape, rows.dtype)
+        yield replace(rows, bands=[page], pages=1, delays=())
+
+
+def _png_bytes(frame: PictureRows, path: Path) -> bytes:
+    with tempfile.TemporaryFile() as file:
+        _encode_with_vips(file, path, frame, _PNG, quality=100)
+        file.seek(0)
+        return file.read()
 
 
 def _encode_with_vips(file: BinaryIO, path: Path, rows: PictureRows, format: Format, *, quality: int) -> None:
@@ -127,11 +164,23 @@ def _encode_with_vips(file: BinaryIO, path: Path, rows: PictureRows, format: For
             image.set_type(pyvips.GValue.array_int_type, "delay", cast(Any, list(rows.delays)))
         for name, number in numbers.items():
             image.set_type(pyvips.GValue.gint_type, name, cast(Any, number))
+        if rows.upscaled:
+            # libvips writes no Software tag into a TIFF.
+            name = "image-description" if format.name == "TIFF" else "exif-ifd0-Software"
+            image.set_type(pyvips.GValue.gstr_type, name, cast(Any, MARK))
         options = dict(format.options) | ({"Q": quality} if format.has_quality else {})
+        if rows.dpi is not None:
+            image = image.copy(xres=rows.dpi[0] / 25.4, yres=rows.dpi[1] / 25.4)
+            options |= {"resunit": "inch"} if format.name == "TIFF" else {}
         if format.name == "TIFF" and rows.nbytes > LARGE_TIFF:
             options["bigtiff"] = True
         target = pyvips.Target.new_to_descriptor(file.fileno())
-        image.write_to_target(target, path.suffix.lower(), **options)
+        image.write_to_target(target, f".{format.name.lower()}", **options)
+        if format.name == "GIF" and rows.upscaled:
+            # In the place of the trailer.
+            file.seek(-1, os.SEEK_END)
+            file.write(GIF_MARK)
+            file.flush()
     except pyvips.Error as error:
         if source is not None and source.error is not None:
             raise source.error from None

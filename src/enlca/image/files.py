@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from enlca.errors import PictureError
-from enlca.image import bmp, decoding, encoding, netpbm, pages
+from enlca.image import apng, bmp, decoding, encoding, netpbm, pages, plugins
 from enlca.image.decoding import File, Readable, Source, read_error
 from enlca.image.encoding import WRITABLE, Format
 from enlca.image.folders import SUFFIXES, natural_key, walk_pictures
+from enlca.image.metadata import frames_of_png
 from enlca.image.rows import MAX_PIXELS, PictureRows
 from enlca.runtime.files import PartialFiles
 
@@ -28,9 +29,12 @@ SIGNATURES = {
     "bmp": rb"BM",
     "ppm": rb"P[1-6]\s",
     "gif": rb"GIF8[79]a",
+    # By plug-ins of Pillow's.
+    "heic": rb"....ftyp(?:hei[cmsx]|hev[cmsx]|mif1|msf1)",
+    "jxl": rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
 }
 # Formats whose files may hold several pictures, and what these are called.
-SEVERAL = {"gif": "frames", "webp": "frames", "avif": "pictures", "tiff": "pages"}
+SEVERAL = {"gif": "frames", "webp": "frames", "avif": "pictures", "tiff": "pages", "png": "frames"}
 
 FRAMES = ("first", "all")
 
@@ -42,6 +46,7 @@ def open_image(
     max_pixels: int = MAX_PIXELS,
     frames: str = "first",
     name: str | None = None,
+    salvage: bool = False,
 ) -> PictureRows:
     """Read the header of a picture; its rows are decoded while they are iterated over.
 
@@ -52,6 +57,7 @@ def open_image(
         max_pixels: limit for the size in the header, of all pages together.
         frames: "first" (a remark tells if there are more) or "all" pages or frames.
         name: of the picture in messages; by default its path, or "picture".
+        salvage: takes what decodes of a damaged file that libvips reads; the rest is black or grey.
 
     Raises:
         PictureError: no such file, a folder, empty, not a picture, of a kind that is not handled (more bits
@@ -69,10 +75,14 @@ def open_image(
             return netpbm.decode(source, **limits)
         if kind == "bmp":
             return bmp.decode(source, **limits)
-        n_frames = pages.count_frames(source) if kind in SEVERAL else 1
+        if kind in plugins.DECODERS:
+            return plugins.decode(source, kind, **limits)
+        several, n_frames = apng if kind == "png" else pages, 1
+        if kind in SEVERAL:
+            n_frames = frames_of_png(source.read_at) if kind == "png" else pages.count_frames(source)
         if frames == "all" and n_frames > 1 and kind != "avif":
-            return pages.open_frames(source, n_frames, **limits)
-        rows = decoding.rows_with_vips(source, **limits)
+            return several.open_frames(source, n_frames, **limits)
+        rows = decoding.rows_with_vips(source, salvage=salvage, **limits)
     except OSError as error:
         raise read_error(source, error) from error
     return rows if n_frames == 1 else rows.with_remarks(f"only the first of {n_frames} {SEVERAL[kind]}")
@@ -111,7 +121,8 @@ def write_rows(
     if not isinstance(target, (str, os.PathLike)):
         return _write_to(target, rows, name, quality=quality)
     path = Path(target)
-    format = check_target(path, *rows.size, opaque=rows.opaque, pages=rows.pages)
+    about = {"opaque": rows.opaque, "pages": rows.pages, "animated": bool(rows.delays)}
+    format = check_target(path, *rows.size, **about)
     fit, remarks = encoding.fit_to_format(rows, format)
     try:
         with (partial or PartialFiles()).atomic_path(path) as part, part.open("x+b") as file:
@@ -126,7 +137,8 @@ def _write_to(target: File, rows: PictureRows, name: str | None, *, quality: int
     if name is None:
         raise ValueError("a file object needs name=, whose suffix says the format")
     path = Path(name)
-    format = check_format(path, *rows.size, opaque=rows.opaque, pages=rows.pages)
+    about = {"opaque": rows.opaque, "pages": rows.pages, "animated": bool(rows.delays)}
+    format = check_format(path, *rows.size, **about)
     fit, remarks = encoding.fit_to_format(rows, format)
     try:
         with tempfile.TemporaryFile() as whole:
@@ -138,13 +150,15 @@ def _write_to(target: File, rows: PictureRows, name: str | None, *, quality: int
     return remarks
 
 
-def check_target(path: Path, width: int, height: int, *, opaque: bool, pages: int = 1) -> Format:
+def check_target(
+    path: Path, width: int, height: int, *, opaque: bool, pages: int = 1, animated: bool = False
+) -> Format:
     """Return the format of a file to be written, or refuse the picture before any work is done.
 
     Raises:
         PictureError: as `write_rows`, except for permissions and space.
     """
-    format = check_format(path, width, height, opaque=opaque, pages=pages)
+    format = check_format(path, width, height, opaque=opaque, pages=pages, animated=animated)
     if path.is_dir():
         raise PictureError(f"{path}: is a folder; name a file")
     if not path.parent.is_dir():
@@ -152,14 +166,23 @@ def check_target(path: Path, width: int, height: int, *, opaque: bool, pages: in
     return format
 
 
-def check_format(path: Path, width: int, height: int, *, opaque: bool, pages: int = 1) -> Format:
-    """Return the format of the suffix. Raises PictureError if it cannot store such a picture."""
+def check_format(
+    path: Path, width: int, height: int, *, opaque: bool, pages: int = 1, animated: bool = False
+) -> Format:
+    """Return the format of the suffix. Raises PictureError if it cannot store such a picture.
+
+    `animated`: whether its pages are the frames of an animation.
+    """
     if path.suffix.lower() not in WRITABLE:
         what = f"cannot write {path.suffix}" if path.suffix else "needs a suffix that says the format"
         raise PictureError(f"{path}: {what}; choose from {' '.join(WRITABLE)}")
     format = WRITABLE[path.suffix.lower()]
-    if pages > 1 and not format.holds_pages:
-        several = " ".join(suffix for suffix, format in WRITABLE.items() if format.holds_pages)
+    if pages > 1 and not (format.holds_pages or (animated and format.holds_frames)):
+        several = " ".join(
+            suffix
+            for suffix, format in WRITABLE.items()
+            if format.holds_pages or (animated and format.holds_frames)
+        )
         raise PictureError(f"{path}: {format.name} holds one picture, not {pages}; choose from {several}")
     if format.longest_side and max(height, width) > format.longest_side:
         limit = f"{format.name} holds at most {format.longest_side} pixels a side"
@@ -168,6 +191,16 @@ def check_format(path: Path, width: int, height: int, *, opaque: bool, pages: in
     if not opaque and not format.holds_alpha:
         raise PictureError(f"{path}: {format.name} cannot hold transparency; write .png or .webp")
     return format
+
+
+def is_upscaled(path: Path) -> bool:
+    """Whether a file says that it is an upscaled picture of ours; False for what is no picture."""
+    try:
+        source = Source.of(path)
+        marked = format_of(source) not in ("ppm", "bmp", *plugins.DECODERS)
+        return marked and decoding.is_upscaled(source, decoding.open_with_vips(source))
+    except (OSError, PictureError):
+        return False
 
 
 def find_pictures(folder: str | os.PathLike[str], recursive: bool = False) -> list[Path]:

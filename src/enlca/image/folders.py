@@ -5,16 +5,41 @@ import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".ppm", ".pgm", ".gif")
+# Those of formats that a plug-in of Pillow's reads (the extra `formats`).
+PLUGIN_SUFFIXES = (".heic", ".heif", ".hif", ".jxl")
+SUFFIXES = (
+    *(
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".bmp",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".gif",
+    ),
+    *(".apng", ".jfif", ".jpe"),
+    *PLUGIN_SUFFIXES,
+)
 _DIGITS = re.compile(r"\d+")
 
 
 def walk_pictures(
-    folder: str, *, recursive: bool, on_error: Callable[[OSError], None] = lambda error: None
+    folder: str,
+    *,
+    recursive: bool,
+    on_error: Callable[[OSError], None] = lambda error: None,
+    on_other: Callable[[str, os.DirEntry[str]], None] = lambda below, entry: None,
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield the visible pictures of a folder by suffix, in no order, each with its folder below `folder`.
 
-    Links to folders are not followed. `on_error` gets the errors of folders that cannot be listed.
+    Links to folders are not followed. `on_error` gets the errors of folders that cannot be listed, `on_other`
+    visible files that are no pictures by their suffix.
     """
     waiting = [""]
     while waiting:
@@ -28,6 +53,8 @@ def walk_pictures(
                         yield below, entry
                     elif recursive and entry.is_dir(follow_symlinks=False):
                         waiting.append(os.path.join(below, entry.name))
+                    elif entry.is_file():
+                        on_other(below, entry)
         except OSError as error:
             on_error(error)
 

@@ -27,6 +27,8 @@ class Picture:
         exif: a TIFF structure, as in a PNG; of an upright picture.
         xmp: the XML packet.
         remarks: what reading changed or left out, each a phrase to be printed after the file's name.
+        inches: printed width and height; None if the file does not say.
+        upscaled: whether it was made by upscaling here.
 
     Raises:
         ValueError: the shapes or depths do not fit.
@@ -38,6 +40,8 @@ class Picture:
     exif: bytes | None = None
     xmp: bytes | None = None
     remarks: tuple[str, ...] = field(default=(), kw_only=True)
+    inches: tuple[float, float] | None = field(default=None, kw_only=True)
+    upscaled: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Refuse shapes that are no picture."""
@@ -107,7 +111,7 @@ def collect_pages(rows: PictureRows) -> list[Picture]:
     rows = update_metadata(rows)
     shape = (rows.pages * rows.height, rows.width, rows.layers)
     pages = np.split(stack_bands(rows.bands, shape, rows.dtype), rows.pages)
-    about = {"icc": rows.icc, "exif": rows.exif, "xmp": rows.xmp, "remarks": rows.remarks}
+    about = {name: getattr(rows, name) for name in ("icc", "exif", "xmp", "remarks", "inches", "upscaled")}
     return [replace(_split_alpha(page), **about) for page in pages]
 
 
@@ -150,4 +154,6 @@ def rows_of(*pictures: Picture, delays: Sequence[int] = (), loop: int = 0) -> Pi
         pages=len(pictures),
         delays=tuple(delays),
         loop=loop,
+        inches=first.inches,
+        upscaled=first.upscaled,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Shaped, UInt8, UInt16
 
-from enlca.errors import PictureError, TooManyPixels
+from enlca.errors import DamagedPicture, PictureError, TooManyPixels
 
 # Rows per band where nothing else decides.
 ROWS = 64
@@ -44,6 +44,8 @@ class PictureRows:
         loop: how many times an animation is shown; 0 is for ever.
         decoder_bytes: memory that the decoder takes for the whole picture while the bands are read; 0 for
             one that works row by row.
+        inches: printed width and height of a page; None if the file does not say. Resizing keeps them.
+        upscaled: whether they were made by upscaling here, now or by an earlier run that marked its file.
     """
 
     width: int
@@ -61,6 +63,8 @@ class PictureRows:
     delays: tuple[int, ...] = ()
     loop: int = 0
     decoder_bytes: int = 0
+    inches: tuple[float, float] | None = None
+    upscaled: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -76,6 +80,13 @@ class PictureRows:
     def dtype(self) -> np.dtype:
         """Type of the bands: uint8 or uint16."""
         return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
+
+    @property
+    def dpi(self) -> tuple[float, float] | None:
+        """Pixels per inch across and down, as the printed size says."""
+        if self.inches is None:
+            return None
+        return round(self.width / self.inches[0], 3), round(self.height / self.inches[1], 3)
 
     @property
     def opaque(self) -> bool:
@@ -161,6 +172,6 @@ def depth_error(source: object, content: str, *, max_bits: int) -> PictureError:
     )
 
 
-def damage_error(source: object, reason: str) -> PictureError:
+def damage_error(source: object, reason: str) -> DamagedPicture:
     """Return the error for a file that ends early or contradicts itself."""
-    return PictureError(f"{source}: damaged or cut short, get a whole copy of it ({reason})")
+    return DamagedPicture(f"{source}: damaged or cut short, get a whole copy of it ({reason})")

@@ -1,6 +1,6 @@
 """Pictures of other libraries to arrays H W L and back: the kind that came in goes out.
 
-Letters:  B batch   H, W height and width   L layers: 1 or 3 channels, then alpha if there is any   S scale
+Letters:  B, N batch   H, W height and width   L layers: 1 or 3 channels, then alpha if there is any   S scale
 """
 
 from collections.abc import Callable
@@ -31,7 +31,8 @@ def as_layers(array: np.ndarray) -> Shaped[np.ndarray, "H W L"]:
         )
     layers = array[..., None] if array.ndim == 2 else array
     if layers.ndim != 3 or layers.shape[2] not in (1, 2, 3, 4) or layers.size == 0:
-        raise ValueError(f"numpy pictures must be H W or H W C with 1 to 4 channels, got {array.shape}")
+        shapes = "H W or H W C (or N H W C) with 1 to 4 channels"
+        raise ValueError(f"numpy pictures must be {shapes}, got {array.shape}")
     # Written so that NaN fails too.
     if layers.dtype.kind == "f" and not (layers.min() >= 0 and layers.max() <= 1):
         raise ValueError(f"floating point pictures must lie in [0, 1], got {layers.min()} to {layers.max()}")
@@ -39,7 +40,9 @@ def as_layers(array: np.ndarray) -> Shaped[np.ndarray, "H W L"]:
 
 
 def upscale_numpy(upscale: UpscaleArray, array: np.ndarray) -> np.ndarray:
-    """Upscale an array; the result has as many axes. Raises ValueError, see `as_layers`."""
+    """Upscale an array, or each of N H W C; the result has as many axes. Raises ValueError (`as_layers`)."""
+    if array.ndim == 4 and len(array):
+        return np.stack([upscale_numpy(upscale, one) for one in array])
     sr = upscale(as_layers(array))
     return sr[..., 0] if array.ndim == 2 else sr
 
@@ -62,7 +65,12 @@ def upscale_pil(upscale: UpscaleArray, image: Any) -> Any:
     # Bytes 16 to 20 name the profile's colour space: that of CMYK does not fit the RGB made of it.
     if profile and profile[16:20] == (b"RGB " if result.mode.startswith("RGB") else b"GRAY"):
         result.info["icc_profile"] = profile
-    exif = update_exif(image.info.get("exif", b""), width=result.width, height=result.height)
+    dpi = image.info.get("dpi")
+    if dpi:
+        result.info["dpi"] = tuple(float(x) * result.width / image.width for x in dpi)
+    exif = update_exif(
+        image.info.get("exif", b""), width=result.width, height=result.height, dpi=result.info.get("dpi")
+    )
     if exif:
         result.info["exif"] = b"Exif\0\0" + exif
     return result
@@ -71,8 +79,10 @@ def upscale_pil(upscale: UpscaleArray, image: Any) -> Any:
 @torch.no_grad()
 def upscale_torch(upscale: Forward, pictures: Tensor) -> Tensor:
     """Upscale a tensor 3 H W or B 3 H W; the result has its type and device. Raises ValueError."""
+    if pictures.dtype == torch.uint8:
+        return to_uint8(upscale_torch(upscale, pictures.float() / 255))
     if not pictures.is_floating_point():
-        raise ValueError(f"torch pictures must be floating point in [0, 1], got {pictures.dtype}")
+        raise ValueError(f"torch pictures must be floating point in [0, 1], or uint8, got {pictures.dtype}")
     batch = pictures if pictures.ndim == 4 else pictures[None]
     if batch.ndim != 4 or batch.shape[1] != 3 or batch.numel() == 0:
         raise ValueError(f"torch pictures must be 3 H W or B 3 H W, got {tuple(pictures.shape)}")

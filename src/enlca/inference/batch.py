@@ -12,15 +12,24 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from enlca.errors import CheckpointError, DeviceError, EnlcaError, NotFinite, TooLarge
+from enlca.errors import (
+    CheckpointError,
+    DamagedPicture,
+    DeviceError,
+    EnlcaError,
+    JobError,
+    NotFinite,
+    TooLarge,
+)
 from enlca.image.decoding import Source
-from enlca.image.encoding import Format
-from enlca.image.files import check_format, format_of, open_image, write_rows
+from enlca.image.encoding import WRITABLE, Format
+from enlca.image.files import check_format, format_of, is_upscaled, open_image, write_rows
 from enlca.image.rows import MAX_PIXELS, PictureRows
-from enlca.inference.outputs import Job, Jobs, Sink
+from enlca.inference.jobs import Job, Outcome, Sink
+from enlca.inference.outputs import Jobs
 from enlca.inference.pixel_source import materialize, queue_share
 from enlca.inference.target_size import ResizePlan, Size, plan_resize, resize_bytes, upscale_to
 from enlca.runtime.concurrency import Abandoned, Channel, Progress, Worker, no_progress
@@ -39,29 +48,9 @@ QUEUE_BYTES = 1 << 26
 ENCODER_ROWS = 2048
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The result of one input; `error` is None if all went well.
-
-    `seconds` counts reading, computing and writing; `remark` says what was done otherwise than expected;
-    `cause` is the exception behind `error`.
-    """
-
-    source: str
-    target: str | None = None
-    width: int | None = None
-    height: int | None = None
-    seconds: float | None = None
-    error: str | None = None
-    skipped: bool = False
-    remark: str | None = None
-    cause: Exception | None = field(default=None, compare=False, repr=False)
-
-    def to_dict(self) -> dict:
-        """Return a JSON record."""
-        record = asdict(replace(self, cause=None))
-        del record["cause"]
-        return record
+# Remarks.
+SALVAGED = "damaged: what decodes of it was taken"
+TWICE = "was a result of enlca upscale already"
 
 
 @dataclass(frozen=True)
@@ -71,14 +60,18 @@ class Settings:
     Attributes:
         quality: 1 to 100, of JPEG, WebP and AVIF.
         max_pixels: a picture whose header says more is refused before it is decoded.
-        frames: "first" or "all" pages of a file; "auto": all pages of a TIFF that becomes a TIFF.
+        frames: "first" or "all" pages of a file; "auto": all where the format stays as it is.
         max_memory: bytes that this process may use on the processor; see `Upscaler`.
+        overwrite: whether files that exist are replaced that are no upscaled pictures of ours.
+        salvage: whether what decodes of a damaged picture is taken.
     """
 
     quality: int = 95
     max_pixels: int = MAX_PIXELS
     frames: str = "auto"
     max_memory: int | None = None
+    overwrite: bool = False
+    salvage: bool = False
 
     @property
     def queue_bytes(self) -> int:
@@ -97,6 +90,10 @@ class Settings:
 
 
 DEFAULTS = Settings()
+
+
+class _LeftOut(Exception):
+    """A picture that is not upscaled; the message says why."""
 
 
 def run(
@@ -192,18 +189,33 @@ class _Batch:
 
     def _read(self, job: Job) -> tuple[PictureRows, float]:
         started = time.perf_counter()
-        settings, frames, source = self.settings, self.settings.frames, Source.of(job.source)
-        if frames == "auto":
-            pages = job.target.suffix.lower() in (".tif", ".tiff") and format_of(source) == "tiff"
-            frames = "all" if pages else "first"
-        picture = open_image(source, max_bits=16, max_pixels=settings.max_pixels, frames=frames)
+        if isinstance(job.target, Path) and not self.settings.overwrite:
+            _check_existing(job.target)
+        picture = self._open(job)
+        own = WRITABLE.get(Path(job.source.name).suffix.lower())
+        if job.again and (picture.upscaled or (own and not own.holds_mark)):
+            raise _LeftOut("a result of an earlier run beside its original: left out")
         # One whose decoder needs much is not decoded while another picture is computed.
-        if picture.decoder_bytes <= settings.queue_bytes:
-            picture = self._decoded(picture)
+        if picture.decoder_bytes <= self.settings.queue_bytes:
+            picture = self._decoded(job, picture)
         return picture, time.perf_counter() - started
 
-    def _decoded(self, picture: PictureRows) -> PictureRows:
-        return materialize(picture, limit=self.settings.queue_bytes, max_memory=self.settings.max_memory)
+    def _open(self, job: Job, *, salvage: bool = False) -> PictureRows:
+        settings, frames, source = self.settings, self.settings.frames, Source.of(job.source)
+        form = WRITABLE.get(job.target.suffix.lower())
+        if frames == "auto":
+            frames = "all" if form and form.name.lower() == format_of(source) else "first"
+        return open_image(source, max_bits=16, max_pixels=settings.max_pixels, frames=frames, salvage=salvage)
+
+    def _decoded(self, job: Job, picture: PictureRows) -> PictureRows:
+        """Decode a picture; of a damaged one what decodes, if that is asked for. Raises PictureError."""
+        settings = {"limit": self.settings.queue_bytes, "max_memory": self.settings.max_memory}
+        try:
+            return materialize(picture, **settings)
+        except DamagedPicture:
+            if not self.settings.salvage:
+                raise
+        return materialize(self._open(job, salvage=True).with_remarks(SALVAGED), **settings)
 
     def upscale(
         self, job: Job, reading: Future[tuple[PictureRows, float]], progress: Progress
@@ -216,14 +228,17 @@ class _Batch:
             started = time.perf_counter() - seconds
             plan = plan_resize(self.size, self.scales, *picture.size)
             notes += [plan.remark] if plan.remark else []
+            notes += [TWICE] if picture.upscaled else []
             form = _check(job, picture, plan)
-            picture = self._decoded(picture)
+            picture = self._decoded(job, picture)
             reserve = self.settings.reserve(form, picture, plan)
             if plan.scale is None:
                 # With a network, its strategy is chosen by what is left.
                 hint, limit = "ask for fewer pixels", self.settings.max_memory
                 require_memory(reserve, "to resize and encode it", max_memory=limit, hint=hint)
             made = upscale_to(picture, plan, self.load, reserve=reserve, progress=progress, note=notes.append)
+        except _LeftOut as reason:
+            return _done(Outcome(str(job.source), skipped=True, remark=str(reason)))
         except Exception as error:
             return _done(Outcome(str(job.source), error=_reason(job, error), cause=error))
         queued = replace(made, bands=channel)
@@ -256,10 +271,18 @@ class _Batch:
         return Outcome(str(job.source), str(job.target), *made.size, seconds, remark=remark)
 
 
+def _check_existing(target: Path) -> None:
+    """Refuse to replace a file that is no result of an earlier run. Raises JobError."""
+    if target.is_file() and not is_upscaled(target):
+        what = "exists, and is no picture that enlca upscale wrote"
+        raise JobError(f"{target}: {what}; --overwrite replaces it, --skip-existing keeps it")
+
+
 def _check(job: Job, picture: PictureRows, plan: ResizePlan) -> Format:
     """Refuse a picture that could not be written in the end, before any work is done for it."""
     name = Path(str(job.target))
-    form = check_format(name, plan.width, plan.height, opaque=picture.opaque, pages=picture.pages)
+    about = {"opaque": picture.opaque, "pages": picture.pages, "animated": bool(picture.delays)}
+    form = check_format(name, plan.width, plan.height, **about)
     if isinstance(job.target, Sink):
         return form
     job.target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,9 +13,13 @@ from enlca.image.folders import SUFFIXES, is_picture_name, natural_key, walk_pic
 Entry = tuple[str, str, str, bytes, bool]
 # Is given the name of each input, or part of one, that cannot be used, and a line about it.
 Report = Callable[[str, str], None]
+# Is given the path of each file that is no picture by its suffix.
+Other = Callable[[str], None]
 
 
-def pictures_in(folder: Path, *, recursive: bool, out: Path | None, report: Report) -> Iterator[Entry]:
+def pictures_in(
+    folder: Path, *, recursive: bool, out: Path | None, report: Report, other: Other
+) -> Iterator[Entry]:
     """Yield the pictures of a folder, in no order; those in the output folder `out` below it are left out."""
     failed, empty = [], True
 
@@ -26,7 +30,13 @@ def pictures_in(folder: Path, *, recursive: bool, out: Path | None, report: Repo
     is_output = _below(out, folder)
     # As Path writes it: the current folder is no part of a name.
     top = str(folder) if folder.parts else ""
-    for below, entry in walk_pictures(str(folder), recursive=recursive, on_error=unreadable):
+
+    def no_picture(below: str, entry: os.DirEntry[str]) -> None:
+        if not is_output(os.path.join(top, below) if below else top):
+            other(os.path.join(top, below, entry.name))
+
+    walk = walk_pictures(str(folder), recursive=recursive, on_error=unreadable, on_other=no_picture)
+    for below, entry in walk:
         empty = False
         place = os.path.join(top, below) if below else top
         if not is_output(place):
@@ -36,15 +46,22 @@ def pictures_in(folder: Path, *, recursive: bool, out: Path | None, report: Repo
         report(str(folder), f"{folder}: no pictures in this folder; {looked}")
 
 
-def pictures_like(pattern: Path, root: Path, *, out: Path | None, report: Report) -> Iterator[Entry]:
+def pictures_like(
+    pattern: Path, root: Path, *, out: Path | None, report: Report, other: Other
+) -> Iterator[Entry]:
     """Yield the pictures whose names match; `root` is the part of the pattern without wildcards."""
     empty, is_output = True, _below(out, root)
-    for name in glob.iglob(str(pattern), recursive=True):
-        if is_picture_name(os.path.basename(name)) and os.path.isfile(name):
-            empty = False
-            if not is_output(os.path.dirname(name)):
-                folder, below = _split(Path(name).parent, root)
-                yield folder, os.path.basename(name), below, os.fsencode(name), os.path.islink(name)
+    for name in filter(os.path.isfile, glob.iglob(str(pattern), recursive=True)):
+        own = os.path.basename(name)
+        is_picture = is_picture_name(own)
+        empty = empty and not is_picture
+        if is_output(os.path.dirname(name)):
+            continue
+        if not is_picture:
+            other(name)
+            continue
+        folder, below = _split(Path(name).parent, root)
+        yield folder, own, below, os.fsencode(name), os.path.islink(name)
     if empty:
         report(str(pattern), f"{pattern}: no picture has such a name")
 

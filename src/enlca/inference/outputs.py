@@ -7,80 +7,23 @@ import stat
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from enlca.errors import JobError
-from enlca.image.decoding import File, Source
-from enlca.image.encoding import WRITABLE
-from enlca.inference.inputs import Report, pictures_in, pictures_like
+from enlca.inference.clashes import Placed, mark_results, refuse_clashes, separate_names
+from enlca.inference.inputs import Other, Report, pictures_in, pictures_like
+from enlca.inference.jobs import Failure, Job, Unread
+from enlca.inference.naming import Found, Naming, joined
 from enlca.inference.target_size import Size
 
 # What happens to an output that exists: "replace" never replaces an input, "overwrite" does.
 Existing = Literal["replace", "skip", "overwrite"]
 
-FIELDS = ("folder", "stem", "scale", "size", "suffix")
 _ENCODING = sys.getfilesystemencoding()
-_FIELD = re.compile(r"\{(\w*)\}")
 _MAGIC = re.compile(r"[*?[]")
-
-
-@dataclass(frozen=True)
-class Sink:
-    """A binary file object that gets a result once it is complete; the suffix of `name` says its format."""
-
-    file: File
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def suffix(self) -> str:
-        """As that of a path."""
-        return Path(self.name).suffix
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture to upscale; `skip` if its output exists and is kept.
-
-    Both ends are paths, or bytes at hand whose names stand in messages and outcomes.
-    """
-
-    source: Path | Source
-    target: Path | Sink
-    skip: bool = False
-
-
-class Failure(NamedTuple):
-    """An input that cannot be used."""
-
-    source: str
-    error: str
-
-
-class Found(NamedTuple):
-    """A picture, as `inputs.Entry` says it."""
-
-    folder: str
-    name: str
-    below: str = ""
-    key: bytes = b""
-    is_link: bool = True
-
-    @property
-    def source(self) -> str:
-        """Its path."""
-        return _joined(self.folder, self.name)
-
-
-def _joined(folder: str, name: str) -> str:
-    """Return the path of a name in a folder, as `Path` writes both."""
-    return f"{folder}{os.sep}{name}" if folder not in ("", os.sep) else folder + name
 
 
 class Jobs(Sequence[Job]):
@@ -88,10 +31,11 @@ class Jobs(Sequence[Job]):
 
     Attributes:
         n_to_do: how many of them are not to be skipped.
+        unread: files of the inputs that are no pictures.
     """
 
-    def __init__(self, index: sqlite3.Connection):
-        self._index = index
+    def __init__(self, index: sqlite3.Connection, unread: Unread):
+        self._index, self.unread = index, unread
         (self._total, self.n_to_do) = index.execute("SELECT count(*), sum(NOT skip) FROM job").fetchone()
         self.n_to_do = self.n_to_do or 0
         weakref.finalize(self, index.close)
@@ -100,7 +44,7 @@ class Jobs(Sequence[Job]):
         return self._total
 
     def __iter__(self) -> Iterator[Job]:
-        for row in self._index.execute("SELECT source, target, skip FROM job ORDER BY n"):
+        for row in self._index.execute("SELECT source, target, skip, again FROM job ORDER BY n"):
             yield _job(*row)
 
     def __getitem__(self, which: Any) -> Any:
@@ -108,7 +52,7 @@ class Jobs(Sequence[Job]):
         if isinstance(which, slice):
             return [self[number] for number in range(*which.indices(len(self)))]
         number = range(len(self))[which]
-        query = "SELECT source, target, skip FROM job ORDER BY n LIMIT 1 OFFSET ?"
+        query = "SELECT source, target, skip, again FROM job ORDER BY n LIMIT 1 OFFSET ?"
         return _job(*self._index.execute(query, (number,)).fetchone())
 
     def __eq__(self, other: object) -> bool:
@@ -117,8 +61,8 @@ class Jobs(Sequence[Job]):
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 
 
-def _job(source: bytes, target: bytes, skip: int) -> Job:
-    return Job(Path(os.fsdecode(source)), Path(os.fsdecode(target)), bool(skip))
+def _job(source: bytes, target: bytes, skip: int, again: int) -> Job:
+    return Job(Path(os.fsdecode(source)), Path(os.fsdecode(target)), bool(skip), bool(again))
 
 
 def plan(
@@ -126,7 +70,7 @@ def plan(
     out: Path | None,
     *,
     size: Size,
-    suffix: str = ".png",
+    suffix: str | None = ".png",
     recursive: bool = False,
     existing: Existing = "replace",
 ) -> tuple[Jobs, list[Failure]]:
@@ -134,18 +78,26 @@ def plan(
 
     A folder means the pictures in it (and below it if `recursive`), a name with wildcards that is not a file
     means the pictures that match; `out` then gets the same tree. `out` is a file (one input), a folder, or a
-    name with `{stem}`, `{size}` (x4, w1920), `{scale}` (4), `{suffix}` or `{folder}` in it; None puts
-    `NAME_SIZE.png` beside each input.
+    name with `{stem}`, `{ext}` (png), `{size}` (x4, w1920), `{scale}` (4), `{suffix}` or `{folder}` in it;
+    None puts `NAME_SIZE.png` beside each input. `suffix` None means that of each input, or .png where its
+    format is not written.
 
-    An input that is the output of another input was made by an earlier run: it is ignored where existing
-    outputs are skipped or overwritten, else refused.
+    Pictures that would go into one file are told apart by `{stem}_{ext}` in place of `{stem}`; where that
+    does not help, the first is kept and the others are failures. An input that is the output of another
+    input was made by an earlier run: it is ignored where existing outputs are skipped or overwritten, else
+    refused.
 
     Raises:
-        JobError: if several inputs would go into one file, an input would be overwritten, or `out` is
-            neither a folder nor a file that can be written.
+        JobError: if an input would be overwritten, or `out` is neither a folder nor a file that can be
+            written, or one file for several inputs.
     """
     naming = Naming.of(out, size=size, suffix=suffix, several=not _is_one_file(inputs))
     failed: list[Failure] = []
+    unread = Unread()
+
+    def report(source: str, error: str) -> None:
+        failed.append(Failure(source, error))
+
     # An empty name is a file of its own that SQLite removes.
     index = sqlite3.connect("", check_same_thread=False, isolation_level=None)
     try:
@@ -153,43 +105,70 @@ def plan(
         # Nothing is ever undone, and a crash leaves no file.
         index.execute("PRAGMA journal_mode = OFF")
         index.execute("BEGIN")
-        index.execute("CREATE TABLE found (input, key, id, source, real, target, place, skip, reason)")
+        columns = "input, key, id, source, real, below, target, place, skip, reason"
+        index.execute(f"CREATE TABLE found ({columns})")
         for number, path in enumerate(inputs):
-            pictures = _expanded(path, recursive, naming.base, lambda *one: failed.append(Failure(*one)))
+            pictures = _expanded(path, recursive, naming.base, report, unread.add)
             rows = ((number, *_row(one, naming, existing, real_folder)) for one in pictures)
-            index.executemany(f"INSERT INTO found VALUES ({', '.join('?' * 9)})", rows)
+            index.executemany(f"INSERT INTO found VALUES ({', '.join('?' * 10)})", rows)
         _put_in_order(index, unique=len(inputs) > 1 or any(map(_is_pattern, inputs)))
+        if not _is_one_file(inputs):
+            separate_names(
+                index, lambda source, below: _separated(source, below, naming, existing, real_folder)
+            )
         _check_overlap(index, existing)
-        _check_targets(index)
+        if not _is_one_file(inputs):
+            refuse_clashes(index, report)
+            mark_results(index)
         unnameable = "SELECT source, target, reason FROM job WHERE reason IS NOT NULL ORDER BY n"
         for source, target, reason in index.execute(unnameable):
             source, target = os.fsdecode(source), os.fsdecode(target)
-            failed.append(Failure(source, f"{source}: cannot be written to {target}: {reason}"))
+            report(source, f"{source}: cannot be written to {target}: {reason}")
         index.execute("DELETE FROM job WHERE reason IS NOT NULL")
         index.execute("COMMIT")
-        return Jobs(index), failed
+        return Jobs(index, unread), failed
     except BaseException:
         index.close()
         raise
 
 
-def _row(one: Found, naming: "Naming", existing: Existing, real_folder: Callable[[str], str]) -> tuple:
+def _row(one: Found, naming: Naming, existing: Existing, real_folder: Callable[[str], str]) -> tuple:
     """Return what the index holds of a picture: the names of both files, and their places without links."""
-    source, (folder, name) = one.source, naming.target(one)
-    target, mode, reason = _joined(folder, name), 0, None
+    # The folder's real path, the name as it is: a link is a picture of its own.
+    own = joined(real_folder(one.folder), one.name)
+    real = os.path.realpath(own) if one.is_link and os.path.islink(own) else own
+    names = [_encoded(path) for path in (own, one.source, real, one.below)]
+    return (one.key, *names, *_placed(naming.target(one), existing, real_folder))
+
+
+def _placed(where: tuple[str, str], existing: Existing, real_folder: Callable[[str], str]) -> Placed:
+    """Return what the index holds of an output, given its folder and name."""
+    folder, name = where
+    target, mode, reason = joined(folder, name), 0, None
     try:
         mode = os.lstat(target).st_mode
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass
     except OSError as error:
         reason = error.strerror or str(error)
-    # The folder's real path, the name as it is: a link is a picture of its own.
-    own = _joined(real_folder(one.folder), one.name)
-    real = os.path.realpath(own) if one.is_link and os.path.islink(own) else own
-    place = os.path.realpath(target) if stat.S_ISLNK(mode) else _joined(real_folder(folder), name)
+    place = os.path.realpath(target) if stat.S_ISLNK(mode) else joined(real_folder(folder), name)
     skip = existing == "skip" and (stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and os.path.isfile(target)))
-    names = [path.encode(_ENCODING, "surrogateescape") for path in (own, source, real, target, place)]
-    return (one.key, *names, skip, reason)
+    return _encoded(target), _encoded(place), skip, reason
+
+
+def _separated(
+    source: str, below: str, naming: Naming, existing: Existing, real_folder: Callable[[str], str]
+) -> Placed | None:
+    """Return the output of a picture under a name that contains its extension, too; None if it did."""
+    if "{stem}" not in naming.pattern or "{ext}" in naming.pattern:
+        return None
+    folder, _, name = source.rpartition(os.sep)
+    one = Found(folder or (os.sep if source.startswith(os.sep) else ""), name, below)
+    return _placed(naming.target(one, separate=True), existing, real_folder)
+
+
+def _encoded(path: str) -> bytes:
+    return path.encode(_ENCODING, "surrogateescape")
 
 
 def _real(folder: str) -> str:
@@ -197,9 +176,10 @@ def _real(folder: str) -> str:
 
 
 def _put_in_order(index: sqlite3.Connection, *, unique: bool) -> None:
-    columns = "id, source, real, target, place, skip, reason"
-    index.execute(f"CREATE TABLE job (n INTEGER PRIMARY KEY, {columns})")
-    index.execute(f"INSERT INTO job SELECT NULL, {columns} FROM found ORDER BY input, key, source")
+    columns = "id, source, real, below, target, place, skip, reason"
+    flags = "again DEFAULT 0, separated DEFAULT 0"
+    index.execute(f"CREATE TABLE job (n INTEGER PRIMARY KEY, {columns}, {flags})")
+    index.execute(f"INSERT INTO job ({columns}) SELECT {columns} FROM found ORDER BY input, key, source")
     index.execute("DROP TABLE found")
     if unique:
         index.execute("DELETE FROM job WHERE n NOT IN (SELECT min(n) FROM job GROUP BY id)")
@@ -222,89 +202,6 @@ def _check_overlap(index: sqlite3.Connection, existing: Existing) -> None:
     index.execute("DELETE FROM job WHERE real IN (SELECT place FROM job WHERE place != real)")
 
 
-def _check_targets(index: sqlite3.Connection) -> None:
-    """Refuse two inputs that would become one file. Raises JobError."""
-    twice = index.execute(
-        "SELECT one.source, two.source, two.target FROM job two JOIN job one ON one.place = two.place "
-        "AND one.n < two.n ORDER BY two.n, one.n LIMIT 1"
-    ).fetchone()
-    if twice:
-        first, second, target = map(os.fsdecode, twice)
-        hint = "rename one, or name the outputs by a pattern: -o '{folder}/{stem}{suffix}'"
-        raise JobError(f"{first} and {second} would both be written to {target}; {hint}")
-
-
-@dataclass(frozen=True)
-class Naming:
-    """The names of outputs: `pattern` is a name with fields, `base` the folder that contains all of them."""
-
-    pattern: str
-    size: Size
-    suffix: str
-    base: Path | None = None
-
-    @classmethod
-    def of(cls, out: Path | None, *, size: Size, suffix: str, several: bool) -> "Naming":
-        """Interpret `out`. Raises JobError."""
-        if out is None:
-            return cls("{folder}/{stem}_{size}{suffix}", size, suffix)
-        fields = _FIELD.findall(str(out))
-        if os.path.isdir(out) or not (fields or out.suffix):
-            if os.path.isfile(out):
-                raise JobError(
-                    f"-o {out} is a file, not a folder; give it a suffix from {' '.join(WRITABLE)}"
-                )
-            # Braces in the name of an existing folder are not fields.
-            return cls("{stem}_{size}{suffix}", size, suffix, base=out)
-        for field in fields:
-            if field not in FIELDS:
-                known = " ".join(f"{{{name}}}" for name in FIELDS)
-                raise JobError(f"-o {out}: unknown field {{{field}}}; known: {known}")
-        if "scale" in fields and size.scale is None:
-            raise JobError(f"-o {out}: there is no {{scale}} with --width or --height; write {{size}}")
-        ending = Path(str(out).replace("{suffix}", suffix)).suffix
-        if ending.lower() not in WRITABLE:
-            raise JobError(
-                f"-o {out}: cannot write {ending}; choose from {' '.join(WRITABLE)}, or a folder"
-                if ending
-                else f"-o {out}: has no suffix; end it in {{suffix}}, or one of {' '.join(WRITABLE)}"
-            )
-        if not fields and several:
-            raise JobError(f"-o {out} names one file, but there is more than one input; name a folder")
-        return cls(str(out), size, suffix, base=None if _FIELD.search(str(out.parent)) else out.parent)
-
-    @cached_property
-    def parts(self) -> list[str]:
-        """Texts and, at odd places, the fields `folder` and `stem` between them; the others are filled."""
-        scale = f"{float(self.size.scale):g}" if self.size.scale is not None else ""
-        fields = {"{scale}": scale, "{size}": self.size.name, "{suffix}": self.suffix}
-        return re.split(
-            r"\{(folder|stem)\}", _FIELD.sub(lambda match: fields.get(match[0], match[0]), self.pattern)
-        )
-
-    def target(self, one: Found) -> tuple[str, str]:
-        """Return folder and name of an output; its tree is kept unless the pattern contains its folder."""
-        parts, fields = list(self.parts), {"folder": one.folder or ".", "stem": _stem(one.name)}
-        parts[1::2] = [fields[field] for field in parts[1::2]]
-        folder, found, name = "".join(parts).rpartition(os.sep)
-        folder = folder or (os.sep if found else "")
-        if "{folder}" in self.pattern:
-            return self._tidy(folder), name
-        return self._tidy(folder if self.base is None else str(self.base), one.below), name
-
-    @staticmethod
-    @lru_cache(maxsize=1024)
-    def _tidy(*folders: str) -> str:
-        path = Path(*folders)
-        return str(path) if path.parts else ""
-
-
-def _stem(name: str) -> str:
-    """Return what `Path(name).stem` is, in a tenth of the time."""
-    dot = name.rfind(".")
-    return name[:dot] if 0 < dot < len(name) - 1 else name
-
-
 def _is_one_file(inputs: Sequence[Path]) -> bool:
     return len(inputs) == 1 and not os.path.isdir(inputs[0]) and not _is_pattern(inputs[0])
 
@@ -313,11 +210,12 @@ def _is_pattern(path: Path) -> bool:
     return bool(_MAGIC.search(str(path))) and not os.path.lexists(path)
 
 
-def _expanded(path: Path, recursive: bool, out: Path | None, report: Report) -> Iterator[Found]:
-    """Yield the pictures that an input means; `report` gets its unusable parts."""
+def _expanded(path: Path, recursive: bool, out: Path | None, report: Report, other: Other) -> Iterator[Found]:
+    """Yield the pictures that an input means; `report` gets its unusable parts, `other` its other files."""
     if os.path.isdir(path):
-        return map(Found._make, pictures_in(path, recursive=recursive, out=out, report=report))
+        found = pictures_in(path, recursive=recursive, out=out, report=report, other=other)
+        return map(Found._make, found)
     if _is_pattern(path):
         root = Path(*takewhile(lambda part: not _MAGIC.search(part), path.parts))
-        return map(Found._make, pictures_like(path, root, out=out, report=report))
+        return map(Found._make, pictures_like(path, root, out=out, report=report, other=other))
     return iter([Found(str(path.parent) if path.parent.parts else "", path.name)])

@@ -16,7 +16,7 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Shaped, UInt8, UInt16
+from jaxtyping import Float64, Shaped
 
 from enlca.checkpoint.store import bundled, scale_of
 from enlca.errors import CheckpointError
@@ -31,9 +31,10 @@ BLOCK = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """The size of the results: a factor, or one or both sides in pixels.
+    """The size of the results: a factor, one or both sides in pixels, the shorter one, or at least a box.
 
-    With one side the other follows from the aspect ratio; with both the aspect ratio is as given.
+    With both sides the aspect ratio is as given, else it is kept. `at_least` is the smallest size that covers
+    a width and a height; a picture that does is not shrunk.
 
     Raises:
         ValueError: no size, two kinds of size, or one that is not positive.
@@ -42,18 +43,27 @@ class Size:
     scale: Fraction | None = None
     width: int | None = None
     height: int | None = None
+    shorter: int | None = None
+    at_least: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Check that exactly one kind of size is given."""
-        if (self.scale is None) == (self.width is None and self.height is None):
-            raise ValueError("a size is a scale, or else a width, a height or both")
-        if min(value for value in (self.scale, self.width, self.height) if value is not None) <= 0:
+        kinds = (self.scale, self.width or self.height, self.shorter, self.at_least)
+        if sum(kind is not None for kind in kinds) != 1:
+            raise ValueError("a size is a scale, or else a width, a height or both, or one of the others")
+        numbers = (self.scale, self.width, self.height, self.shorter, *(self.at_least or ()))
+        if min(value for value in numbers if value is not None) <= 0:
             raise ValueError(f"sizes must be positive, got {self}")
 
     def of(self, width: int, height: int) -> tuple[int, int]:
         """Return width and height of the result; halves are rounded to even, as `round` does."""
-        if self.scale is not None:
-            wide, high = round(self.scale * width), round(self.scale * height)
+        factor = self.scale
+        if self.shorter is not None:
+            factor = Fraction(self.shorter, min(width, height))
+        elif self.at_least is not None:
+            factor = max(Fraction(1), *map(Fraction, self.at_least, (width, height)))
+        if factor is not None:
+            wide, high = round(factor * width), round(factor * height)
         else:
             wide = self.width or round(Fraction((self.height or 0) * width, height))
             high = self.height or round(Fraction((self.width or 0) * height, width))
@@ -61,9 +71,13 @@ class Size:
 
     @property
     def name(self) -> str:
-        """The size as part of a file name: x4, x3.5, w1920, h1080 or 1920x1080."""
+        """The size as part of a file name: x4, x3.5, w1920, h1080, 1920x1080, s1080 or min1920x1080."""
         if self.scale is not None:
             return f"x{float(self.scale):g}"
+        if self.shorter is not None:
+            return f"s{self.shorter}"
+        if self.at_least is not None:
+            return f"min{self.at_least[0]}x{self.at_least[1]}"
         if self.width and self.height:
             return f"{self.width}x{self.height}"
         return f"w{self.width}" if self.width else f"h{self.height}"
@@ -128,7 +142,7 @@ def upscale_to(
         load: returns `Upscaler.rows` for a scale; it is called only if a network is needed.
         settings: further arguments of `Upscaler.rows`, whose errors are raised here, too.
     """
-    made = picture if plan.scale is None else load(plan.scale)(picture, **settings)
+    made = replace(picture, upscaled=True) if plan.scale is None else load(plan.scale)(picture, **settings)
     if made.size == (plan.width, plan.height):
         return made
     return resized(made, width=plan.width, height=plan.height)
@@ -164,14 +178,14 @@ class RowReader:
 
 def resize(
     rows: RowReader, size: tuple[int, int], target: tuple[int, int], *, layers: int, kind: np.dtype
-) -> Iterator[UInt8[np.ndarray, "_ w L"] | UInt16[np.ndarray, "_ w L"]]:
-    """Resize one picture; yield some rows at a time, clipped and rounded. Sizes are width and height.
+) -> Iterator[Shaped[np.ndarray, "_ w L"]]:
+    """Resize one picture; yield some rows at a time, clipped, integers rounded. Sizes are width and height.
 
     Rows are resized as they are read. Only those that the next ones are made of are in memory, at their new
     width: `resize_bytes`.
     """
     (columns, n_rows), (width, height) = size, target
-    peak = np.iinfo(kind).max
+    peak = 1 if kind.kind == "f" else np.iinfo(kind).max
     across, down = _tables(columns, width), _tables(n_rows, height)
     # The first row that is still needed from each block on.
     needed_from = list(accumulate((int(used.min()) for _, used, _ in reversed(down)), min))[::-1]
@@ -182,7 +196,9 @@ def resize(
             parts = _parts(missing, columns * layers)
             window = np.concatenate([window, *(_resize_across(rows.take(n), across, peak) for n in parts)])
         out = table @ window[used - first].reshape(len(used), -1)
-        yield _straight(out.reshape(made.stop - made.start, width, layers), peak).astype(kind)
+        straight = _straight(out.reshape(made.stop - made.start, width, layers), peak)
+        # Integers are truncated.
+        yield (straight if kind.kind == "f" else straight + 0.5).astype(kind)
     # Skip to the first row of the next page.
     if left := n_rows - first - len(window):
         rows.take(left)
@@ -237,15 +253,16 @@ def _weighted(rows: Shaped[np.ndarray, "_ _ L"], peak: int) -> Float64[np.ndarra
 
 
 def _straight(values: Float64[np.ndarray, "_ _ L"], peak: int) -> Float64[np.ndarray, "_ _ L"]:
-    """Divide colours by alpha where there is some; clip to levels, ready to be truncated to integers.
+    """Divide colours by alpha where there is some; clip to levels.
 
     By alpha before rounding: where it overshoots, colours do so as much.
     """
+    least = 0.5 * min(1.0, peak / 255)
     if values.shape[2] in (2, 4):
         alpha = values[:, :, -1:]
-        colours = np.where(alpha >= 0.5, values[:, :, :-1] * (peak / np.maximum(alpha, 0.5)), 0)
+        colours = np.where(alpha >= least, values[:, :, :-1] * (peak / np.maximum(alpha, least)), 0)
         values = np.concatenate([colours, alpha], axis=2)
-    return values.clip(0, peak) + 0.5
+    return values.clip(0, peak)
 
 
 def _tables(size: int, target: int) -> list[tuple[slice, np.ndarray, np.ndarray]]:

@@ -7,7 +7,8 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, overload
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from enlca.inference.execute import Executor, Note, all_finite, padded, warn
 from enlca.inference.pixel_source import Pixels, Raster, materialize, queue_share, spool_to_disk
 from enlca.inference.spread import Spread, spread_over
 from enlca.inference.strategy import MemoryFootprint, Strategy, check_mode, choose_strategy
+from enlca.inference.target_size import RowReader, Size, network_scales, resize
 from enlca.inference.transforms import Forward, self_ensemble
 from enlca.network.interface import SRModel
 from enlca.runtime.concurrency import Progress, no_progress
@@ -40,7 +42,13 @@ from enlca.runtime.device import (
     survive_forks,
 )
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    Kind = TypeVar("Kind", Picture, np.ndarray, Tensor, Image)
+
 Model = TypeVar("Model", bound=SRModel)
+Made = Shaped[np.ndarray, "_ SW L"]
 log = logging.getLogger(__name__)
 
 
@@ -52,8 +60,9 @@ class Upscaler:
     Args:
         model: a bundled name, a file of weights of any known kind, a run folder, `module:function`, or any
             `SRModel`.
-        scale: 2, 3 or 4; None is the model's own (x4 for a name, if there is one).
-        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        scale: 2, 3 or 4; None is the model's own (x4 for a name, if there is one). Any other factor, such as
+            3.5, is reached by the smallest network beyond it and a plain resize.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps", or a `torch.device`.
         devices: several of one kind, instead of `device`, that share each picture which has enough rows: the
             same result (to 1e-5). For networks that are streamed through sums, without `ensemble`, `engine`.
         precision: "auto", "fp32", "bf16" or "fp16"; "auto" is bfloat16 for pictures of 8 bits without
@@ -72,6 +81,7 @@ class Upscaler:
         card: what its checkpoint says about it; None without a checkpoint.
         forward: the network or the engine, or its self-ensemble, for a batch of tensors of any size.
         scale: the upscaling factor.
+        size: the size of the results.
 
     Raises:
         CheckpointError: unknown model, or no weights for that scale.
@@ -85,9 +95,9 @@ class Upscaler:
         self,
         model: str | os.PathLike[str] | SRModel = DEFAULT_MODEL,
         *,
-        scale: int | None = None,
-        device: str = "auto",
-        devices: Sequence[str] = (),
+        scale: int | float | Fraction | None = None,
+        device: str | torch.device = "auto",
+        devices: Sequence[str | torch.device] = (),
         precision: str = "auto",
         mode: str = "auto",
         max_memory: int | None = None,
@@ -114,8 +124,10 @@ class Upscaler:
         first = Executor(self.network, forward, self.device, ensemble=ensemble)
         self.executor = spread_over(first, others) if others else first
         self.forward: Forward = self_ensemble(forward) if ensemble else forward
-        self.scale = network.scale
-        log.info("%s x%d on %s, in %s", network.name, self.scale, self.device, self.half or torch.float32)
+        self.scale = network.scale if scale is None or scale == network.scale else float(scale)
+        # From the text of the number: 1.1 is 11/10, not the nearest float.
+        self.size = Size(scale=Fraction(str(self.scale)))
+        log.info("%s x%g on %s, in %s", network.name, self.scale, self.device, self.half or torch.float32)
 
     @overload
     def __call__(self, picture: Readable | Picture) -> Picture: ...
@@ -124,14 +136,18 @@ class Upscaler:
     @overload
     def __call__(self, picture: Tensor) -> Tensor: ...
     @overload
+    def __call__(self, picture: "Image") -> "Image": ...
+    @overload
+    def __call__(self, picture: "list[Kind]") -> "list[Kind]": ...
+    @overload
     def __call__(self, picture: Any) -> Any: ...
     def __call__(self, picture: Any) -> Any:
         """Return the upscaled picture, of the kind that came in; a file gives a `Picture`, which has `save`.
 
         Args:
             picture: a path, the bytes of a file or a binary file object, a `Picture`, a PIL image, a numpy
-                array (uint8, uint16, or floating point in [0, 1]; H W or H W C with 1 to 4 channels), or a
-                torch tensor (float in [0, 1], 3 H W or B 3 H W).
+                array (uint8, uint16, or floating point in [0, 1]; H W, H W C or N H W C with 1 to 4
+                channels), a torch tensor (uint8, or float in [0, 1]; 3 H W or B 3 H W), or a list of these.
 
         Raises:
             PictureError: the file cannot be read.
@@ -140,6 +156,8 @@ class Upscaler:
         """
         if isinstance(picture, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(picture, "read"):
             return collect(self.rows(open_image(picture, max_bits=16)))
+        if isinstance(picture, (list, tuple)):
+            return [self(one) for one in picture]
         if isinstance(picture, Picture):
             return collect(self.rows(rows_of(picture)))
         if isinstance(picture, np.ndarray):
@@ -150,7 +168,7 @@ class Upscaler:
             return upscale_pil(self._array, picture)
         raise TypeError(
             f"cannot upscale a {type(picture).__name__}; "
-            "give a path, bytes, a file object, or a PIL, numpy or torch picture"
+            "give a path, bytes, a file object, or a PIL, numpy or torch picture, or a list of these"
         )
 
     def rows(
@@ -192,10 +210,10 @@ class Upscaler:
 
         def bands() -> Iterator[np.ndarray]:
             for page in pages:
-                yield from self.executor.bands(page, strategy, passes=passes, note=note)
+                yield from self._sized(self.executor.bands(page, strategy, passes=passes, note=note), page)
 
-        width, height = (self.scale * side for side in picture.size)
-        return replace(picture, width=width, height=height, bands=bands())
+        width, height = self.size.of(*picture.size)
+        return replace(picture, width=width, height=height, bands=bands(), upscaled=True)
 
     def stream(self, rows: Iterable[Shaped[np.ndarray, "_ W L"]]) -> Iterator[Shaped[np.ndarray, "_ SW L"]]:
         """Upscale bands of rows, from top to bottom; yield bands of the type that came in.
@@ -211,7 +229,7 @@ class Upscaler:
             TooLarge, StoreError, NotFinite: as `rows`; all while iterating.
         """
         picture = spool_to_disk(map(as_layers, rows))
-        yield from self.executor.bands(picture, self.strategy(picture))
+        yield from self._sized(self.executor.bands(picture, self.strategy(picture)), picture)
 
     def bands(
         self, picture: Shaped[np.ndarray, "H W L"], *, progress: Progress = no_progress, note: Note = warn
@@ -230,7 +248,7 @@ class Upscaler:
         strategy = self.strategy(raster, note=note)
         has_alpha = raster.shape[2] in (2, 4)
         passes = self.executor.passes(strategy, has_alpha=has_alpha, pages=1, progress=progress)
-        yield from self.executor.bands(raster, strategy, passes=passes, note=note)
+        yield from self._sized(self.executor.bands(raster, strategy, passes=passes, note=note), raster)
 
     def memory_budget(self) -> tuple[int, int]:
         """Return how many bytes this process uses on the device, and how many it may use."""
@@ -262,12 +280,20 @@ class Upscaler:
 
     def _array(self, picture: Shaped[np.ndarray, "H W L"]) -> Shaped[np.ndarray, "SH SW L"]:
         height, width, layers = picture.shape
-        raster = Raster.of(picture)
-        bands = self.executor.bands(raster, self.strategy(raster))
-        return stack_bands(bands, (self.scale * height, self.scale * width, layers), picture.dtype)
+        wide, high = self.size.of(width, height)
+        return stack_bands(self.bands(picture), (high, wide, layers), picture.dtype)
+
+    def _sized(self, bands: Iterator[Made], picture: Pixels) -> Iterator[Made]:
+        """Resize what the network made of a picture, if another factor was asked for than its own."""
+        own = self.network.scale
+        if self.scale == own:
+            return bands
+        height, width, layers = picture.shape
+        size, kind = (own * width, own * height), np.dtype(picture.dtype)
+        return resize(RowReader(bands), size, self.size.of(width, height), layers=layers, kind=kind)
 
     def _batch(self, pictures: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
-        if self._fits_whole(*pictures.shape):
+        if self.scale == self.network.scale and self._fits_whole(*pictures.shape):
             lr = pictures.to(self.device, torch.float32)
             for half in dict.fromkeys((self.half, None)):
                 sr = in_half(self.forward, half)(lr)
@@ -287,12 +313,22 @@ class Upscaler:
         return self.mode == "whole" or (self.mode == "auto" and fits)
 
 
-def _load(model: str | os.PathLike[str] | SRModel, scale: int | None) -> tuple[SRModel, Card | None]:
+def _load(
+    model: str | os.PathLike[str] | SRModel, scale: int | float | Fraction | None
+) -> tuple[SRModel, Card | None]:
+    """Return a network: of the scale, or of the smallest beyond a factor between scales."""
+    if scale is not None and scale <= 0:
+        raise ValueError(f"scale must be positive, got {scale}")
+    between = scale is not None and scale != int(scale)
+    own = None if scale is None else int(scale)
+    if scale is not None and between and not isinstance(model, SRModel):
+        scales, model = network_scales(model, at_least=float(scale))
+        own = min(one for one in scales if one >= scale)
     if not isinstance(model, SRModel):
-        loaded = load_model(model, scale)
+        loaded = load_model(model, own)
         log.info("%s: %s (%s)", model, loaded.kind, loaded.path)
         return loaded.model, loaded.card
-    if scale not in (None, model.scale):
+    if scale is not None and (scale > model.scale if between else scale != model.scale):
         raise CheckpointError(f"{model.name}: upscales by {model.scale}, not by {scale}")
     return model.eval(), None
 

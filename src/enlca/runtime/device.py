@@ -29,12 +29,15 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str | torch.device) -> torch.device:
     """Return the device called `name`; "auto" takes a GPU if there is one, "cuda:1" the second one.
 
     Raises:
         DeviceError: unknown name, or a device that this machine does not have.
     """
+    if isinstance(name, torch.device):
+        # Others than GPUs are one of a kind.
+        name = str(name) if name.type == "cuda" else name.type
     if name.startswith("cuda:") and name[5:].isdecimal():
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(name[5:]) < count:

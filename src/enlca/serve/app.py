@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from enlca.errors import Stopped
 from enlca.image.decoding import Source
-from enlca.inference.outputs import Sink
+from enlca.inference.jobs import Sink
 from enlca.serve import openapi
 from enlca.serve.engine import Engine, Model, check_picture
 from enlca.serve.intake import save_body

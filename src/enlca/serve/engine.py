@@ -19,7 +19,7 @@ from enlca.image.decoding import Source
 from enlca.image.files import check_format, format_of, open_image
 from enlca.image.rows import PictureRows
 from enlca.inference.batch import Settings, run
-from enlca.inference.outputs import Job, Sink
+from enlca.inference.jobs import Job, Sink
 from enlca.inference.target_size import network_scales, plan_resize
 from enlca.inference.upscaler import Upscaler
 from enlca.runtime.device import on_host

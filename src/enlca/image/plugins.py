@@ -1,0 +1,118 @@
+"""HEIC and JPEG XL, by plug-ins of Pillow's (the extra `formats`): libvips' wheel has no decoders of them.
+
+Letters:  H height   W width   L layers: 1 or 3 channels, then alpha if there is any
+"""
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from enlca.errors import MissingExtra, PictureError, require
+from enlca.image.decoding import Source
+from enlca.image.metadata import dpi_of
+from enlca.image.rows import MAX_PIXELS, PictureRows, check_pixels, damage_error, depth_error, rows_of_array
+
+# Bytes in which the header of a JPEG XL says its size, in a container after boxes of metadata.
+_HEADER = 1 << 16
+
+
+def decode(source: Source, kind: str, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> PictureRows:
+    """Decode a file of a key of `DECODERS`, its first picture.
+
+    Raises:
+        PictureError: the plug-in is not installed; damaged, deeper than `max_bits`, or more pixels than
+            `max_pixels`.
+        OSError: the file cannot be read.
+    """
+    try:
+        return DECODERS[kind](source, max_bits=max_bits, max_pixels=max_pixels)
+    except MissingExtra as error:
+        raise PictureError(f"{source}: {error}") from error
+
+
+def _decode_heic(source: Source, *, max_bits: int, max_pixels: int) -> PictureRows:
+    with require("formats", feature="reading HEIC"):
+        import pillow_heif
+    data = io.BytesIO(source.read_at(0))
+    try:
+        # Lazy: the header says the size, and the pixels are decoded when they are asked for.
+        file = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
+        image = file[file.primary_index]
+        check_pixels(source, *image.size, max_pixels)
+        if "16" in image.mode and max_bits < 16:
+            raise depth_error(source, f"{image.info.get('bit_depth')} bits per channel", max_bits=max_bits)
+        layers = np.asarray(image)
+    except PictureError:
+        raise
+    except Exception as error:
+        # libheif turns the picture itself; what it raises has no common type.
+        raise _damage(source, error) from error
+    remarks = (f"only the first of {len(file)} pictures",) if len(file) > 1 else ()
+    return _rows(layers, image.info).with_remarks(*remarks)
+
+
+def _decode_jxl(source: Source, *, max_bits: int, max_pixels: int) -> PictureRows:
+    with require("formats", feature="reading JPEG XL"):
+        import pillow_jxl  # noqa: F401 - registers the format
+    from PIL import Image
+
+    # The plug-in decodes all of the file when it opens it.
+    size = size_of_jxl(source.read_at(0, _HEADER))
+    if size is None:
+        raise damage_error(source, "the header says no size")
+    check_pixels(source, *size, max_pixels)
+    try:
+        with Image.open(io.BytesIO(source.read_at(0)), formats=("JXL",)) as image:
+            if image.mode not in ("L", "LA", "RGB", "RGBA", "I;16"):
+                raise depth_error(source, f"values of mode {image.mode}", max_bits=max_bits)
+            if image.mode == "I;16" and max_bits < 16:
+                raise depth_error(source, "16 bits per channel", max_bits=max_bits)
+            layers = np.asarray(image)
+            about = {**image.info}
+    except PictureError:
+        raise
+    except Exception as error:
+        raise _damage(source, error) from error
+    return _rows(layers, about)
+
+
+DECODERS: dict[str, Callable[..., PictureRows]] = {"heic": _decode_heic, "jxl": _decode_jxl}
+
+
+def _rows(layers: np.ndarray, about: Mapping[Any, Any]) -> PictureRows:
+    """Return rows of an array H W or H W L, with the metadata that Pillow calls `info`."""
+    rows = rows_of_array(layers.reshape(*layers.shape[:2], -1).copy())
+    exif = about.get("exif") or None
+    dpi = dpi_of(exif) if exif else None
+    inches = (rows.width / dpi[0], rows.height / dpi[1]) if dpi else None
+    return replace(rows, icc=about.get("icc_profile") or None, exif=exif, xmp=about.get("xmp"), inches=inches)
+
+
+def _damage(source: Source, error: Exception) -> PictureError:
+    return damage_error(source, " ".join(str(error).split()) or type(error).__name__)
+
+
+def size_of_jxl(data: bytes) -> tuple[int, int] | None:
+    """Return width and height by the header of a JPEG XL, None without. (ISO 18181-1, SizeHeader)"""
+    at = data.find(b"\xff\x0a") if data[:2] != b"\xff\x0a" else 0
+    if at < 0 or len(data) < at + 12:
+        return None
+    bits = int.from_bytes(data[at + 2 : at + 12], "little")
+
+    def take(n: int) -> int:
+        nonlocal bits
+        value = bits & ((1 << n) - 1)
+        bits >>= n
+        return value
+
+    small = take(1)
+
+    def side() -> int:
+        return (take(5) + 1) * 8 if small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    height, ratio = side(), take(3)
+    across, down = ((0, 0), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
+    return (height * across // down if ratio else side()), height
