@@ -149,3 +149,10 @@ def test_maps_ask_what_nlsa_and_effective_n_are():
     assert "What is NLSA?" in figure
     assert "What is effective N?" in figure
     assert "<details" not in html.figure("Exact softmax", "", "data:,", (3, 5), {"entropy": "7"})
+
+
+def test_a_page_that_was_idle_says_in_plain_words_what_became_of_its_picture(explorer, models, picture):
+    explorer.open("a", picture)
+    explorer.visitors.forget("a")
+    with pytest.raises(NothingOpen, match="it was deleted while this page was idle; drop it once more"):
+        explorer.upscale("a", models.default, 4, silent)

@@ -92,7 +92,7 @@ def test_nothing_is_fetched_on_behalf_of_visitors_and_pages_load_nothing_from_el
 def test_two_visitors_do_not_see_each_others_pictures(visit, tiny_model, picture, tmp_path):
     one, other = visit(), visit()
     one.open(picture)
-    assert "No picture is open" in other.click(0, 0, (str(tiny_model), 4, *CHOICE))
+    assert "There is no picture here: drop one." in other.click(0, 0, (str(tiny_model), 4, *CHOICE))
 
 
 def test_everything_is_gone_at_the_end_and_settings_are_as_before(
