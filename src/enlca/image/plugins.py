@@ -4,7 +4,8 @@ Letters:  H height   W width   L layers: 1 or 3 channels, then alpha if there is
 """
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,15 @@ import numpy as np
 from enlca.errors import MissingExtra, PictureError, require
 from enlca.image.decoding import Source
 from enlca.image.metadata import dpi_of
-from enlca.image.rows import MAX_PIXELS, PictureRows, check_pixels, damage_error, depth_error, rows_of_array
+from enlca.image.rows import (
+    MAX_PIXELS,
+    Band,
+    PictureRows,
+    check_pixels,
+    damage_error,
+    depth_error,
+    rows_of_array,
+)
 
 # Bytes in which the header of a JPEG XL says its size, in a container after boxes of metadata.
 _HEADER = 1 << 16
@@ -37,21 +46,30 @@ def _decode_heic(source: Source, *, max_bits: int, max_pixels: int) -> PictureRo
     with require("formats", feature="reading HEIC"):
         import pillow_heif
     data = io.BytesIO(source.read_at(0))
-    try:
-        # Lazy: the header says the size, and the pixels are decoded when they are asked for.
+    with _errors(source):
+        # Lazy: the header says size and kind, the pixels are decoded when they are asked for.
         file = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
         image = file[file.primary_index]
-        check_pixels(source, *image.size, max_pixels)
-        if "16" in image.mode and max_bits < 16:
-            raise depth_error(source, f"{image.info.get('bit_depth')} bits per channel", max_bits=max_bits)
-        layers = np.asarray(image)
-    except PictureError:
-        raise
-    except Exception as error:
-        # libheif turns the picture itself; what it raises has no common type.
-        raise _damage(source, error) from error
+    check_pixels(source, *image.size, max_pixels)
+    mode, _, deep = image.mode.partition(";")
+    if deep and max_bits < 16:
+        raise depth_error(source, f"{image.info.get('bit_depth')} bits per channel", max_bits=max_bits)
+
+    def bands() -> Iterator[Band]:
+        with _errors(source):
+            layers = np.asarray(image)
+        yield layers.reshape(*layers.shape[:2], -1)
+
+    width, height = image.size
+    bits, has_alpha = 16 if deep else 8, mode.endswith("A")
+    channels = 1 if mode.startswith("L") else 3
+    rows = PictureRows(
+        width=width, height=height, channels=channels, bits=bits, bands=bands(), has_alpha=has_alpha
+    )
+    # libheif's planes, and the pixels made of them.
+    rows = replace(rows, decoder_bytes=2 * rows.nbytes)
     remarks = (f"only the first of {len(file)} pictures",) if len(file) > 1 else ()
-    return _rows(layers, image.info).with_remarks(*remarks)
+    return _with_metadata(rows, image.info).with_remarks(*remarks)
 
 
 def _decode_jxl(source: Source, *, max_bits: int, max_pixels: int) -> PictureRows:
@@ -64,35 +82,33 @@ def _decode_jxl(source: Source, *, max_bits: int, max_pixels: int) -> PictureRow
     if size is None:
         raise damage_error(source, "the header says no size")
     check_pixels(source, *size, max_pixels)
-    try:
-        with Image.open(io.BytesIO(source.read_at(0)), formats=("JXL",)) as image:
-            if image.mode not in ("L", "LA", "RGB", "RGBA", "I;16"):
-                raise depth_error(source, f"values of mode {image.mode}", max_bits=max_bits)
-            if image.mode == "I;16" and max_bits < 16:
-                raise depth_error(source, "16 bits per channel", max_bits=max_bits)
-            layers = np.asarray(image)
-            about = {**image.info}
-    except PictureError:
-        raise
-    except Exception as error:
-        raise _damage(source, error) from error
-    return _rows(layers, about)
+    with _errors(source), Image.open(io.BytesIO(source.read_at(0)), formats=("JXL",)) as image:
+        mode, about = image.mode, {**image.info}
+        layers = np.array(image)
+    if mode not in ("L", "LA", "RGB", "RGBA", "I;16") or (mode == "I;16" and max_bits < 16):
+        content = "16 bits per channel" if mode == "I;16" else f"values of mode {mode}"
+        raise depth_error(source, content, max_bits=max_bits)
+    return _with_metadata(rows_of_array(layers.reshape(*layers.shape[:2], -1)), about)
 
 
 DECODERS: dict[str, Callable[..., PictureRows]] = {"heic": _decode_heic, "jxl": _decode_jxl}
 
 
-def _rows(layers: np.ndarray, about: Mapping[Any, Any]) -> PictureRows:
-    """Return rows of an array H W or H W L, with the metadata that Pillow calls `info`."""
-    rows = rows_of_array(layers.reshape(*layers.shape[:2], -1).copy())
+def _with_metadata(rows: PictureRows, about: Mapping[Any, Any]) -> PictureRows:
+    """Add the metadata that Pillow calls `info`."""
     exif = about.get("exif") or None
     dpi = dpi_of(exif) if exif else None
     inches = (rows.width / dpi[0], rows.height / dpi[1]) if dpi else None
     return replace(rows, icc=about.get("icc_profile") or None, exif=exif, xmp=about.get("xmp"), inches=inches)
 
 
-def _damage(source: Source, error: Exception) -> PictureError:
-    return damage_error(source, " ".join(str(error).split()) or type(error).__name__)
+@contextmanager
+def _errors(source: Source) -> Iterator[None]:
+    """Raise a plug-in's errors about a file, which have no common type, as one line of ours."""
+    try:
+        yield
+    except Exception as error:
+        raise damage_error(source, " ".join(str(error).split()) or type(error).__name__) from error
 
 
 def size_of_jxl(data: bytes) -> tuple[int, int] | None:
