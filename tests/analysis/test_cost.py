@@ -252,7 +252,7 @@ def test_what_is_neither_a_network_nor_weights_is_wrong_usage_with_all_names(com
 def test_more_pixels_than_can_be_counted_in_a_moment_are_wrong_usage(command):
     done = command("cost", "--size", "999999x999999")
     assert (done.code, done.out) == (2, "")
-    assert "--size counts at most 100,000,000 pixels; got 999999x999999" in done.err
+    assert "--size counts at most 16,777,216 pixels; got 999999x999999" in done.err
 
 
 def test_what_would_not_fit_into_memory_is_not_timed(command, monkeypatch):

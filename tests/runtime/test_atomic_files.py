@@ -112,3 +112,12 @@ def test_without_a_home_there_is_no_cache(monkeypatch):
     monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: files.Path("~/.cache/enlca"))
     with pytest.raises(OSError, match="not an absolute path"):
         cache_dir()
+
+
+def test_a_user_whom_the_system_does_not_know_has_no_cache(monkeypatch):
+    def unknown(*_, **__):
+        raise RuntimeError("could not determine the home directory for '~/.cache'")
+
+    monkeypatch.setattr("platformdirs.user_cache_path", unknown)
+    with pytest.raises(OSError, match="no cache directory: could not determine"):
+        cache_dir()

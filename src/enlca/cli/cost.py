@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from enlca.network.interface import SRModel
 
 MIB = 2**20
-# Hashing is counted chunk by chunk: a second for so many.
-MOST_PIXELS = 100_000_000
+# Exact attention is counted by parts of its queries: some seconds for so many.
+MOST_PIXELS = 4096 * 4096
 
 
 def cost(

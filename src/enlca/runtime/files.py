@@ -137,7 +137,11 @@ def cache_dir() -> Path:
     """
     import platformdirs
 
-    path = platformdirs.user_cache_path("enlca", appauthor=False, opinion=False)
+    try:
+        path = platformdirs.user_cache_path("enlca", appauthor=False, opinion=False)
+    except RuntimeError as error:
+        # Of a user whom the system does not know.
+        raise FileNotFoundError(f"no cache directory: {error}") from error
     if not path.is_absolute():
         raise FileNotFoundError(f"no cache directory: {path} is not an absolute path")
     return path
