@@ -190,7 +190,9 @@ def _put_in_order(index: sqlite3.Connection, *, unique: bool) -> None:
 def _check_overlap(index: sqlite3.Connection, existing: Existing) -> None:
     """Refuse to overwrite inputs unless asked; remove inputs that an earlier run made. Raises JobError."""
     overlap = "SELECT target, place = real FROM job WHERE place IN (SELECT real FROM job) ORDER BY n"
+    overlaps = False
     for target, own in index.execute(overlap):
+        overlaps = True
         if own and existing != "overwrite":
             hint = "choose another -o, or --overwrite if that is meant"
         elif not own and existing == "replace":
@@ -199,7 +201,8 @@ def _check_overlap(index: sqlite3.Connection, existing: Existing) -> None:
         else:
             continue
         raise JobError(f"{os.fsdecode(target)} is an input and would be overwritten; {hint}")
-    index.execute("DELETE FROM job WHERE real IN (SELECT place FROM job WHERE place != real)")
+    if overlaps:
+        index.execute("DELETE FROM job WHERE real IN (SELECT place FROM job WHERE place != real)")
 
 
 def _is_one_file(inputs: Sequence[Path]) -> bool:
