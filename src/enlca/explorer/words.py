@@ -36,4 +36,4 @@ def question(word: str) -> str:
 def questions(*words: str) -> str:
     """Return words with their question marks, in one line."""
     asked = "".join(f"<span><b>{escape(word)}</b>{question(word)}</span>" for word in words)
-    return f'<p class="words">{asked}</p>'
+    return f'<div class="words">{asked}</div>'
