@@ -83,8 +83,8 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
 }
 
-# Two hyphens are an option, no dash.
-smartquotes = False
+# Dashes only: quotes may be meant for a shell.
+smartquotes_action = "D"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "enlca"
@@ -135,8 +135,9 @@ def link_to_source(app, name, text):
 
 
 def read_docstring(app, what, name, thing, options, lines):
-    """Replace the lines of a docstring by reStructuredText."""
-    lines[:] = as_rst(lines, module=what == "module")
+    """Replace the lines of a docstring by reStructuredText; fields of named tuples have none of their own."""
+    is_field = lines and lines[0].startswith("Alias for field number")
+    lines[:] = [] if is_field else as_rst(lines, module=what == "module")
 
 
 def setup(app):

@@ -1,5 +1,6 @@
 """The reference of the commands, from their own parsers."""
 
+import re
 import textwrap
 from typing import Any
 
@@ -37,11 +38,16 @@ def page() -> str:
     return "\n".join([heading("Commands"), INTRODUCTION, *described])
 
 
+def with_options(text: str) -> str:
+    """Return a text of `--help` with the options in it as code."""
+    return re.sub(r"(?<![\w`-])--[a-z][\w-]*(?![\w`-])(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"``\g<0>``", plain(text))
+
+
 def described_command(name: str, command: Any) -> str:
     """Return a section: the call, what it does, arguments and options with their defaults."""
     context = command.context_class(command, info_name=name)
     lines = [heading(name, "-"), f".. program:: {name}\n", ".. code-block:: text\n"]
-    lines += [f"   {command.get_usage(context).removeprefix('Usage: ')}\n", f"{plain(command.help)}\n"]
+    lines += [f"   {command.get_usage(context).removeprefix('Usage: ')}\n", f"{with_options(command.help)}\n"]
     examples = help.EXAMPLES.get(name.removeprefix("enlca "), ())
     if examples:
         lines += [".. code-block:: bash\n"]
@@ -52,5 +58,5 @@ def described_command(name: str, command: Any) -> str:
         if record is not None and "--help" not in parameter.opts:
             left, right = record
             named = left if parameter.param_type_name == "option" else left.partition(" <")[0]
-            lines.append(f".. option:: {named}\n\n{textwrap.indent(plain(right), '   ')}\n")
+            lines.append(f".. option:: {named}\n\n{textwrap.indent(with_options(right), '   ')}\n")
     return "\n".join(lines)
