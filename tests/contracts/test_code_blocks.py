@@ -70,8 +70,12 @@ def commands_of(line: str) -> list[list[str]]:
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     found, words = [], []
-    for token in [*lexer, ";"]:
-        if set(token) <= set("();<>|&"):
+    tokens = iter([*lexer, ";"])
+    for token in tokens:
+        if set(token) <= set("<>"):
+            # The file that is read or written.
+            next(tokens)
+        elif set(token) <= set("();<>|&"):
             command = [word for word in words if not re.fullmatch(r"[A-Z_]+=.*", word)]
             while command and command[0] in {"do", "then", "time"}:
                 del command[0]
@@ -197,6 +201,7 @@ def test_a_block_that_is_not_run_says_why():
         ("enlca upscale 'a photo.jpg' -o x.png  # a comment", [["upscale", "a photo.jpg", "-o", "x.png"]]),
         ("DEVICE=cpu .venv/bin/enlca info x | less", [["info", "x"]]),
         ("enlca models && enlca info enlcn-tiny > info.txt", [["models"], ["info", "enlcn-tiny"]]),
+        ("enlca upscale - -o - < a.jpg > b.png", [["upscale", "-", "-o", "-"]]),
         ("for f in *; do time enlca info $f; done", [["info", "$f"]]),
         ("pip install enlca", []),
     ],
