@@ -75,7 +75,7 @@ def pictures(network: enlca.SRNetwork, folder: Path) -> list[tuple[int, ...]]:
         for band in up.bands(read_image(file).pixels, progress=lambda what, done, total: steps.append(done))
     )
     assert steps
-    sizes = [larger.shape, tuple(tensor.shape), again.pixels.shape, (rows, up.scale)]
+    sizes = [larger.shape, tuple(tensor.shape), again.pixels.shape, (rows, int(up.scale))]
     return [*sizes, *(band.shape for band in bands)]
 
 

@@ -54,7 +54,7 @@ def upscale_into_zip(
         works,
         lambda scale: upscaler.rows,
         size=Size(scale=Fraction(upscaler.scale)),
-        scales=[upscaler.scale],
+        scales=[upscaler.network.scale],
         settings=settings,
         progress=on_progress,
     )

@@ -83,7 +83,9 @@ class Upscale(io.ComfyNode):
             ValueError: an image that is not finite.
         """
         n, height, width, channels = image.shape
-        larger = torch.empty(n, upscaler.scale * height, upscaler.scale * width, channels)
+        # The loader's factors are those of networks.
+        scale = upscaler.network.scale
+        larger = torch.empty(n, scale * height, scale * width, channels)
         api = ComfyAPISync()
         for number in range(n):
 
