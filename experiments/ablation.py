@@ -16,8 +16,8 @@ from benchmarks.report import processor
 from experiments.scores import TESTS, Score, Verdict, gain, mean_of
 from experiments.variants import BUDGETS, Run, Variant, runs_of, train_all, whole_seeds
 
-from enlca.checkpoint.store import write_atomically
 from enlca.errors import EnlcaError
+from enlca.runtime.files import write_atomically
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -32,11 +32,12 @@ from enlca.analysis.approximation import (
     with_estimator,
 )
 from enlca.attention.block import Embeddings, unit
-from enlca.checkpoint.store import load, write_atomically
+from enlca.checkpoint.store import load
 from enlca.evaluation.evaluate import Method, evaluate
 from enlca.image.picture import read_image
 from enlca.inference.adapters import upscale_rgb
 from enlca.network.sr import SRNetwork
+from enlca.runtime.files import write_atomically
 
 HERE = Path(__file__).parent
 MODEL, SCALE = "enlcn-tiny", 4

@@ -17,8 +17,9 @@ from experiments.ablation import CONFIDENCE, csv_of, grid, options, sets_of, tes
 from experiments.scores import Score, Verdict, gain, mean_of, scored
 from experiments.variants import Budget, Run, Variant, runs_of, train_all
 
-from enlca.checkpoint.store import load, write_atomically
+from enlca.checkpoint.store import load
 from enlca.inference.upscaler import with_fast_convolutions
+from enlca.runtime.files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from experiments.arms import Arm, Study, parser_of, run, with_steps
 from experiments.table2_ablation import CONTRAST
 from experiments.variants import BUDGETS, enla, exact, windows, without_attention
 
-from enlca.checkpoint.store import read_card
+from enlca.checkpoint.file import read_card
 from enlca.errors import EnlcaError
 
 NONE, BLOCKS = "none", "none_10_blocks"

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from enlca.checkpoint.store import WEIGHTS, load_file, save
+from enlca.checkpoint.file import load_file, save
+from enlca.checkpoint.store import WEIGHTS
 from enlca.evaluation.evaluate import evaluate, method_called
 
 RESULTS = Path(__file__).parent / "results"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from experiments.ablation import HERE, NOT_RUN, command_line
 
-from enlca.checkpoint.store import write_atomically
 from enlca.errors import EnlcaError
+from enlca.runtime.files import write_atomically
 
 # In the paper's order, but for Table 4. Table 1 and the costs of Table 4 have commands of their own.
 TITLES = {

@@ -18,7 +18,7 @@ import numpy as np
 from experiments.variants import Run, Variant
 from jaxtyping import Float
 
-from enlca.checkpoint.store import read_card
+from enlca.checkpoint.file import read_card
 from enlca.data.pairs import find_pairs
 from enlca.errors import EnlcaError
 from enlca.evaluation.evaluate import evaluate, method_called

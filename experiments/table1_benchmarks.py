@@ -21,12 +21,13 @@ from typing import NamedTuple
 
 import torch
 
-from enlca.checkpoint.store import bundled, write_atomically
+from enlca.checkpoint.store import bundled
 from enlca.errors import EnlcaError
 from enlca.evaluation.evaluate import Evaluation, evaluate, method_called
 from enlca.evaluation.given import GivenPictures
 from enlca.network.zoo import NETWORKS
 from enlca.peers import PEERS
+from enlca.runtime.files import write_atomically
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "shared" / "data"

@@ -20,7 +20,7 @@ import torch
 from benchmarks.report import describe
 
 from enlca.analysis.cost import count, lsh_flops_as_printed, seconds, table4
-from enlca.checkpoint.store import write_atomically
+from enlca.runtime.files import write_atomically
 
 HERE = Path(__file__).parent
 # The paper does not say how it counts NLSA.

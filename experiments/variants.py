@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from enlca.checkpoint.store import read_card
+from enlca.checkpoint.file import read_card
 from enlca.errors import EnlcaError, TrainingStopped
 from enlca.training.config import TrainConfig
 from enlca.training.fit import fit

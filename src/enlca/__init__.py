@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from enlca.attention.block import NonLocalBlock
     from enlca.attention.exact import ExactAttend
     from enlca.attention.linear import LinearAttend
-    from enlca.checkpoint.store import load, save
+    from enlca.checkpoint.file import save
+    from enlca.checkpoint.store import load
     from enlca.inference.upscaler import Upscaler
     from enlca.network.sr import SRConfig, SRNetwork
 
@@ -32,7 +33,7 @@ _PLACES = {
     "SRNetwork": "enlca.network.sr",
     "Upscaler": "enlca.inference.upscaler",
     "load": "enlca.checkpoint.store",
-    "save": "enlca.checkpoint.store",
+    "save": "enlca.checkpoint.file",
 }
 __all__ = [  # noqa: RUF022 - the order a reader meets them in
     "Upscaler",

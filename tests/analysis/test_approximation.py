@@ -21,7 +21,7 @@ from enlca.analysis.approximation import (
 from enlca.attention.block import NonLocalBlock
 from enlca.attention.exact import ExactAttend, dense_attention
 from enlca.attention.features import orthogonal_gaussian, positive_features
-from enlca.checkpoint.store import load_file, save
+from enlca.checkpoint.file import load_file, save
 from enlca.network.sr import SRNetwork
 from enlca.network.zoo import enlcn_tiny
 

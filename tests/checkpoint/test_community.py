@@ -10,7 +10,8 @@ from safetensors.torch import load_file as read_tensors
 
 import enlca
 from enlca.checkpoint.community import CommunityModel
-from enlca.checkpoint.store import EMBEDDED, load_model
+from enlca.checkpoint.file import EMBEDDED
+from enlca.checkpoint.store import load_model
 from enlca.errors import CheckpointError, MissingExtra
 from enlca.inference.execute import padded
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import enlca
-from enlca.checkpoint.store import load_file, read_card
+from enlca.checkpoint.file import load_file, read_card
 
 
 def test_convert_goes_both_ways_and_says_what_it_made(folder, network, state, command):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
+from enlca.checkpoint.file import save
 from enlca.checkpoint.mixing import mix
-from enlca.checkpoint.store import save
 from enlca.errors import CheckpointError
 from enlca.network.sr import SRConfig, SRNetwork
 

@@ -7,7 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file as read_tensors
 
 from enlca.checkpoint import store
-from enlca.checkpoint.store import Card, load_file, read_card, save
+from enlca.checkpoint.file import Card, load_file, read_card, save
 from enlca.network.sr import SRConfig
 from enlca.network.zoo import edsr, nlan
 

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file as read_tensors
 from safetensors.torch import save_file
 
-from enlca.checkpoint.store import load_file, read_card
+from enlca.checkpoint.file import load_file, read_card
 from enlca.errors import CheckpointError
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file as read_tensors
 
-from enlca.checkpoint.store import bundled, load_file
+from enlca.checkpoint.file import load_file
+from enlca.checkpoint.store import bundled
 from enlca.cli.upscale import BASE
 from enlca.evaluation.evaluate import evaluate, method_called
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.checkpoint.store import Card
+from enlca.checkpoint.file import Card
 from enlca.losses import ENLCALoss
 from enlca.metrics import psnr
 from enlca.network.sr import SRConfig

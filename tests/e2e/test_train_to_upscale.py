@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from enlca.checkpoint.store import load_file
+from enlca.checkpoint.file import load_file
 from enlca.data.patches import REDRAW, seed_of
 from enlca.network.sr import SRNetwork
 from enlca.training.parse import read_config

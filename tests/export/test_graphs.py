@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import enlca
-from enlca.checkpoint.store import Card
+from enlca.checkpoint.file import Card
 from enlca.errors import ExportError
 from enlca.export import graphs
 from enlca.export.graphs import ATTENTION, metadata, onnx_graph, openvino_ir

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import enlca
-from enlca.checkpoint.store import load_model, read_card
+from enlca.checkpoint.file import read_card
+from enlca.checkpoint.store import load_model
 from enlca.errors import CheckpointError, ConfigError
 from enlca.models import REGISTERED, CustomConfig, register
 from enlca.training.fit import fit

@@ -171,7 +171,7 @@ def test_a_run_begins_with_the_weights_of_another_scale(home, command):
 
 
 def test_non_local_blocks_inserted_into_a_trunk_change_nothing_at_first(home, command):
-    from enlca.checkpoint.store import load_file
+    from enlca.checkpoint.file import load_file
     from enlca.training.fit import load_weights
 
     words = ("train", "tiny.yaml", "--run.steps=3", "--network.attention=none", "--loss.contrast_weight=0")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from enlca.checkpoint.store import read_card
+from enlca.checkpoint.file import read_card
 from enlca.errors import StateError
 from enlca.runtime.files import lock_folder
 from enlca.training import run_folder

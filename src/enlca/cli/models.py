@@ -111,8 +111,9 @@ def convert(
         raise typer.BadParameter(f"converts .pt to .safetensors or back; got {source.name} and {target.name}")
     if source.exists() and target.exists() and source.samefile(target):
         raise typer.BadParameter(f"{source} and {target} are the same file")
+    from enlca.checkpoint.file import save
     from enlca.checkpoint.official import save_official
-    from enlca.checkpoint.store import load_with_card, save
+    from enlca.checkpoint.store import load_with_card
     from enlca.errors import CheckpointError
 
     to_ours = target.suffix.lower() == ".safetensors"

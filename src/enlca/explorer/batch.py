@@ -41,7 +41,7 @@ def upscale_into_zip(
         OSError: the disk is full.
     """
     sources = list(files)
-    targets = [folder / name for name in _names(sources, upscaler.scale)]
+    targets = [folder / name for name in _names(sources, upscaler.network.scale)]
     works = [Work(source, target) for source, target in zip(sources, targets, strict=True)]
     failures, n_done = [], 0
 
@@ -53,7 +53,7 @@ def upscale_into_zip(
     results = run(
         works,
         lambda scale: upscaler.rows,
-        size=Size(scale=Fraction(upscaler.scale)),
+        size=Size(scale=Fraction(upscaler.network.scale)),
         scales=[upscaler.network.scale],
         settings=settings,
         progress=on_progress,

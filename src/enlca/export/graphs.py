@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 
 import enlca
-from enlca.checkpoint.store import KEY, Card
+from enlca.checkpoint.file import KEY, Card
 from enlca.errors import ExportError, require
 from enlca.export.traceable import PictureBlock, traceable
 from enlca.network.sr import SRNetwork

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from enlca.checkpoint.store import Card
+from enlca.checkpoint.file import Card
 from enlca.errors import NotWritten, ParityError
 from enlca.export.engines import Engine, OnnxEngine, OpenVinoEngine
 from enlca.export.graphs import IR, import_extra, metadata, onnx_graph, openvino_ir

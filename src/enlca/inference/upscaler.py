@@ -16,7 +16,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from enlca.checkpoint import DEFAULT_MODEL
-from enlca.checkpoint.store import Card, load_model
+from enlca.checkpoint.file import Card
+from enlca.checkpoint.store import load_model
 from enlca.errors import CheckpointError
 from enlca.image.decoding import Readable
 from enlca.image.files import open_image

@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from enlca.checkpoint.file import Card, read_card, save
 from enlca.checkpoint.repository import CONFIG, FOLDER, HUB, WEIGHTS
-from enlca.checkpoint.store import Card, load_with_card, read_card, save
+from enlca.checkpoint.store import load_with_card
 from enlca.errors import NotWritten, require
 from enlca.network.sr import SRNetwork
 from enlca.runtime.files import write_atomically

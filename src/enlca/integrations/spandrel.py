@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from enlca.checkpoint.file import EMBEDDED, from_embedded
 from enlca.checkpoint.official import network_of
-from enlca.checkpoint.store import EMBEDDED, from_embedded
 from enlca.errors import require
 
 IDENTIFIER = "ENLCN"

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from enlca.checkpoint.store import BEST, load_file, load_model
+from enlca.checkpoint.file import load_file
+from enlca.checkpoint.store import BEST, load_model
 from enlca.data.left_out import leave_out
 from enlca.data.packed import PackedSet, open_teacher, open_training_set
 from enlca.data.patches import Batch, PatchBatches, ResidentPatches, Soften

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import UInt8
 from torch.utils.tensorboard import SummaryWriter
 
-from enlca.checkpoint.store import save, write_atomically
+from enlca.checkpoint.file import save
 from enlca.errors import TrainingFailed
+from enlca.runtime.files import write_atomically
 from enlca.training.config import TrainConfig
 from enlca.training.objective import Trainable
 from enlca.training.state import LAST, write_state
