@@ -1,10 +1,19 @@
 """What every test may ask for."""
 
 import os
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_that_are_heard() -> None:
+    """Signals as in a terminal: what a shell or `nohup` has ignored stays ignored, and tests send them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

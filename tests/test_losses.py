@@ -51,7 +51,7 @@ def test_half_precision_predictions_are_compared_in_single_precision():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"contrast_weight": -1.0}, "contrast_weight must not be negative"),
+        ({"contrast_weight": -1.0}, "contrast_weight must be finite and not negative"),
         ({"anchors": 0}, "anchors must be at least 1"),
         ({"relevant": 0.0}, "relevant must be a share"),
         ({"start": 1.5}, "start must be a share"),

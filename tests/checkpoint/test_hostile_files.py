@@ -153,7 +153,7 @@ CARDS = {
     "features": ({"n_features": 10**9}, "n_features must be at most"),
     "fewer features": ({"n_features": 60_000}, "does not fit its own settings"),
     "embedding": ({"embed_channels": 50_000}, "does not fit its own settings"),
-    "kernel": ({"embed_kernel": 10**9 + 1}, "no network can have its settings"),
+    "kernel": ({"embed_kernel": 10**9 + 1}, "embed_kernel must be odd, from 1 to 255"),
     "amplification": ({"amplification": float("inf")}, "amplification must be positive"),
     "mean of texts": ({"mean": ["a", "b", "c"]}, "mean must be three numbers"),
     "a longer mean": ({"mean": [0.5] * 10**5}, "mean must be three numbers"),

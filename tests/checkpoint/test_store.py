@@ -6,7 +6,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file as read_tensors
 
-from enlca.checkpoint import store
+from enlca.checkpoint import file
 from enlca.checkpoint.file import Card, load_file, read_card, save
 from enlca.network.sr import SRConfig
 from enlca.network.zoo import edsr, nlan
@@ -110,7 +110,7 @@ def test_the_card_is_read_without_the_weights(tiny_model, monkeypatch):
         def metadata(self):
             return self.file.metadata()
 
-    monkeypatch.setattr(store, "safe_open", NoWeights)
+    monkeypatch.setattr(file, "safe_open", NoWeights)
     assert read_card(tiny_model).network.scale == 4
 
 

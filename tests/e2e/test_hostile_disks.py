@@ -38,7 +38,7 @@ def test_where_there_is_no_room_for_one_picture_the_others_are_done(here, tiny_m
     (here / "out").mkdir()
     before = b"what was there before"
     (here / "out" / f"large.{suffix}").write_bytes(before)
-    words = ("--model", tiny_model, "-o", f"out/{{stem}}.{suffix}", "--json", "--quality", 100)
+    words = ("--model", tiny_model, "-o", f"out/{{stem}}.{suffix}", "--json", "--quality", 100, "--overwrite")
     with no_room_for_files_larger_than(FULL):
         done = command("upscale", "large.png", "good.png", *words)
     assert done.code == 1

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from enlca.cli import upscale
+from enlca.cli.engines import engine_loader
 from enlca.export import engines
 from enlca.inference.upscaler import Upscaler
 
@@ -89,12 +90,8 @@ def test_an_engine_that_is_not_installed_is_one_line(command, model, photo, monk
     assert not photo.with_name("photo_x4.png").exists()
 
 
-def test_auto_is_pytorch_and_the_others_are_loaded_by_name(small_network, quick):
-    assert upscale._engine_loader("auto") is None
-    assert upscale._engine_loader("torch") is None
-    make = upscale._engine_loader("openvino")
-    assert make is not None
-    assert make(small_network("linear")).name == "openvino"
+def test_engines_are_loaded_by_name(small_network, quick):
+    assert engine_loader("openvino")(small_network("linear")).name == "openvino"
     assert quick == ["openvino"]
 
 

@@ -181,7 +181,7 @@ def test_a_config_survives_json():
         ({"channels": 0}, "channels must be at least 1, got 0"),
         ({"chunk": 0}, "chunk must be at least 1, got 0"),
         ({"amplification": -1.0}, "amplification must be positive"),
-        ({"embed_kernel": 2}, "embed_kernel must be odd, got 2"),
+        ({"embed_kernel": 2}, "embed_kernel must be odd, from 1 to 255; got 2"),
     ],
 )
 def test_impossible_settings_are_refused_with_what_is_possible(settings, message):

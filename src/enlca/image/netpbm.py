@@ -28,7 +28,7 @@ _PEAK = re.compile(_GAP + rb"(\d{1,9})")
 # The header lies within so many bytes, comments included.
 HEADER_BYTES = 1 << 16
 # Bytes of a text that are parsed at a time.
-TEXT_BYTES = 1 << 20
+TEXT_BYTES = 1 << 17
 SPACES = (b" ", b"\t", b"\n", b"\v", b"\f", b"\r")
 
 

@@ -1,5 +1,6 @@
 """Many pictures and many models in one go, the sample, the strength of repair, and the words on the page."""
 
+import copy
 import zipfile
 from pathlib import Path
 
@@ -106,12 +107,15 @@ def test_attribution_of_a_large_picture_takes_8_steps(models, tmp_path, monkeypa
 @pytest.fixture
 def photo_models(tiny_network, tmp_path, monkeypatch) -> Models:
     """Models of a package with a model for photographs and the one that it was trained on from."""
-    for name in (session.PHOTO, session.BASE, "enlcn-tiny"):
-        for parameter in tiny_network.parameters():
-            parameter.data.mul_(1.1 if name == session.PHOTO else 1.0)
-        enlca.save(tiny_network, tmp_path / f"{name}_x4.safetensors")
-        for parameter in tiny_network.parameters():
-            parameter.data.div_(1.1 if name == session.PHOTO else 1.0)
+    photo = copy.deepcopy(tiny_network)
+    for parameter in photo.parameters():
+        parameter.data.mul_(1.1)
+    for name, network in {
+        session.PHOTO: photo,
+        session.BASE: tiny_network,
+        "enlcn-tiny": tiny_network,
+    }.items():
+        enlca.save(network, tmp_path / f"{name}_x4.safetensors")
     monkeypatch.setattr(store, "WEIGHTS", tmp_path)
     return Models()
 
