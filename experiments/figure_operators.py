@@ -41,7 +41,7 @@ OPERATORS: dict[str, Recipe] = {
     "WebP 10": [WebP(10)],
 }
 # The original is "clean".
-PRESETS = ("web", "phone", "strong")
+PRESETS = ("web", "phone", "noisy", "strong")
 
 
 def main(words: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from enlca.errors import ConfigError, PictureError
 from enlca.image.picture import Picture, read_image, write_image
 from enlca.image.resize import imresize
 
-MIX = Degradation(preset={"web": 2, "phone": 1, "strong": 1, "clean": 1})
+MIX = Degradation(preset={"web": 2, "phone": 1, "noisy": 1, "strong": 1, "clean": 1})
 
 
 def picture(height, width, seed=0):
@@ -144,7 +144,7 @@ def test_presets_are_drawn_by_their_weights():
 @pytest.mark.parametrize(
     ("preset", "message"),
     [
-        ("wild", "unknown preset 'wild'; there are clean, web, phone, strong"),
+        ("wild", "unknown preset 'wild'; there are clean, web, phone, noisy, strong"),
         ({"web": 1, "film": 1}, "unknown preset 'film'"),
         ({"web": -1, "phone": 2}, "the weights of presets must be at least 0"),
         ({"web": 0}, "the weights of presets must be at least 0 and one above it"),

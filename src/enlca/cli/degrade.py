@@ -9,7 +9,7 @@ import typer
 from enlca.cli.common import Json, JsonFile, Scale
 from enlca.cli.output import printable, progress, publish, report_failures, write_out
 
-Preset = Literal["clean", "web", "phone", "strong"]
+Preset = Literal["clean", "web", "phone", "noisy", "strong"]
 
 
 def degrade(

@@ -61,6 +61,16 @@ def phone(random: Random, scale: int) -> Iterator[Operator | Resize]:
     yield _codec(random, 70, 95)
 
 
+def noisy(random: Random, scale: int) -> Iterator[Operator | Resize]:
+    """What too little light leaves: white noise of 1 to 25 levels, stored with care or not compressed."""
+    if _happens(random, 0.5):
+        yield _blur(random, 0.05, 0.5, scale=scale)
+    yield Resize(1 / scale, _interpolation(random))
+    yield _noise(random, most=25.0)
+    if _happens(random, 0.3):
+        yield _codec(random, 80, 95)
+
+
 def strong(random: Random, scale: int) -> Iterator[Operator | Resize]:
     """Everything, twice; then ringing and JPEG in either order. (Wang et al. 2021, Fig. 2)"""
     yield _blur(random, 0.05, 1.0, scale=scale)
@@ -82,6 +92,7 @@ PRESETS: dict[str, Callable[[Random, int], Iterator[Operator | Resize]]] = {
     "clean": clean,
     "web": web,
     "phone": phone,
+    "noisy": noisy,
     "strong": strong,
 }
 
@@ -91,7 +102,7 @@ class Degradation:
     """How the LR patches of a run are degraded.
 
     Args:
-        preset: clean, web, phone or strong; or several with their weights, as {web: 2, phone: 1}.
+        preset: clean, web, phone, noisy or strong; or several with their weights, as {web: 2, phone: 1}.
     """
 
     preset: str | dict[str, int | float] = "web"
