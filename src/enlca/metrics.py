@@ -48,9 +48,10 @@ def luma(rgb: UInt8[np.ndarray, "H W *C"]) -> Float64[np.ndarray, "H W"]:
     if rgb.ndim != 3 or rgb.shape[2] not in (1, 3):
         raise ValueError(f"expected a picture of shape H W, H W 1 or H W 3, got {rgb.shape}")
     red, green, blue = (rgb[:, :, channel] for channel in (0, rgb.shape[2] // 2, -1))
-    total = red * RED
-    total += green * GREEN
-    total += blue * BLUE
+    # The type is said: NumPy 1 would multiply bytes by small numbers in 16 bits.
+    total = np.multiply(red, RED, dtype=np.int32)
+    total += np.multiply(green, GREEN, dtype=np.int32)
+    total += np.multiply(blue, BLUE, dtype=np.int32)
     return OFFSET + total / 255_000
 
 
