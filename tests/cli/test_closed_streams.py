@@ -16,7 +16,11 @@ CLOSED = ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"]
 
 
 def run(words: str, closed: str, folder) -> subprocess.CompletedProcess[str]:
-    line = f'exec "$0" -m enlca {words} {closed}'
+    return shell(f'exec "$0" -m enlca {words} {closed}', folder)
+
+
+def shell(line: str, folder) -> subprocess.CompletedProcess[str]:
+    """What a line of bash gives, whose $0 is Python."""
     return subprocess.run(
         ["bash", "-c", line, sys.executable],
         cwd=folder,
@@ -55,14 +59,6 @@ def test_a_reader_that_leaves_stops_nothing(folder, tiny_model):
     pixels = np.random.default_rng(1).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "b.png")
     line = f'"$0" -m enlca upscale a.png b.png --model {tiny_model} | head -c0; exit ${{PIPESTATUS[0]}}'
-    done = subprocess.run(
-        ["bash", "-c", line, sys.executable],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = shell(line, folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [read_image(folder / f"{name}_x4.png").size for name in "ab"] == [(28, 20)] * 2

@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import load_file as read_tensors
 
+from enlca.checkpoint import BASE
 from enlca.checkpoint.file import load_file
 from enlca.checkpoint.store import bundled
-from enlca.cli.upscale import BASE
 from enlca.evaluation.evaluate import evaluate, method_called
 
 # The least that may be shipped: PSNR-Y on Set5 and Set14.

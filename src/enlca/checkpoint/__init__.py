@@ -2,3 +2,5 @@
 
 # The bundled model that is used where none is named.
 DEFAULT_MODEL = "enlcn-tiny"
+# The model for photographs, and the one that it was trained on from.
+PHOTO, BASE = "photo", "enlcn-light"

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from enlca.checkpoint import PHOTO
 from enlca.cli.output import printable
 
 if TYPE_CHECKING:
     from enlca.inference.jobs import Job, Outcome
 
-# The model for photographs, if it is bundled.
-PHOTO = "photo"
 # Pictures that are looked into for a hint.
 HINTED = 8
 # Formats that lose details for small files; a result is called large beyond so many times the input.

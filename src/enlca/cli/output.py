@@ -76,6 +76,12 @@ class LineReport:
         self.jobs: Sequence[Job] = ()
         self._lines, self._started = lines, time.monotonic()
 
+    @property
+    def unread(self) -> "Unread | None":
+        """Files that are no pictures, if there are any; jobs between streams have no such list."""
+        found = getattr(self.jobs, "unread", None)
+        return found if found is not None and found.suffixes else None
+
     def add(self, outcome: "Outcome") -> None:
         """Take the next outcome."""
         if outcome.error is not None:
@@ -105,7 +111,7 @@ class LineReport:
 
     def close(self) -> None:
         """Name the files that are no pictures; sum up on a terminal where there were several."""
-        if (unread := getattr(self.jobs, "unread", None)) is not None and unread.suffixes:
+        if unread := self.unread:
             print(f"enlca: {printable(_unread_line(unread))}", file=sys.stderr)
         counts = {"done": self.n_done, "failed": self.n_failed, "skipped": self.n_skipped}
         if sys.stderr.isatty() and sum(counts.values()) > 1:
@@ -138,7 +144,7 @@ class JsonReport(LineReport):
         """Print the object, and write its file."""
         super().close()
         tail: dict[str, Any] = {"done": self.n_done, "failed": self.n_failed, "skipped": self.n_skipped}
-        if (unread := getattr(self.jobs, "unread", None)) is not None and unread.suffixes:
+        if unread := self.unread:
             tail["unread"] = {"count": len(unread), "suffixes": unread.suffixes, "names": unread.names}
         with self._file as file:
             file.write(f"], {json.dumps(tail)[1:]}\n")

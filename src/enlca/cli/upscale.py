@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from enlca.checkpoint import DEFAULT_MODEL
+from enlca.checkpoint import BASE, DEFAULT_MODEL
 from enlca.cli.common import Device, Json, JsonFile, ModelName, box
 from enlca.cli.engines import check_engine, engine_loader
 from enlca.cli.hints import hint_at_photo, hint_at_size
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from enlca.network.interface import SRModel
 
 LARGEST = 4
-# The model that the one for photographs was trained on from.
-BASE = "enlcn-light"
 Format = Literal["png", "jpg", "jpeg", "webp", "tif", "avif", "gif", "same"]
 Mode = Literal["auto", "whole", "stream", "tiled"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]

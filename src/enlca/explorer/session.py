@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enlca.analysis.correlation import View
-from enlca.checkpoint import DEFAULT_MODEL
+from enlca.checkpoint import BASE, DEFAULT_MODEL, PHOTO
 from enlca.checkpoint.mixing import mix
 from enlca.checkpoint.store import bundled, scale_of
 from enlca.errors import CheckpointError, NothingOpen, Stopped
@@ -28,8 +28,6 @@ from enlca.inference.pixel_source import RGBView
 from enlca.inference.upscaler import Upscaler
 from enlca.network.sr import SRConfig, SRNetwork
 
-# The bundled model for photographs, if there is one, and the one that it was trained on from.
-PHOTO, BASE = "photo", "enlcn-light"
 # Networks that stay loaded.
 MAX_LOADED = 4
 MAX_VISITORS = 40
