@@ -91,7 +91,7 @@ lowest: $(VENV)/.installed-lowest  ## the tests with the lowest versions that py
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(ARGS)
 
 BUDGET ?= small
-reproduce: $(VENV)/.installed-dev  ## the paper's tables and figures at BUDGET=smoke|small|paper
+reproduce: $(VENV)/.installed-dev  ## the paper's tables and figures at BUDGET=smoke|short|small|paper
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.reproduce --budget $(BUDGET) --jobs 2
 
 lint: $(VENV)/.installed-dev  ## ruff, pyright, import contracts, spelling, dependencies

@@ -64,7 +64,7 @@ def speed(name: str, size: int, threads: int, rounds: int) -> list[dict[str, Any
     lowered = {engine: 0.05 for engine in engines if engine.endswith("bf16")}
     differences = {
         engine: check_parity(
-            forward, network, sizes=[PRIME, (size, size)], tolerance=lowered.get(engine, 1e-4)
+            forward, network, sizes=[(1, *PRIME), (1, size, size)], tolerance=lowered.get(engine, 1e-4)
         )
         for engine, forward in engines.items()
     }

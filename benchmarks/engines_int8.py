@@ -74,7 +74,7 @@ def int8(name: str, size: int, rounds: int, calibrate: Path, tests: list[Path]) 
     network = load(name, scale=SCALE)
     ir = openvino_ir(onnx_graph(network), {})
     full = OpenVinoEngine(ir)
-    check_parity(full, network, sizes=[PRIME, (size, size)])
+    check_parity(full, network, sizes=[(1, *PRIME), (1, size, size)])
     pictures = calibration(calibrate)
     engines = {
         "every convolution": OpenVinoEngine(quantised(ir, pictures, edges=True)),

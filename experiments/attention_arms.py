@@ -49,9 +49,6 @@ def _arms() -> Mapping[str, Arm]:
     for k in (6, 12, 24, 48):
         others = (NONE, BLOCKS, "mean_of_v", "enla_k6") if k == 24 else BOTH
         arms[f"exact_k{k}"] = Arm(exact(k).overrides, others)
-    window = {**OF_EXACT, "network.attention": "window"}
-    arms["window_k24"] = Arm(window, BOTH)
-    arms["window_k24_3_blocks"] = Arm({**window, "network.blocks_per_stage": 4}, (NONE, "window_k24"))
     changes: dict[str, dict[str, object]] = {
         "1x1": {"network.embed_kernel": 1},
         "dim32": {"network.embed_channels": 32},

@@ -1,6 +1,6 @@
 """Figure 1: where a query looks by non-local attention, by NLSA and by ENLCA.
 
-    python -m experiments.figure1_correlation --budget smoke|small|paper [--jobs 2]
+    python -m experiments.figure1_correlation --budget smoke|short|small|paper [--jobs 2]
 
 Trains the three networks on one backbone if they are not there yet (`runs/BUDGET/`, the first seed), and
 draws the weights of a marked query in the last attention block, as `results/figure1_correlation_BUDGET.png`.

@@ -1,6 +1,6 @@
 """Figure 5: one crop of a picture by several methods, each with its PSNR and SSIM.
 
-    python -m experiments.figure5_visual --budget smoke|small|paper
+    python -m experiments.figure5_visual --budget smoke|short|small|paper
     python -m experiments.figure5_visual --test SET --picture NAME --box LEFT TOP WIDTH HEIGHT \\
         --method NLSN=SR_DIR --method "ENLCN (tiny)=enlcn-tiny"
 

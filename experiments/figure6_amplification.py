@@ -1,6 +1,6 @@
 """Figure 6: the amplification k, what it does to PSNR, and to the variance of ENLA's estimate.
 
-    python -m experiments.figure6_amplification --budget smoke|small|paper [--seeds N] [--minutes M]
+    python -m experiments.figure6_amplification --budget smoke|short|small|paper [--seeds N] [--minutes M]
 
 Trains ENLA without contrastive loss at each k, all seeds (`runs/BUDGET/`), scores them picture by picture,
 and measures the variance of phi(q)^T phi(k) / exp(q.k) on random pairs of q and k of the networks' last

@@ -1,6 +1,6 @@
 """Figure 7: ENLA, with k, and with the contrastive loss as well.
 
-    python -m experiments.figure7_sparsity --budget smoke|small|paper [--jobs 2]
+    python -m experiments.figure7_sparsity --budget smoke|short|small|paper [--jobs 2]
 
 The networks are rows of Table 2 (`runs/BUDGET/`, the first seed; trained if not there yet). Draws softmax
 of inner products in the last attention block, as the paper does: `results/figure7_sparsity_BUDGET.png`.

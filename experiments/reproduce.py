@@ -1,6 +1,6 @@
 """All tables and figures at one budget, and what came of them: `experiments/REPORT.md`.
 
-    python -m experiments.reproduce --budget smoke|small|paper [--only NAME ...] [--minutes M] [--jobs 2]
+    python -m experiments.reproduce --budget smoke|short|small|paper [--only NAME ...] [--minutes M]
     make reproduce BUDGET=small
 
 What is trained already is not trained again. An experiment that cannot be done is named with its reason, and
@@ -42,6 +42,8 @@ the weights in the package, on Set5 and Set14. The paper's network, and the othe
 """
 MEANINGS = {
     "smoke": "Eight steps of training each: proof that the commands work. The numbers mean nothing.",
+    "short": "Networks of 0.2 million parameters and 1,000 steps each: they say whether a claim shows this"
+    " early,\nnot whether it is true of the paper's networks.",
     "small": "Networks of 0.2 million parameters and 2,500 steps each: they say whether a claim shows this"
     " early,\nnot whether it is true of the paper's networks.",
     "paper": "The paper's network and recipe.",
@@ -51,6 +53,11 @@ TAIL = """
 
 [results/table4_cost.md](results/table4_cost.md), by `python -m experiments.table4_cost`. Operations: holds
 here, to the last digit that is printed (but NLSA's, which the paper does not derive).
+
+## Beyond the paper: attention, arm by arm
+
+[results/attention_arms.md](results/attention_arms.md), by `python -m experiments.attention_arms`: none, the
+paper's, exact attention and attention inside windows at k = 24, with 2,500 steps each.
 """
 
 

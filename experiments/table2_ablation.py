@@ -1,6 +1,6 @@
 """Table 2: the backbone, ENLA, the amplification k, the contrastive loss, and all together.
 
-    python -m experiments.table2_ablation --budget smoke|small|paper [--seeds N] [--minutes M] [--jobs 2]
+    python -m experiments.table2_ablation --budget smoke|short|small|paper [--seeds N] [--minutes M]
 
 Trains what is not trained yet (`runs/BUDGET/`), scores every seed picture by picture, and writes
 `results/table2_ablation_BUDGET.md` and `.csv`. "Without k" is k = 1: unit vectors, as in Eq. 2.

@@ -1,6 +1,6 @@
 """Table 3: how many keys the contrastive loss takes (n1), and from which rank on they are irrelevant (n2).
 
-    python -m experiments.table3_n1_n2 --budget smoke|small|paper [--seeds N] [--minutes M] [--jobs 2]
+    python -m experiments.table3_n1_n2 --budget smoke|short|small|paper [--seeds N] [--minutes M]
 
 Trains what is not trained yet (`runs/BUDGET/`), scores every seed picture by picture, and writes
 `results/table3_n1_n2_BUDGET.md` and `.csv`. All cells have k = 6.

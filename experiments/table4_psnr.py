@@ -1,6 +1,6 @@
 """Table 4's PSNR: ENLCA with m random features, beside no attention, non-local attention and NLSA.
 
-    python -m experiments.table4_psnr --budget smoke|small|paper [--seeds N] [--minutes M] [--jobs 2]
+    python -m experiments.table4_psnr --budget smoke|short|small|paper [--seeds N] [--minutes M]
 
 Two readings of "m", each said: a network trained at each m; and the network trained at the recipe's m, whose
 F is drawn anew with m features when it is tested, or whose estimate is replaced by softmax itself. Trains

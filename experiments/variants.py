@@ -49,6 +49,7 @@ BUDGETS = {
     "smoke": Budget(
         "smoke", "smoke.yaml", 1, {"run.steps": 8, "run.steps_per_epoch": 4, "schedule.warmup": 2}
     ),
+    "short": Budget("short", "ablation_small.yaml", 3, {"run.steps": 1000}),
     "small": Budget("small", "ablation_small.yaml", 3),
     "paper": Budget("paper", "enlcn_x4.yaml", 1, {"run.steps": 200_000}),
 }

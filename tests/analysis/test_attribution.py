@@ -12,6 +12,8 @@ from torch.nn.functional import interpolate
 
 from enlca.analysis.attribution import Attribution, blurred, detail, gini, lam
 from enlca.checkpoint.store import load
+from enlca.inference.reach import pixels_needed
+from enlca.inference.tiles import Region
 from enlca.network.zoo import enlcn_tiny
 
 H, W = 13, 11
@@ -55,6 +57,21 @@ def test_attention_sees_everything_and_convolutions_their_neighbours():
     # Five convolutions of 3 x 3 one after the other, from the two LR pixels beneath the square.
     assert bool((maps["none"][2 + 5 :] == 0).all())
     assert bool((maps["linear"] != 0).all())
+
+
+@pytest.mark.parametrize("attention", ["window", "none"])
+def test_the_pixels_that_are_needed_have_the_map_of_the_whole_picture(attention):
+    small = {"channels": 8, "n_blocks": 2, "blocks_per_stage": 1, "embed_channels": 4, "window": 3, "halo": 1}
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = enlcn_tiny(2, attention=attention, attention_scale=1.0, **small).eval().double()
+    lr, square = picture(43, 61).double(), Region(17, 37, 20, 40)
+    within = pixels_needed(network, square, Region(0, 0, 43, 61))
+    assert within.height * within.width < 43 * 61
+    of_square = partial(lam, network, lr, top=34, left=74, side=6, steps=3, most_steps=3)
+    found, expected = of_square(within=within), of_square()
+    torch.testing.assert_close(found.map, expected.map, rtol=0, atol=1e-12)
+    assert found.change == pytest.approx(expected.change, abs=1e-12)
 
 
 def test_the_map_rotates_with_the_image():

@@ -34,16 +34,16 @@ def test_the_file_states_layout_range_and_names(exported):
     assert (taken.name, given.name) == ("lr", "sr")
     assert taken.doc_string == notes["lr"]
     assert given.doc_string == notes["sr"]
-    assert notes["lr"].startswith("float32, 1 x 3 x H x W: one picture, channels R, G, B, values 0 to 1")
-    assert f"1 x 3 x {scale} H x {scale} W" in notes["sr"]
+    assert notes["lr"].startswith("float32, B x 3 x H x W: any number of pictures of any one size")
+    assert f"B x 3 x {scale} H x {scale} W" in notes["sr"]
 
 
-def test_height_and_width_are_free_and_all_weights_are_inside(exported):
+def test_batch_height_and_width_are_free_and_all_weights_are_inside(exported):
     import onnx
 
     model = onnx.load_from_string(exported.graph)
     sizes = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
-    assert sizes == [1, 3, "height", "width"]
+    assert sizes == ["batch", 3, "height", "width"]
     assert not any(tensor.external_data for tensor in model.graph.initializer)
 
 

@@ -6,7 +6,8 @@ import torch
 from enlca.attention.block import NonLocalBlock
 from enlca.attention.linear import LinearAttend
 from enlca.errors import ExportError
-from enlca.export.traceable import BLOCK, LinearPicture, PictureBlock, traceable
+from enlca.export.attends import BLOCK, TraceableLinear
+from enlca.export.traceable import TraceableBlock, traceable
 from enlca.network.sr import SRConfig, SRNetwork
 
 
@@ -16,7 +17,7 @@ from enlca.network.sr import SRConfig, SRNetwork
 @torch.no_grad()
 def test_the_traceable_copy_computes_what_the_network_computes(kind, size, small_network):
     network = small_network(kind)
-    lr = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(1))
+    lr = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(traceable(network)(lr), network(lr), rtol=1e-5, atol=1e-5)
 
 
@@ -37,7 +38,7 @@ def test_positions_that_fill_up_a_block_have_no_weight(n_positions):
     v = torch.randn(3, n_positions, generator=generator)
     attend = LinearAttend(5, n_features=11, generator=generator)
     expected = attend.double()(q[None].double(), k[None].double(), v[None].double())[0].float()
-    found = LinearPicture(attend.float())(q.mT, k.mT, v.mT).mT
+    found = TraceableLinear(attend.float())(q.mT[None], k.mT[None], v.mT[None])[0].mT
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -49,15 +50,15 @@ def test_a_million_positions_lose_no_digits():
     k = (spot + 1e-3 * torch.randn(5, 1_000_003, generator=generator)).contiguous()
     v = 1 + 0.1 * torch.rand(3, 1_000_003, generator=generator)
     expected = attend.double()(k[None, :, :7].double(), k[None].double(), v[None].double())[0]
-    found = LinearPicture(attend.float())(k[:, :7].mT, k.mT, v.mT).mT.double()
+    found = TraceableLinear(attend.float())(k[:, :7].mT[None], k.mT[None], v.mT[None])[0].mT.double()
     assert float((found / expected - 1).abs().max()) < 2e-6
 
 
 @torch.no_grad()
 def test_scores_that_overflow_an_exponential_stay_finite():
-    q = 100 * torch.randn(29, 5, generator=torch.Generator().manual_seed(2))
+    q = 100 * torch.randn(1, 29, 5, generator=torch.Generator().manual_seed(2))
     attend = LinearAttend(5, n_features=11, generator=torch.Generator().manual_seed(2))
-    found = LinearPicture(attend)(q, q, q)
+    found = TraceableLinear(attend)(q, q, q)
     assert found.isfinite().all()
     assert found.abs().max() <= q.abs().max() * (1 + 1e-6)
 
@@ -73,4 +74,4 @@ def test_every_other_attention_has_a_form_for_export(small_network):
     kinds = ("linear", "released", "sharp", "fitted", "exact", "window")
     blocks = [m for kind in kinds for m in traceable(small_network(kind)).modules()]
     assert not any(isinstance(block, NonLocalBlock) for block in blocks)
-    assert sum(isinstance(block, PictureBlock) for block in blocks) == 2 * len(kinds)
+    assert sum(isinstance(block, TraceableBlock) for block in blocks) == 2 * len(kinds)

@@ -20,6 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from enlca.inference.tiles import Region, crop
+
 Forward = Callable[[Tensor], Tensor]
 
 # Added to the square of a gradient's magnitude, which has no derivative at 0: a quarter of a grey level.
@@ -62,14 +64,14 @@ def lam(
     steps: int = 32,
     most_steps: int = 512,
     tolerance: float = 0.01,
+    within: Region | None = None,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Attribution:
     """Compute the local attribution map of one square, in the memory of one forward and backward pass.
 
     Args:
         network: any differentiable SR network, in evaluation mode. NLSA's output is discontinuous where a
-        hash
-            changes, so its map may never be complete.
+            hash changes, so its map may never be complete.
         lr: the LR image, in [0, 1].
         top: first row of the square, in SR pixels.
         left: first column of the square, in SR pixels.
@@ -78,6 +80,8 @@ def lam(
         steps: of the first integral.
         most_steps: upper limit of the steps of an integral.
         tolerance: stop at this `completeness`; that of the result may be larger, see `most_steps`.
+        within: the LR pixels on which the square depends (`inference.reach.pixels_needed`): only they are
+            computed. None is all.
         on_step: called with the number of steps done and of all steps of this integral; may raise to cancel.
 
     Raises:
@@ -88,38 +92,37 @@ def lam(
     if sigma <= 0 or not 1 <= steps <= most_steps:
         raise ValueError(f"sigma must be positive and steps from 1 to {most_steps}; got {sigma} and {steps}")
 
-    @torch.no_grad()
-    def detail_of(x: Float[Tensor, "1 3 H W"]) -> float:
-        sr = network(x)
-        height, width = sr.shape[2:]
+    whole = Region(0, 0, *lr.shape[2:])
+    part = within or whole
+
+    def detail_of(x: Float[Tensor, "1 3 H W"]) -> Float[Tensor, ""]:
+        sr = network(crop(x, part, whole))
+        scale = sr.shape[2] // part.height
+        height, width = scale * whole.height, scale * whole.width
         if not (0 <= top <= height - side and 0 <= left <= width - side):
             raise ValueError(
                 f"a square of {side} at row {top}, column {left} leaves the SR image of {height} rows"
                 f" and {width} columns"
             )
-        return float(detail(_square(sr, top, left, side)))
+        return detail(crop(sr, Region(top, left, top + side, left + side), part.times(scale)))
 
     lr = lr.detach()
-    change = detail_of(lr) - detail_of(blurred(lr, sigma))
+    with torch.no_grad():
+        change = float(detail_of(lr)) - float(detail_of(blurred(lr, sigma)))
     while True:
         # On the CPU: some devices have no float64.
         total = torch.zeros(lr.shape, dtype=torch.float64)
         for step in range(steps):
-            start, middle, end = (blurred(lr, sigma * (1 - (step + part) / steps)) for part in (0, 0.5, 1))
+            start, middle, end = (blurred(lr, sigma * (1 - (step + way) / steps)) for way in (0, 0.5, 1))
             with torch.enable_grad():
                 middle.requires_grad_()
-                amount = detail(_square(network(middle), top, left, side))
-                (gradient,) = torch.autograd.grad(amount, middle)
+                (gradient,) = torch.autograd.grad(detail_of(middle), middle)
             total += (gradient * (end - start)).cpu()
             on_step(step + 1, steps)
         gap = abs(float(total.sum()) - change) / max(abs(change), SOFT**0.5)
         if gap <= tolerance or 2 * steps > most_steps:
             return Attribution(total.sum(dim=1)[0].to(lr.dtype), change, gap, steps)
         steps *= 2
-
-
-def _square(sr: Float[Tensor, "1 3 SH SW"], top: int, left: int, side: int) -> Float[Tensor, "1 3 h w"]:
-    return sr[:, :, top : top + side, left : left + side]
 
 
 def detail(square: Float[Tensor, "1 3 h w"]) -> Float[Tensor, ""]:

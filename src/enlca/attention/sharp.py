@@ -157,7 +157,7 @@ def newton_schulz(
 ) -> tuple[Float[Tensor, "*B D D"], Float[Tensor, "*B D D"]]:
     """Return C^(1/2) and C^(-1/2) by the coupled Newton-Schulz iteration (Higham 2008, Eq. 6.35).
 
-    Nothing is divided or subtracted: exported graphs contain it, see `export/traceable.py`.
+    Nothing is divided or subtracted: exported graphs contain it, see `export/attends.py`.
     """
     eye = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     square = (matrices * matrices).sum((-2, -1), keepdim=True)

@@ -31,6 +31,8 @@ from enlca.explorer.uploads import read_upload
 from enlca.image.picture import Picture, collect, rows_of, write_image
 from enlca.image.resize import imresize
 from enlca.inference.execute import padded
+from enlca.inference.reach import pixels_needed
+from enlca.inference.tiles import Region
 from enlca.inference.upscaler import Upscaler
 from enlca.runtime.concurrency import Progress
 from enlca.runtime.device import as_text, used_memory
@@ -253,9 +255,11 @@ class Explorer:
             min(max(at - side // 2, 0), length - side) for at, length in zip(point, lr.shape[2:], strict=True)
         )
         square = {"top": scale * top, "left": scale * left, "side": scale * side}
+        own, whole = Region(top, left, top + side, left + side), Region(0, 0, *lr.shape[2:])
+        within = pixels_needed(upscaler.network, own, whole)
         most = 2 * LAM_STEPS if lr.shape[2] * lr.shape[3] <= LAM_SMALL else LAM_STEPS
         settings = {"steps": LAM_STEPS, "most_steps": most, "tolerance": LAM_TOLERANCE}
-        return lam(padded(upscaler.network), lr, **square, on_step=on_step, **settings)
+        return lam(padded(upscaler.network), lr, **square, within=within, on_step=on_step, **settings)
 
     def _check_memory(self, upscaler: Upscaler, opened: OpenPicture, elements: int) -> None:
         """Refuse a picture that exceeds the memory budget with so many float32 elements for each pixel."""

@@ -31,14 +31,14 @@ from enlca.export.graphs import ATTENTION, INPUT, IR, OUTPUT, import_extra, onnx
 from enlca.network.sr import SRNetwork
 from enlca.runtime.files import cache_dir, write_atomically
 
-LR = Float32[np.ndarray, "1 3 H W"]
-SR = Float32[np.ndarray, "1 3 SH SW"]
+LR = Float32[np.ndarray, "B 3 H W"]
+SR = Float32[np.ndarray, "B 3 SH SW"]
 # Input values above which OpenVINO's workspace is released after a picture: kept, it makes the next picture
 # faster, but it takes gigabytes after a large one.
 LARGEST_KEPT = 3 * 512 * 512
 
 # Part of the cache key: to be raised when the same network gives another graph.
-EXPORTER = 2
+EXPORTER = 3
 SUFFIX = ".graph"
 LARGEST_CACHE = 2**30
 
@@ -57,11 +57,10 @@ class Engine(ABC):
         self.threads = threads or torch.get_num_threads()
 
     def __call__(self, lr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
-        """Upscale images one after the other; the result has the type and device of `lr`."""
+        """Upscale images; the result has the type and device of `lr`."""
         with torch.no_grad():
             pixels = lr.detach().to("cpu", torch.float32).contiguous().numpy()
-            sr = [torch.from_numpy(self._run(pixels[i : i + 1])) for i in range(len(pixels))]
-            return (sr[0] if len(sr) == 1 else torch.cat(sr)).to(lr)
+            return torch.from_numpy(self._run(pixels)).to(lr)
 
     @abstractmethod
     def _run(self, lr: LR) -> SR: ...

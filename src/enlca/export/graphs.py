@@ -1,10 +1,10 @@
 """Build the file of a network for another runtime: an ONNX graph, or OpenVINO's IR made of it.
 
-A graph takes a batch of 1 and any height and width, and holds weights, settings and the checkpoint's card.
+A graph takes any batch, height and width, and holds weights, settings and the checkpoint's card.
 Nodes of the attention are named `attention/...` and marked `precise` in the IR, so that a runtime that lowers
 the precision of a model can leave them in float32.
 
-Letters:  H, W height and width of the LR image   S scale
+Letters:  B batch   H, W height and width of the LR image   S scale
 """
 
 import logging
@@ -24,7 +24,7 @@ import torch
 import enlca
 from enlca.checkpoint.file import KEY, Card
 from enlca.errors import ExportError, require
-from enlca.export.traceable import PictureBlock, traceable
+from enlca.export.traceable import TraceableBlock, traceable
 from enlca.network.sr import SRNetwork
 
 INPUT, OUTPUT = "lr", "sr"
@@ -32,13 +32,14 @@ ATTENTION = "attention/"
 VERSION_KEY = "enlca_version"
 # What a program that runs a file has to know, in the file itself; S is the scale.
 LAYOUT = {
-    INPUT: "float32, 1 x 3 x H x W: one picture, channels R, G, B, values 0 to 1, any height and width",
-    OUTPUT: "float32, 1 x 3 x {S} H x {S} W: as the input, times {S}; clip to 0 and 1 before rounding",
+    INPUT: "float32, B x 3 x H x W: any number of pictures of any one size; channels R, G, B, values 0 to 1",
+    OUTPUT: "float32, B x 3 x {S} H x {S} W: as the input, times {S}; clip to 0 and 1 before rounding",
 }
 # Of 2022: every runtime in use reads it.
 OPSET = 18
-# The height and width of the example do not matter, but torch.export takes 1 for a constant.
-EXAMPLE = (23, 29)
+# The sizes of the example do not matter, but torch.export takes 1 for a constant.
+EXAMPLE = (2, 3, 23, 29)
+FREE = {0: "batch", 2: "height", 3: "width"}
 CONSTANT = ("Const", "Parameter", "Result")
 
 
@@ -50,7 +51,7 @@ class IR(NamedTuple):
 
 
 def onnx_graph(network: SRNetwork, card: Card | None = None) -> bytes:
-    """Return the content of an `.onnx` file: input `lr` 1 3 H W in [0, 1], output `sr` 1 3 SH SW, float32.
+    """Return the content of an `.onnx` file: input `lr` B 3 H W in [0, 1], output `sr` B 3 SH SW, float32.
 
     Args:
         network: any network but NLSN.
@@ -63,12 +64,12 @@ def onnx_graph(network: SRNetwork, card: Card | None = None) -> bytes:
     copied = traceable(network)
     import_extra("onnx")
     import_extra("onnxscript")
-    sizes = {2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
+    sizes = {axis: torch.export.Dim(name, min=1) for axis, name in FREE.items()}
     try:
         with _quiet():
             program = torch.onnx.export(
                 copied,
-                (torch.zeros(1, 3, *EXAMPLE),),
+                (torch.zeros(EXAMPLE),),
                 dynamo=True,
                 dynamic_shapes=(sizes,),
                 input_names=[INPUT],
@@ -82,7 +83,7 @@ def onnx_graph(network: SRNetwork, card: Card | None = None) -> bytes:
         raise ExportError(f"PyTorch {torch.__version__} cannot export this network ({reason})") from error
     assert program is not None
     model = program.model_proto
-    blocks = [name for name, module in copied.named_modules() if isinstance(module, PictureBlock)]
+    blocks = [name for name, module in copied.named_modules() if isinstance(module, TraceableBlock)]
     _name_attention(model.graph, tuple(blocks))
     facts = metadata(network, card)
     for name, text in facts.items():

@@ -15,8 +15,9 @@ from enlca.export.graphs import IR, import_extra, metadata, onnx_graph, openvino
 from enlca.network.sr import SRNetwork
 from enlca.runtime.files import partial_folder
 
-# Primes, so that no size is a multiple of the block of positions; one pixel; more than one block.
-SIZES = ((7, 11), (1, 1), (23, 17), (1, 13), (41, 37))
+# Batch, height, width: primes, so that no size is a multiple of the block of positions; one pixel; more than
+# one block.
+SIZES = ((1, 7, 11), (1, 1, 1), (2, 23, 17), (1, 1, 13), (3, 5, 7), (1, 41, 37))
 TOLERANCE = 1e-4
 
 
@@ -55,7 +56,7 @@ def check_parity(
     engine: Callable[[Float[Tensor, "B 3 H W"]], Float[Tensor, "B 3 SH SW"]],
     network: SRNetwork,
     *,
-    sizes: Iterable[tuple[int, int]] = SIZES,
+    sizes: Iterable[tuple[int, int, int]] = SIZES,
     tolerance: float = TOLERANCE,
 ) -> float:
     """Return the largest difference between the outputs of `engine` and `network` on images of noise.
@@ -67,16 +68,16 @@ def check_parity(
     """
     generator = torch.Generator().manual_seed(1)
     worst = 0.0
-    for height, width in sizes:
-        lr = torch.rand(1, 3, height, width, generator=generator)
+    for batch, height, width in sizes:
+        lr = torch.rand(batch, 3, height, width, generator=generator)
         expected = network(lr.to(network.mean)).cpu()
         found = engine(lr)
         difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1))
         # Written so that NaN fails, too.
         if found.shape != expected.shape or not difference <= tolerance:
             raise ParityError(
-                f"the exported network differs from PyTorch by {difference:.1e} on a picture of "
-                f"{height}x{width} (allowed: {tolerance:.0e}); nothing was written"
+                f"the exported network differs from PyTorch by {difference:.1e} for pictures of "
+                f"{batch} x 3 x {height} x {width} (allowed: {tolerance:.0e}); nothing was written"
             )
         worst = max(worst, difference)
     return worst

@@ -52,13 +52,30 @@ def windows_seen(attend: WindowAttend, region: Region, whole: Region) -> Region:
 
 def needed(network: SRNetwork, own: Region, whole: Region) -> list[Region]:
     """Return, for each stage of the body, where its output is needed for the SR picture at `own`."""
-    region, outputs = own.grown(halo_of(network.upsampler) + halo_of(network.fuse), whole), []
+    return _regions(network, own, whole)[1:]
+
+
+def pixels_needed(network: nn.Module, own: Region, whole: Region) -> Region:
+    """Return the LR pixels whose picture alone has the same SR picture at `own` as the whole one.
+
+    That is `whole` where attention sums over the picture, and for networks that are not ours.
+    """
+    if not isinstance(network, SRNetwork) or network.config.attention not in ("none", "window"):
+        return whole
+    pixels = _regions(network, own, whole)[0].grown(halo_of(network.head), whole)
+    # Windows are counted from the first pixel.
+    return pixels.aligned(network.config.window, whole)
+
+
+def _regions(network: SRNetwork, own: Region, whole: Region) -> list[Region]:
+    """Return where the input of the body is needed for the SR picture at `own`, and each stage's output."""
+    region, regions = own.grown(halo_of(network.upsampler) + halo_of(network.fuse), whole), []
     for stage in reversed(network.body):
-        outputs.append(region)
+        regions.append(region)
         if isinstance(stage, NonLocalBlock):
             if isinstance(stage.attend, WindowAttend):
                 region = windows_seen(stage.attend, region, whole)
             region = region.grown(network.config.embed_kernel // 2, whole)
         else:
             region = region.grown(halo_of(stage), whole)
-    return outputs[::-1]
+    return [region, *reversed(regions)]
