@@ -3,6 +3,9 @@
     python -m experiments.bundle_weights runs/enlcn_tiny_x4 enlcn-tiny \\
         --data-card experiments/training_data.json --test ../shared/data/test/Set5 ../shared/data/test/Set14
 
+`--average RUN` bundles the mean of its best weights and of another run's, of which one began with the other:
+often it is better than either (Wortsman et al. 2022, *Model soups*).
+
 The scores are those of the very file that is bundled (`enlca evaluate` on it), not of the run. The
 run's configuration and metrics are copied beside, to `experiments/results/NAME_xSCALE/`.
 """
@@ -17,6 +20,7 @@ import torch
 import yaml
 
 from enlca.checkpoint.file import load_file, save
+from enlca.checkpoint.mixing import mix
 from enlca.checkpoint.store import WEIGHTS
 from enlca.evaluation.evaluate import evaluate, method_called
 
@@ -24,14 +28,25 @@ RESULTS = Path(__file__).parent / "results"
 FORM = argparse.RawDescriptionHelpFormatter
 
 
-def bundle(run: Path, name: str, data_card: Path, tests: list[Path], *, weights: Path = WEIGHTS) -> Path:
+def bundle(
+    run: Path,
+    name: str,
+    data_card: Path,
+    tests: list[Path],
+    *,
+    average: Path | None = None,
+    weights: Path = WEIGHTS,
+) -> Path:
     """Write `NAME_xSCALE.safetensors` into the package, and the run's log beside the experiments."""
     network, card = load_file(run / "best.safetensors")
-    scale = card.network.scale
+    scale, known = card.network.scale, card.scores
+    if average is not None:
+        network, known = mix(average / "best.safetensors", run / "best.safetensors", strength=0.5), {}
     begun_with = yaml.safe_load((run / "config.yaml").read_text())["run"].get("start_from")
     training = {
         **card.training,
         **({"started_from": Path(begun_with).name} if begun_with else {}),
+        **({"averaged_with": average.name} if average is not None else {}),
         **json.loads(data_card.read_text()),
         "date": date.today().isoformat(),
     }
@@ -43,7 +58,7 @@ def bundle(run: Path, name: str, data_card: Path, tests: list[Path], *, weights:
         dataset: {"psnr_y": round(mean["psnr_y"], 3), "ssim_y": round(mean["ssim_y"], 4), "n": mean["n"]}
         for dataset, mean in report.datasets().items()
     }
-    save(network, target, scores={**scores, **card.scores}, **unscored)
+    save(network, target, scores={**scores, **known}, **unscored)
     log = RESULTS / f"{name}_x{scale}"
     log.mkdir(parents=True, exist_ok=True)
     for file in ("config.yaml", "metrics.csv", "environment.json"):
@@ -59,8 +74,11 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--data-card", type=Path, required=True, help="JSON: what the pictures are")
     parser.add_argument("--test", type=Path, nargs="+", required=True, help="benchmark folders")
+    parser.add_argument("--average", type=Path, metavar="RUN", help="another run, whose weights count half")
     arguments = parser.parse_args()
-    print(bundle(arguments.run, arguments.name, arguments.data_card, arguments.test))
+    print(
+        bundle(arguments.run, arguments.name, arguments.data_card, arguments.test, average=arguments.average)
+    )
 
 
 if __name__ == "__main__":

@@ -190,8 +190,10 @@ class TraceableWindow(nn.Module):
         rows, columns = (height + window - 1) // window, (width + window - 1) // window
         below, right = rows * window - height, columns * window - width
         missing = (0, 0, halo, halo + right, halo, halo + below)
+        # In 32 bits: OpenVINO before 2026 takes constants for such beside sums of 64 bits, and fails.
+        within = torch.arange(side, dtype=torch.int32)
         from_top, from_left = (
-            (torch.arange(count).unsqueeze(1) * window + torch.arange(side)).flatten()
+            (torch.arange(0, count * window, window, dtype=torch.int32).unsqueeze(1) + within).flatten()
             for count in (rows, columns)
         )
         # One more value, which is 1 in the picture and 0 outside of it, where a key has no weight.
