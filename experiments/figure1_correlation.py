@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from experiments.ablation import HERE, answer, command_line, publish, trained
+from experiments.drawing import Map, maps_figure
 from experiments.variants import enla, other_attention
 from jaxtyping import UInt8
 
@@ -66,8 +67,6 @@ def draw(
     Raises:
         EnlcaError: a picture cannot be read, or the query is outside.
     """
-    from experiments.drawing import Map, maps_figure
-
     rows, found = [], []
     for file, at in looks.items():
         picture, maps = read_image(file).rgb, []

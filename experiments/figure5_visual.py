@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 from experiments.ablation import HERE, answer, command_line, publish, trained
+from experiments.drawing import MARK, WIDTH, plt, save
 from experiments.table2_ablation import variants_of_rows
 from jaxtyping import UInt8
 
@@ -115,7 +116,6 @@ def panels(arguments: argparse.Namespace) -> tuple[list[Panel], Sequence[int]]:
 
 def draw(path: Path, made: Sequence[Panel], box: Sequence[int]) -> None:
     """The picture with its box on the left, the crops in two rows beside it."""
-    from experiments.drawing import MARK, WIDTH, plt, save
 
     left, top, width, height = box
     columns = -(-len(made) // PANEL_ROWS)

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from benchmarks.report import COLOURS, MARKERS
 from experiments.ablation import answer, command_line, grid, publish, sets_of, tests_of, trained, verdicts
+from experiments.drawing import WIDTH, plt, save
 from experiments.figure1_correlation import QUERIES, last_view
 from experiments.scores import Mean, mean_of, scored
 from experiments.variants import enla
@@ -48,9 +50,6 @@ def draw(
     path: Path, psnr: Mapping[str, Mapping[int, Mean]], variance: Mapping[int, tuple[float, float]]
 ) -> None:
     """PSNR over k (mean and spread over seeds, from each data set's value at the first k), and variance."""
-    from benchmarks.report import COLOURS, MARKERS
-    from experiments.drawing import WIDTH, plt, save
-
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.6), layout="constrained")
     for number, (name, means) in enumerate(psnr.items()):
         first = means[AMPLIFICATIONS[0]].value

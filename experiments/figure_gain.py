@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from benchmarks.report import processor
 from experiments.ablation import HERE, answer
+from experiments.drawing import WIDTH, plt, save
 from jaxtyping import Float, UInt8
 from torch.nn.functional import avg_pool2d
 
@@ -78,7 +79,6 @@ def share(found: Sequence[Gain], low: float, high: float) -> float:
 
 def draw(path: Path, shown: Sequence[Gain]) -> None:
     """The originals, and below them the maps on one scale for all."""
-    from experiments.drawing import WIDTH, plt, save
     from scipy.ndimage import gaussian_filter
 
     maps = [gaussian_filter(gain.squares, SIGMA) for gain in shown]

@@ -76,11 +76,13 @@ def report(budget: str, results: Path) -> str:
 
 def run(name: str, words: list[str]) -> str | None:
     """Run one experiment; the reason why it could not be done."""
-    module = import_module(f"experiments.{name}")
     try:
+        module = import_module(f"experiments.{name}")
         module.run(module.parser().parse_args(words))
     except EnlcaError as error:
         return str(error)
+    except ModuleNotFoundError as error:
+        return f"{error.name} is not installed: pip install --group figures"
     return None
 
 

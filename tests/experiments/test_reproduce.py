@@ -122,6 +122,13 @@ def test_a_failure_is_one_line_and_the_others_go_on(place, monkeypatch, capsys, 
     ]
 
 
+def test_a_package_that_is_missing_is_named_before_anything_is_trained(monkeypatch):
+    monkeypatch.setitem(sys.modules, "experiments.drawing", None)
+    monkeypatch.delitem(sys.modules, "experiments.figure6_amplification", raising=False)
+    says = "experiments.drawing is not installed: pip install --group figures"
+    assert reproduce.run("figure6_amplification", ["--budget", "paper"]) == says
+
+
 def test_variants_that_differ_have_names_that_differ():
     variants = [without_attention(), enla(), enla(amplification=6), enla(contrast=(0.02, 0.08))]
     variants += [enla(amplification=6, contrast=(0.02, 0.04)), enla(amplification=6, contrast=(0.015, 0.04))]
