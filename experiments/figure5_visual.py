@@ -116,7 +116,6 @@ def panels(arguments: argparse.Namespace) -> tuple[list[Panel], Sequence[int]]:
 
 def draw(path: Path, made: Sequence[Panel], box: Sequence[int]) -> None:
     """The picture with its box on the left, the crops in two rows beside it."""
-
     left, top, width, height = box
     columns = -(-len(made) // PANEL_ROWS)
     whole = made[0].pixels
