@@ -85,4 +85,5 @@ def test_a_picture_passes_the_files_that_the_page_lists(tmp_path):
     )
     listed = PAGE.partition("| room | files |")[2].partition("\n\n")[0]
     assert done.stderr.splitlines() == sorted(re.findall(r"`([\w/]+\.py)`", listed))
+    assert f"Code of these {len(done.stderr.splitlines())} files" in PAGE
     assert len(done.stderr.splitlines()) <= MOST_FILES
