@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from benchmarks.report import processor
 from experiments.scores import TESTS, Score, Verdict, gain, mean_of
-from experiments.variants import BUDGETS, Run, Variant, runs_of, train_all, whole_seeds
+from experiments.trainings import train_all
+from experiments.variants import BUDGETS, Run, Variant, runs_of, whole_seeds
 
 from enlca.errors import EnlcaError
 from enlca.runtime.files import write_atomically

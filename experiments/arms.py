@@ -15,7 +15,8 @@ from benchmarks.report import processor
 from benchmarks.rounds import milliseconds, seconds_of
 from experiments.ablation import CONFIDENCE, csv_of, grid, options, sets_of, tests_of, training_time
 from experiments.scores import Score, Verdict, gain, mean_of, scored
-from experiments.variants import Budget, Run, Variant, runs_of, train_all
+from experiments.trainings import train_all
+from experiments.variants import Budget, Run, Variant, runs_of
 
 from enlca.checkpoint.store import load
 from enlca.inference.upscaler import with_fast_convolutions

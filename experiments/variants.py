@@ -1,29 +1,17 @@
-"""Variants of one network: which there are, how much a budget spends on each, and how they are trained.
+"""Variants of one network: which there are, and how much a budget spends on each.
 
-A run is what `enlca train CONFIG.yaml` makes, in a folder that is named after what differs from CONFIG, so
-tables and figures share runs: the last row of Table 2 is a cell of Table 3. What is finished is not trained
-again; what was stopped goes on.
+A run's folder is named after what differs from the recipe, so tables and figures share runs: the last row of
+Table 2 is a cell of Table 3.
 """
 
-import shutil
-import signal
-import sys
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
-import torch
-
 from enlca.checkpoint.file import read_card
-from enlca.errors import EnlcaError, TrainingStopped
+from enlca.errors import EnlcaError
 from enlca.training.config import TrainConfig
-from enlca.training.fit import fit
 from enlca.training.parse import read_config
-from enlca.training.run_folder import TrainingProgress
-from enlca.training.state import LAST, PREVIOUS
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -136,47 +124,6 @@ def runs_of(variants: Sequence[Variant], budget: Budget, folder: Path, *, seeds:
     ]
 
 
-def train_all(
-    runs: Sequence[Run],
-    budget: Budget,
-    *,
-    train: Path | None,
-    jobs: int = 1,
-    minutes: float | None = None,
-) -> list[Run]:
-    """Train what is not finished, `jobs` at a time with a thread each; a line on stderr for each run.
-
-    Args:
-        runs: see `runs_of`.
-        budget: the recipe.
-        train: folder of pictures; None is the recipe's.
-        jobs: processes.
-        minutes: time after which running trainings are saved and stopped, and no other is begun; the next
-            call goes on with them. None is no limit.
-
-    Returns:
-        The runs that are finished.
-
-    Raises:
-        EnlcaError: a run cannot be made, or its folder holds another one.
-    """
-    unfinished = [run for run in runs if not _finished(run, budget, train)]
-    deadline = None if minutes is None else time.time() + 60 * minutes
-    if jobs == 1:
-        for number, run in enumerate(unfinished, 1):
-            _say(number, len(unfinished), run, _train(run, budget, train, deadline))
-    else:
-        with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-            working = {pool.submit(_train, run, budget, train, deadline): run for run in unfinished}
-            try:
-                for number, done in enumerate(as_completed(working), 1):
-                    _say(number, len(unfinished), working[done], done.result())
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    return [run for run in runs if _finished(run, budget, train)]
-
-
 def whole_seeds(runs: Sequence[Run], finished: Sequence[Run]) -> list[Run]:
     """Those of `runs` whose seed is finished for all variants: what can be compared.
 
@@ -191,53 +138,3 @@ def whole_seeds(runs: Sequence[Run], finished: Sequence[Run]) -> list[Run]:
             " same command again to go on"
         )
     return whole
-
-
-def _say(number: int, of: int, run: Run, finished: bool) -> None:
-    what = "" if finished else ": out of time"
-    print(f"{number}/{of} {run.path}{what}", file=sys.stderr, flush=True)
-
-
-def _config(run: Run, budget: Budget, train: Path | None) -> tuple[TrainConfig, str]:
-    settings = {**budget.overrides, **run.variant.overrides, "run.dir": run.path, "run.seed": run.seed}
-    if train is not None:
-        settings["data.train"] = train
-    words = [str(word) for field, value in settings.items() for word in (f"--{field}", value)]
-    return read_config(CONFIGS / budget.config, words)
-
-
-def _finished(run: Run, budget: Budget, train: Path | None) -> bool:
-    """Whether its weights are there; a run with other settings in its place is an error."""
-    made = run.path / "config.yaml"
-    if made.exists() and made.read_text() != _config(run, budget, train)[1]:
-        raise EnlcaError(
-            f"{run.path}: holds a run with other settings; move it away, or choose another --runs"
-        )
-    return run.finished
-
-
-def _train(run: Run, budget: Budget, train: Path | None, deadline: float | None) -> bool:
-    """Train or go on; return whether it came to its end before `deadline`."""
-    if deadline is not None and time.time() >= deadline:
-        return False
-
-    def look_at_the_clock(progress: TrainingProgress) -> None:
-        nonlocal asked
-        if not asked and deadline is not None and time.time() >= deadline:
-            asked = True
-            # As Ctrl-C does: the step is finished and the state saved.
-            signal.raise_signal(signal.SIGTERM)
-
-    asked = False
-    begun = (run.path / "config.yaml").exists()
-    saved = any((run.path / name).exists() for name in (LAST, PREVIOUS))
-    if begun and not saved:
-        # Killed before its first state was saved: there is nothing to go on from.
-        shutil.rmtree(run.path)
-    try:
-        resume = run.path if saved else None
-        fit(*_config(run, budget, train), resume=resume, on_progress=look_at_the_clock)
-    except TrainingStopped:
-        if not asked:
-            raise
-    return _finished(run, budget, train)

@@ -15,12 +15,13 @@ import torch
 pytest.importorskip("matplotlib")
 
 from experiments.scores import Score, Verdict, gain, mean_of
-from experiments.variants import BUDGETS, Budget, enla, runs_of, train_all, whole_seeds, without_attention
+from experiments.trainings import train_all
+from experiments.variants import BUDGETS, Budget, enla, runs_of, whole_seeds, without_attention
 
 from enlca.checkpoint.store import load
 from enlca.errors import EnlcaError
 from enlca.image.picture import read_image
-from experiments import ablation, reproduce, table3_n1_n2, table4_psnr, variants
+from experiments import ablation, reproduce, table3_n1_n2, table4_psnr, trainings
 
 OTHER = ["Table 4: cost", "Beyond the paper: attention, arm by arm"]
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
@@ -205,7 +206,7 @@ def test_out_of_time_a_training_is_saved_and_the_next_call_goes_on_to_the_same_b
     )
     assert train_all([straight], budget, **settings) == [straight]
     clock = chain([0.0, 0.0], repeat(61.0))
-    monkeypatch.setattr(variants, "time", SimpleNamespace(time=lambda: next(clock)))
+    monkeypatch.setattr(trainings, "time", SimpleNamespace(time=lambda: next(clock)))
     assert train_all([run], budget, minutes=1, **settings) == []
     assert torch.load(run.path / "last.ckpt")["step"] == 3
     assert train_all([run], budget, minutes=0, **settings) == []
