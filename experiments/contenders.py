@@ -28,7 +28,7 @@ from enlca.image.resize import imresize
 from enlca.metrics import psnr
 from enlca.runtime.files import write_atomically
 
-SCALE, SEED = 4, 7
+SEED = 7
 LIGHT, PHOTO, GENERAL = "enlcn-light", "photo", "realesr-general"
 CLEAN, WEB = "clean", "web"
 # Of LR: a preset drawn with SEED; or MATLAB's bicubic, and then an operator.
@@ -44,13 +44,13 @@ CONDITIONS: dict[str, Degradation | Operator] = {
 
 
 def degraded(
-    hr: UInt8[np.ndarray, "H W 3"], name: str, how: Degradation | Operator
+    hr: UInt8[np.ndarray, "H W 3"], name: str, how: Degradation | Operator, *, scale: int
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Return LR; with a preset it is that of `enlca degrade --seed 7` for a picture of this name."""
     if isinstance(how, Degradation):
-        return degrade_picture(hr, name, scale=SCALE, degradation=how, seed=SEED)
+        return degrade_picture(hr, name, scale=scale, degradation=how, seed=SEED)
     random = np.random.default_rng([SEED, zlib.crc32(name.encode())])
-    return levels(apply([how], imresize(hr, Fraction(1, SCALE)), random))
+    return levels(apply([how], imresize(hr, Fraction(1, scale)), random))
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Contender:
     """A method under its name in tables; `digest` is of its weights."""
 
     name: str
+    scale: int
     method: Method
     digest: str
 
@@ -72,6 +73,7 @@ def options(description: str | None) -> argparse.ArgumentParser:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photo", default=PHOTO, metavar="MODEL", help="the weights (default: bundled)")
+    parser.add_argument("--light", default=LIGHT, metavar="MODEL", help="the weights that they began with")
     parser.add_argument("--data", type=Path, default=SHARED, metavar="DIR", help="the project's pictures")
     parser.add_argument("--limit", type=int, metavar="N", help="the first pictures only, to try it")
     parser.add_argument("--images", type=Path, default=Path("docs/images"), metavar="DIR", help="for figures")
@@ -80,19 +82,20 @@ def options(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def contenders(arguments: argparse.Namespace) -> list[Contender]:
-    """Bicubic, `enlcn-light`, the weights for photographs, and realesr-general if its file is there.
+def contenders(arguments: argparse.Namespace, scale: int) -> list[Contender]:
+    """Bicubic, `enlcn-light`, the weights for photographs, and at x4 realesr-general if its file is there.
 
     Raises:
         EnlcaError: weights that cannot be used.
     """
-    models = {LIGHT: LIGHT, PHOTO: arguments.photo}
-    if (general := arguments.data / "peers" / "RealESRGAN" / "realesr-general-x4v3.bin").exists():
+    models = {LIGHT: arguments.light, PHOTO: arguments.photo}
+    general = arguments.data / "peers" / "RealESRGAN" / "realesr-general-x4v3.bin"
+    if scale == 4 and general.exists():
         models[GENERAL] = str(general)
-    found = [Contender(BICUBIC, method_called(BICUBIC, scale=SCALE), BICUBIC)]
+    found = [Contender(BICUBIC, scale, method_called(BICUBIC, scale=scale), BICUBIC)]
     for name, model in models.items():
-        digest = sha256(locate(model, SCALE).read_bytes()).hexdigest()[:16]
-        found.append(Contender(name, method_called(model, scale=SCALE, device="cpu"), digest))
+        digest = sha256(locate(model, scale).read_bytes()).hexdigest()[:16]
+        found.append(Contender(name, scale, method_called(model, scale=scale, device="cpu"), digest))
     return found
 
 
@@ -118,9 +121,9 @@ class Scores:
         known = self._known.setdefault(" ".join([who.digest, *pixels]), {})
         if "psnr_y" not in known or (eye and "ssimulacra2" not in known):
             sr = who.upscale(lr)
-            known["psnr_y"] = round(psnr(sr, hr, shave=SCALE), 4)
+            known["psnr_y"] = round(psnr(sr, hr, shave=who.scale), 4)
             if eye:
-                known["ssimulacra2"] = round(ssimulacra2().compute(sr, hr, SCALE), 3)
+                known["ssimulacra2"] = round(ssimulacra2().compute(sr, hr, who.scale), 3)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self._path, (json.dumps(self._known, indent=0) + "\n").encode())
         return Score(known["psnr_y"], known.get("ssimulacra2") if eye else None)

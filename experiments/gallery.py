@@ -20,7 +20,6 @@ import numpy as np
 from experiments.ablation import HERE, answer, grid
 from experiments.contenders import (
     PHOTO,
-    SCALE,
     SEED,
     Contender,
     Score,
@@ -40,6 +39,7 @@ from enlca.image.picture import read_image
 from enlca.runtime.files import write_atomically
 
 LIST = HERE / "gallery.toml"
+SCALE = 4
 # Of a crop, in pixels of SR; LR pixels around one where there is no original, as far as networks look.
 SIDE, AROUND = 192, 40
 EACH = 4
@@ -86,7 +86,7 @@ def pair(one: Candidate, data: Path) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[
     """Return LR and HR of a candidate with an original."""
     assert one.preset is not None
     hr = read_hr(one.file(data), SCALE).rgb
-    return degraded(hr, one.name, Degradation(preset=one.preset)), hr
+    return degraded(hr, one.name, Degradation(preset=one.preset), scale=SCALE), hr
 
 
 def lead(scores: Mapping[str, Score]) -> float:
@@ -140,7 +140,7 @@ def row(one: Candidate, crops: Crops, scores: Mapping[str, Score], file: Path) -
 
 def run(arguments: argparse.Namespace) -> None:
     """Score all candidates, choose, write strips and page."""
-    them, kept = contenders(arguments), Scores(arguments.kept)
+    them, kept = contenders(arguments, SCALE), Scores(arguments.kept)
     listed = candidates()
     ranked = {one.name: one for one in listed if one.preset}
     scores = {}

@@ -90,7 +90,7 @@ def measured(them: Sequence[Contender]) -> tuple[list[Halo], Image.Image]:
         top, left = SIDE // 2 - CROP // 2, SIDE // 2 - CROP // 2
         part = (slice(top, top + CROP), slice(left, left + CROP))
         for condition in SHOWN:
-            lr = degraded(hr, name, CONDITIONS[condition])
+            lr = degraded(hr, name, CONDITIONS[condition], scale=them[0].scale)
             for who in them:
                 sr = who.upscale(lr)
                 beyond = halo(sr)

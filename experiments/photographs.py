@@ -2,11 +2,12 @@
 
     python -m experiments.photographs                                      # with the bundled weights
     python -m experiments.photographs --photo runs/photo_x4 --limit 2      # of a run, on two pictures
+    python -m experiments.photographs --scale 2
 
-Kodak24, degraded at x4 by the preset `web` with seed 7, by JPEG, by noise, and not at all; then ringing at
+Kodak24, degraded by the preset `web` with seed 7, by JPEG, by noise, and not at all; then ringing at
 text and lines, and a strip of `--strength`. Differences are taken picture by picture, with Student's t
-intervals of 95 %. Writes `photographs.csv` and `photographs.md` into --out, and `photo_gain.svg`,
-`photo_halos.webp` and `photo_strength.webp` into --images.
+intervals of 95 %. Writes `photographs.csv` and `photographs.md` into --out, and `photo_gain_x4.svg`,
+`photo_halos_x4.webp` and `photo_strength_x4.webp` into --images.
 """
 
 import argparse
@@ -29,7 +30,6 @@ from experiments.contenders import (
     GENERAL,
     LIGHT,
     PHOTO,
-    SCALE,
     WEB,
     Contender,
     Scores,
@@ -73,9 +73,9 @@ def scored(them: Sequence[Contender], pictures: Sequence[Path], scores: Scores) 
     """
     rows = []
     for done, path in enumerate(pictures, 1):
-        hr = read_hr(path, SCALE).rgb
+        hr = read_hr(path, them[0].scale).rgb
         for condition, how in CONDITIONS.items():
-            lr = degraded(hr, path.stem, how)
+            lr = degraded(hr, path.stem, how, scale=them[0].scale)
             rows += [
                 Row(condition, path.stem, who.name, *scores.of(who, lr, hr, eye=condition in EYE))
                 for who in them
@@ -135,7 +135,7 @@ def gains(rows: Sequence[Row], models: Sequence[str]) -> list[str]:
     return grid(head, table)
 
 
-def plot(rows: Sequence[Row], models: Sequence[str], path: Path) -> None:
+def plot(rows: Sequence[Row], models: Sequence[str], scale: int, path: Path) -> None:
     """Draw what each method has over bicubic, with intervals."""
     figure, axes = drawing.plt.subplots(figsize=(drawing.WIDTH, 2.8), layout="constrained")
     others = [model for model in models if model != BICUBIC]
@@ -149,7 +149,7 @@ def plot(rows: Sequence[Row], models: Sequence[str], path: Path) -> None:
     axes.axhline(0, color="#888888", linewidth=0.8)
     axes.set_xticks(range(len(CONDITIONS)), list(CONDITIONS))
     axes.set_ylabel("gain over bicubic, dB PSNR-Y")
-    axes.set_title(f"Kodak24 x{SCALE}, {len(values(rows, CLEAN, BICUBIC))} pictures; bars: 95 %")
+    axes.set_title(f"Kodak24 x{scale}, {len(values(rows, CLEAN, BICUBIC))} pictures; bars: 95 %")
     axes.legend(frameon=False)
     drawing.save(figure, path)
 
@@ -182,23 +182,24 @@ def verdicts(rows: Sequence[Row], halos: Sequence[Halo]) -> list[str]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Score, draw, write."""
-    them = contenders(arguments)
+    them = contenders(arguments, arguments.scale)
     models = [who.name for who in them]
-    pictures = find_originals(arguments.data / "validation" / "Kodak24", SCALE)[: arguments.limit]
+    pictures = find_originals(arguments.data / "validation" / "Kodak24", arguments.scale)[: arguments.limit]
     rows = scored(them, pictures, Scores(arguments.kept))
     halos, sheet = measured(them)
-    strengths = strip(arguments.photo)
-    for folder in (arguments.out, arguments.images):
+    strengths = strip(arguments.light, arguments.photo, arguments.scale)
+    out, images, scale = folder_of(arguments), arguments.images, arguments.scale
+    for folder in (out, images):
         folder.mkdir(parents=True, exist_ok=True)
-    plot(rows, models, arguments.images / "photo_gain.svg")
-    sheet.save(arguments.images / "photo_halos.webp", quality=85, method=6)
-    strengths.save(arguments.images / "photo_strength.webp", quality=85, method=6)
+    plot(rows, models, scale, images / f"photo_gain_x{scale}.svg")
+    sheet.save(images / f"photo_halos_x{scale}.webp", quality=85, method=6)
+    strengths.save(images / f"photo_strength_x{scale}.webp", quality=85, method=6)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([Row._fields, *rows])
-    write_atomically(arguments.out / "photographs.csv", text.getvalue().encode())
+    write_atomically(out / "photographs.csv", text.getvalue().encode())
     page = report(rows, halos, models, arguments)
-    write_atomically(arguments.out / "photographs.md", page.encode())
+    write_atomically(out / "photographs.md", page.encode())
     print(page)
 
 
@@ -206,15 +207,17 @@ def report(
     rows: Sequence[Row], halos: Sequence[Halo], models: Sequence[str], arguments: argparse.Namespace
 ) -> str:
     """Return the page."""
-    card = load_model(arguments.photo, SCALE).card
+    scale = arguments.scale
+    card = load_model(arguments.photo, arguments.scale).card
     steps = card.training.get("steps", "?") if card else "?"
-    facts = ["`python -m experiments.photographs`", processor(), f"PyTorch {torch.__version__}"]
+    command = "python -m experiments.photographs" + f" --scale {scale}" * (scale != 4)
+    facts = [f"`{command}`", processor(), f"PyTorch {torch.__version__}"]
     n = len(values(rows, CLEAN, BICUBIC))
-    left_out = [] if GENERAL in models else ["", f"{GENERAL} was not at hand."]
+    left_out = [] if GENERAL in models else ["", f"{GENERAL} is of x4, or was not at hand."]
     body = [
         "# Weights for photographs",
         "",
-        f"`photo` x{SCALE} after {steps} steps, on {n} of 24 pictures of Kodak24."
+        f"`photo` x{scale} after {steps} steps, on {n} of 24 pictures of Kodak24."
         f" Made by {', '.join(facts)}, {date.today().isoformat()}.",
         *left_out,
         "",
@@ -233,7 +236,7 @@ def report(
         *gains(rows, models),
         "",
         "JPEG with halved chroma, noise in colour, of LR made by MATLAB's bicubic. ![gains]"
-        "(../../../docs/images/photo_gain.svg)",
+        f"(../../../docs/images/photo_gain_x{scale}.svg)",
         "",
         "## Halos at text and lines, levels of luma: mean / one pixel in 100 has more",
         "",
@@ -244,10 +247,16 @@ def report(
     return "\n".join(body) + "\n"
 
 
+def folder_of(arguments: argparse.Namespace) -> Path:
+    """Where tables go."""
+    return arguments.out or RESULTS / f"photo_x{arguments.scale}"
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = options(__doc__)
-    made.add_argument("--out", type=Path, default=RESULTS / "photo_x4", metavar="DIR", help="for tables")
+    made.add_argument("--scale", type=int, choices=(2, 4), default=4, help="of the weights")
+    made.add_argument("--out", type=Path, metavar="DIR", help=f"for tables (default: {RESULTS}/photo_xSCALE)")
     return made
 
 

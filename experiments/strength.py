@@ -4,7 +4,7 @@ The picture is scikit-image's `data.astronaut()`: NASA, public domain (docs/imag
 """
 
 import numpy as np
-from experiments.contenders import LIGHT, SCALE, degraded
+from experiments.contenders import degraded
 from experiments.panels import grid
 from PIL import Image
 from skimage.data import astronaut
@@ -21,25 +21,25 @@ DAMAGE = {"JPEG 50": Jpeg(50), "noise 10": GaussianNoise(10.0)}
 TOP, LEFT, SIDE = 16, 132, 176
 
 
-def strip(photo: str) -> Image.Image:
+def strip(light: str, photo: str, scale: int) -> Image.Image:
     """Return LR, SR at each strength with its PSNR-Y, and HR, in a row for each damage.
 
     Raises:
-        CheckpointError: `photo` cannot be mixed with enlcn-light.
+        CheckpointError: `photo` cannot be mixed with `light`.
     """
-    hr = np.ascontiguousarray(astronaut()[: SCALE * 64, 96 : 96 + SCALE * 64])
+    hr = np.ascontiguousarray(astronaut()[: scale * 64, 96 : 96 + scale * 64])
     part = (slice(TOP, TOP + SIDE), slice(LEFT - 96, LEFT - 96 + SIDE))
     ways = {
-        strength: method_called(mix(LIGHT, photo, strength=strength, scale=SCALE), scale=SCALE, device="cpu")
+        strength: method_called(mix(light, photo, strength=strength, scale=scale), scale=scale, device="cpu")
         for strength in STRENGTHS
     }
     panels = []
     for name, how in DAMAGE.items():
-        lr = degraded(hr, name, how)
-        large = lr.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+        lr = degraded(hr, name, how, scale=scale)
+        large = lr.repeat(scale, axis=0).repeat(scale, axis=1)
         panels.append((f"LR, {name}", large[part]))
         for strength, method in ways.items():
             sr = method.upscale(lr)
-            panels.append((f"strength {strength:g}: {psnr(sr, hr, shave=SCALE):.2f} dB", sr[part]))
+            panels.append((f"strength {strength:g}: {psnr(sr, hr, shave=scale):.2f} dB", sr[part]))
         panels.append(("original", hr[part]))
     return grid(panels, columns=len(STRENGTHS) + 2)

@@ -26,14 +26,16 @@ def test_web_is_what_the_command_makes_with_seed_7(tmp_path):
     write_image(tmp_path / "hr" / "one.png", Picture(HR))
     preset = Degradation(preset="web")
     assert degrade_folder(tmp_path / "hr", tmp_path / "lr", scale=4, degradation=preset, seed=7) == (1, 0, [])
-    assert np.array_equal(read_image(tmp_path / "lr/one.png").rgb, degraded(HR, "one", CONDITIONS[WEB]))
+    assert np.array_equal(
+        read_image(tmp_path / "lr/one.png").rgb, degraded(HR, "one", CONDITIONS[WEB], scale=4)
+    )
 
 
 def test_noise_of_a_condition_depends_on_the_name_alone():
     noise = CONDITIONS["noise 15"]
-    assert np.array_equal(degraded(HR, "one", noise), degraded(HR, "one", noise))
-    assert not np.array_equal(degraded(HR, "one", noise), degraded(HR, "two", noise))
-    assert np.array_equal(degraded(HR, "one", CONDITIONS["clean"]), imresize(HR, Fraction(1, 4)))
+    assert np.array_equal(degraded(HR, "one", noise, scale=4), degraded(HR, "one", noise, scale=4))
+    assert not np.array_equal(degraded(HR, "one", noise, scale=4), degraded(HR, "two", noise, scale=4))
+    assert np.array_equal(degraded(HR, "one", CONDITIONS["clean"], scale=4), imresize(HR, Fraction(1, 4)))
 
 
 def test_a_score_is_kept_by_weights_and_pixels(tmp_path):
@@ -44,13 +46,13 @@ def test_a_score_is_kept_by_weights_and_pixels(tmp_path):
         return imresize(lr, Fraction(4))
 
     lr, path = imresize(HR, Fraction(1, 4)), tmp_path / "made" / "scores.json"
-    one = Contender("one", Method("one", upscale), "a")
+    one = Contender("one", 4, Method("one", upscale), "a")
     first = Scores(path).of(one, lr, HR, eye=False)
     assert first == (round(psnr(upscale(lr), HR, shave=4), 4), None)
     calls.clear()
     assert Scores(path).of(one, lr, HR, eye=False) == first
     assert calls == []
-    Scores(path).of(Contender("one", one.method, "b"), lr, HR, eye=False)
+    Scores(path).of(Contender("one", 4, one.method, "b"), lr, HR, eye=False)
     Scores(path).of(one, 255 - lr, HR, eye=False)
     assert len(calls) == 2
 
