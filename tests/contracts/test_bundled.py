@@ -15,6 +15,7 @@ FLOORS = {
     ("enlcn-tiny", 3): (33.5, 29.7),
     ("enlcn-tiny", 4): (31.5, 28.0),
     ("edsr-tiny", 4): (31.3, 28.0),
+    ("enlcn-light", 2): (37.6, 33.2),
     ("enlcn-light", 4): (31.6, 28.15),
 }
 # What repairs photographs may lose on clean pictures.
