@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from enlca.explorer.actions import Explorer
-from enlca.explorer.session import Models, Visitors
+from enlca.explorer.models import Models
+from enlca.explorer.session import Visitors
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ from PIL import ExifTags, Image
 from enlca.errors import CheckpointError, NothingOpen, PictureError, Stopped
 from enlca.explorer import actions
 from enlca.explorer.actions import ATTRIBUTING, UPSCALING, Choice, Explorer
+from enlca.explorer.models import Models
 from enlca.explorer.page import Page
-from enlca.explorer.session import Models, Visitors
+from enlca.explorer.session import Visitors
 from enlca.image.metadata import MARK, SOFTWARE
 from enlca.image.picture import Picture, read_image, write_image
 from enlca.inference.upscaler import Upscaler

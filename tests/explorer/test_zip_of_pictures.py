@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 import enlca
-from enlca.checkpoint import store
+from enlca.checkpoint import BASE, PHOTO, store
 from enlca.errors import NothingOpen, Stopped
-from enlca.explorer import actions, html, session
+from enlca.explorer import actions, html
 from enlca.explorer.actions import BATCH, BICUBIC, Choice, Explorer
-from enlca.explorer.session import Models, Visitors
+from enlca.explorer.models import Models
+from enlca.explorer.session import Visitors
 from enlca.explorer.words import MEANINGS, question
 from enlca.image.picture import read_image
 
@@ -111,8 +112,8 @@ def photo_models(tiny_network, tmp_path, monkeypatch) -> Models:
     for parameter in photo.parameters():
         parameter.data.mul_(1.1)
     for name, network in {
-        session.PHOTO: photo,
-        session.BASE: tiny_network,
+        PHOTO: photo,
+        BASE: tiny_network,
         "enlcn-tiny": tiny_network,
     }.items():
         enlca.save(network, tmp_path / f"{name}_x4.safetensors")
@@ -121,13 +122,13 @@ def photo_models(tiny_network, tmp_path, monkeypatch) -> Models:
 
 
 def test_the_strength_of_repair_mixes_the_model_for_photographs(photo_models):
-    assert photo_models.has_strength(session.PHOTO, 4)
+    assert photo_models.has_strength(PHOTO, 4)
     assert not photo_models.has_strength("enlcn-tiny", 4)
     weight = {
-        strength: next(photo_models.load(session.PHOTO, 4, strength).network.parameters()).clone()
+        strength: next(photo_models.load(PHOTO, 4, strength).network.parameters()).clone()
         for strength in (0.0, 0.5, 1.0)
     }
-    base = next(photo_models.load(session.BASE, 4).network.parameters())
+    base = next(photo_models.load(BASE, 4).network.parameters())
     assert weight[0.0].equal(base)
     np.testing.assert_allclose(weight[0.5], (weight[0.0] + weight[1.0]) / 2, rtol=1e-5, atol=1e-6)
     assert photo_models.load("enlcn-tiny", 4, 0.3) is photo_models.load("enlcn-tiny", 4)
@@ -135,7 +136,7 @@ def test_the_strength_of_repair_mixes_the_model_for_photographs(photo_models):
 
 def test_without_a_model_for_photographs_there_is_no_strength(models):
     names = {item.name for item in store.bundled()}
-    assert models.has_strength(session.PHOTO, 4) == ({session.PHOTO, session.BASE} <= names)
+    assert models.has_strength(PHOTO, 4) == ({PHOTO, BASE} <= names)
 
 
 @pytest.mark.parametrize("word", MEANINGS)

@@ -17,16 +17,8 @@ from enlca.errors import NothingOpen, TooMuch
 from enlca.explorer import html
 from enlca.explorer.batch import Zipped, upscale_into_zip
 from enlca.explorer.maps import N_QUICK, MapSettings, attention_maps
-from enlca.explorer.session import (
-    Job,
-    Models,
-    OpenPicture,
-    Upscaled,
-    Visitor,
-    Visitors,
-    count_blocks,
-    sr_network,
-)
+from enlca.explorer.models import Models, count_blocks, sr_network
+from enlca.explorer.session import Job, OpenPicture, Upscaled, Visitor, Visitors
 from enlca.explorer.uploads import read_upload
 from enlca.image.picture import Picture, collect, rows_of, write_image
 from enlca.image.resize import imresize

@@ -10,8 +10,9 @@ import gradio as gr
 from enlca.errors import EnlcaError, NothingOpen, Stopped
 from enlca.explorer import html
 from enlca.explorer.actions import ATTRIBUTING, BATCH, BICUBIC, UPSCALING, Choice, Explorer, Report
+from enlca.explorer.models import config_of
 from enlca.explorer.page import Page
-from enlca.explorer.session import OpenPicture, config_of
+from enlca.explorer.session import OpenPicture
 from enlca.explorer.uploads import Uploads
 
 # Long jobs of all visitors run one after the other; clicks wait neither for them nor for slow maps.

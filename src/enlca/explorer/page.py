@@ -8,7 +8,7 @@ import gradio as gr
 from enlca.explorer import html
 from enlca.explorer.actions import BATCH_PIXELS
 from enlca.explorer.maps import has_amplification
-from enlca.explorer.session import Models, config_of, count_blocks
+from enlca.explorer.models import Models, config_of, count_blocks
 from enlca.explorer.uploads import BYTES_OF_METADATA, BYTES_OF_PIXEL, MAX_FILES
 from enlca.explorer.words import questions
 

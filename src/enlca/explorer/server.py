@@ -10,7 +10,8 @@ from typing import Any
 from enlca.errors import PortTaken, require
 from enlca.explorer.actions import Explorer
 from enlca.explorer.gate import Gate
-from enlca.explorer.session import Models, Visitors
+from enlca.explorer.models import Models
+from enlca.explorer.session import Visitors
 from enlca.explorer.uploads import BYTES_OF_METADATA, BYTES_OF_PIXEL, Uploads, temporary_folder
 from enlca.runtime.allocator import share_freed_memory
 from enlca.runtime.signals import handling, interrupt
