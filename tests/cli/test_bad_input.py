@@ -73,9 +73,9 @@ USAGE = {
     "no command": ("enlarge good.png", "enlarge"),
     "no input": ("upscale --model {tiny}", "Missing argument"),
     "unknown option": ("upscale good.png --model {tiny} --faster", "No such option: --faster"),
-    "scale": ("upscale good.png --scale 5", "--scale must be above 0 and at most 4; got 5"),
+    "scale": ("upscale good.png --scale 5", "'--scale': must be above 0 and at most 4; got 5"),
     "scale in words": ("upscale good.png --scale four", "Invalid value for '--scale'"),
-    "no scale": ("upscale good.png --scale 0", "--scale must be above 0 and at most 4; got 0"),
+    "no scale": ("upscale good.png --scale 0", "'--scale': must be above 0 and at most 4; got 0"),
     "two sizes": ("upscale good.png --scale 2 --width 9", "contradict each other; give one of them"),
     "two of the newer sizes": (
         "upscale good.png --shorter-side 9 --at-least 9x9",

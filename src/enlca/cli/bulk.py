@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from enlca.checkpoint import DEFAULT_MODEL
-from enlca.cli.common import Device, Json, JsonFile, ModelName
+from enlca.cli.common import (
+    Device,
+    Factor,
+    Format,
+    Json,
+    JsonFile,
+    MaxPixels,
+    Mode,
+    ModelName,
+    Precision,
+    Quality,
+)
 from enlca.cli.output import printable, progress, publish, write_out
-from enlca.cli.upscale import LARGEST, Format, Mode, Precision
 
 if TYPE_CHECKING:
     from enlca.bulk.job import Report
@@ -40,18 +50,14 @@ def bulk(
         str | None, typer.Option(help="Only keys that match, like '2024/*.jpg'; * matches / too.")
     ] = None,
     model: ModelName = DEFAULT_MODEL,
-    scale: Annotated[
-        float | None, typer.Option(help="Any factor up to 4, such as 3.5. Default: the model's own.")
-    ] = None,
+    scale: Factor = None,
     format: Annotated[Format, typer.Option(help="Of the results.")] = "png",
-    quality: Annotated[int, typer.Option(min=1, max=100, help="For jpg, webp and avif.")] = 95,
+    quality: Quality = 95,
     device: Device = "auto",
     precision: Annotated[Precision, typer.Option(help="As in upscale.")] = "auto",
     mode: Annotated[Mode, typer.Option(help="As in upscale.")] = "auto",
     max_memory: Annotated[str | None, typer.Option(help="Of each worker, like 2GiB.")] = None,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Refuse pictures with more pixels than this by their header.")
-    ] = 1 << 30,
+    max_pixels: MaxPixels = 1 << 30,
     allow_overwrite: Annotated[
         bool, typer.Option("--allow-overwrite", help="Replace existing results.")
     ] = False,
@@ -71,8 +77,6 @@ def bulk(
 
     if source == STATUS:
         return _show(report_of(JobFiles(open_store(target), target)), as_json, json_file)
-    if scale is not None and not 0 < scale <= LARGEST:
-        raise typer.BadParameter(f"--scale must be above 0 and at most {LARGEST}; got {scale:g}")
     from enlca.bulk.spec import Spec
 
     place = job or default_job(source, target)

@@ -9,6 +9,10 @@ import typer
 # Written here, not imported, so that a wrong word is reported before torch is loaded; tests compare them with
 # the modules that use them.
 Scale = Literal[2, 3, 4]
+LARGEST = 4
+Format = Literal["png", "jpg", "jpeg", "webp", "tif", "avif", "gif", "same"]
+Mode = Literal["auto", "whole", "stream", "tiled"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # The weights in the package, without importing what knows their format: for the completion in shells.
 WEIGHTS = Path(__file__).parents[1] / "checkpoint" / "weights"
@@ -36,6 +40,13 @@ def box(text: str) -> tuple[int, int]:
     return sides
 
 
+def factor(value: float | None) -> float | None:
+    """Return the factor of a picture's sides. Raises BadParameter."""
+    if value is not None and not 0 < value <= LARGEST:
+        raise typer.BadParameter(f"must be above 0 and at most {LARGEST}; got {value:g}")
+    return value
+
+
 Device = Annotated[
     str,
     typer.Option(
@@ -49,6 +60,14 @@ ModelName = Annotated[
     typer.Option(
         autocompletion=bundled_names, help="A bundled name (see `enlca models`), a file or a repository."
     ),
+]
+Factor = Annotated[
+    float | None,
+    typer.Option(callback=factor, help=f"Any factor up to {LARGEST}, such as 3.5. Default: the model's own."),
+]
+Quality = Annotated[int, typer.Option(min=1, max=100, help="For jpg, webp and avif.")]
+MaxPixels = Annotated[
+    int, typer.Option(min=1, help="Refuse pictures with more pixels than this by their header.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 JsonFile = Annotated[

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from enlca.checkpoint import DEFAULT_MODEL
-from enlca.cli.common import bundled_names
-from enlca.cli.upscale import Mode, Precision
+from enlca.cli.common import MaxPixels, Mode, Precision, bundled_names
 
 
 def serve(
@@ -36,9 +35,7 @@ def serve(
     max_memory: Annotated[
         str | None, typer.Option(help="Like 2GiB. Default: half of the device's free memory.")
     ] = None,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Refuse pictures with more pixels than this by their header.")
-    ] = 1 << 24,
+    max_pixels: MaxPixels = 1 << 24,
     max_body: Annotated[str, typer.Option(help="Refuse larger uploads.")] = "64MiB",
     queue: Annotated[
         int, typer.Option(min=0, help="Requests that wait for a worker; others are answered 503.")

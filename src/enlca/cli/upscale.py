@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from enlca.checkpoint import BASE, DEFAULT_MODEL
-from enlca.cli.common import Device, Json, JsonFile, ModelName, box
+from enlca.cli.common import (
+    Device,
+    Factor,
+    Format,
+    Json,
+    JsonFile,
+    MaxPixels,
+    Mode,
+    ModelName,
+    Precision,
+    Quality,
+    box,
+)
 from enlca.cli.engines import check_engine, engine_loader
 from enlca.cli.hints import hint_at_photo, hint_at_size
 from enlca.cli.output import JsonReport, LineReport, progress
@@ -27,10 +39,6 @@ if TYPE_CHECKING:
     from enlca.image.rows import PictureRows
     from enlca.network.interface import SRModel
 
-LARGEST = 4
-Format = Literal["png", "jpg", "jpeg", "webp", "tif", "avif", "gif", "same"]
-Mode = Literal["auto", "whole", "stream", "tiled"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Frames = Literal["auto", "first", "all"]
 # Runtimes of the extra `export`.
 OtherEngine = Literal["onnx", "openvino"]
@@ -62,9 +70,7 @@ def upscale(
     base: Annotated[
         str | None, typer.Option(help="With --strength: the model that --model was trained on from.")
     ] = None,
-    scale: Annotated[
-        float | None, typer.Option(help="Any factor up to 4, such as 3.5. Default: the model's own.")
-    ] = None,
+    scale: Factor = None,
     width: Annotated[int | None, typer.Option(min=1, help="Exact width of the output, in pixels.")] = None,
     height: Annotated[int | None, typer.Option(min=1, help="Exact height of the output, in pixels.")] = None,
     shorter_side: Annotated[
@@ -85,7 +91,7 @@ def upscale(
         str | None, typer.Option(help="Like 2GiB. Default: half of the device's free memory.")
     ] = None,
     format: Annotated[Format, typer.Option(help="Unless -o names a file. same: as the input.")] = "png",
-    quality: Annotated[int, typer.Option(min=1, max=100, help="For jpg, webp and avif.")] = 95,
+    quality: Quality = 95,
     frames: Annotated[
         Frames, typer.Option(help="auto: all where the format stays (TIFF, GIF, WebP, APNG), else the first.")
     ] = "auto",
@@ -111,15 +117,11 @@ def upscale(
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on with what comes into the folders, until Ctrl-C.")
     ] = False,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Refuse pictures with more pixels than this by their header.")
-    ] = 1 << 30,
+    max_pixels: MaxPixels = 1 << 30,
     as_json: Json = False,
     json_file: JsonFile = None,
 ) -> int:
     """Upscale pictures."""
-    if scale is not None and not 0 < scale <= LARGEST:
-        raise typer.BadParameter(f"--scale must be above 0 and at most {LARGEST}; got {scale:g}")
     kinds = {"--scale": scale, "--width or --height": width or height}
     kinds |= {"--shorter-side": shorter_side, "--at-least": at_least}
     sizes = [name for name, value in kinds.items() if value is not None]
