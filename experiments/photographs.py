@@ -213,7 +213,9 @@ def report(
     command = "python -m experiments.photographs" + f" --scale {scale}" * (scale != 4)
     facts = [f"`{command}`", processor(), f"PyTorch {torch.__version__}"]
     n = len(values(rows, CLEAN, BICUBIC))
-    left_out = [] if GENERAL in models else ["", f"{GENERAL} is of x4, or was not at hand."]
+    left_out = (
+        [] if GENERAL in models else ["", f"{GENERAL} {'was not at hand' if scale == 4 else 'is of x4'}."]
+    )
     body = [
         "# Weights for photographs",
         "",

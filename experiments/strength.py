@@ -17,8 +17,9 @@ from enlca.metrics import psnr
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 DAMAGE = {"JPEG 50": Jpeg(50), "noise 10": GaussianNoise(10.0)}
-# First row and column, and side, of the part that is shown, in HR pixels.
-TOP, LEFT, SIDE = 16, 132, 176
+# The part that is upscaled (its side, and first column), and the part of it that is shown, in HR pixels.
+AROUND, FIRST = 256, 96
+TOP, LEFT, SIDE = 16, 36, 176
 
 
 def strip(light: str, photo: str, scale: int) -> Image.Image:
@@ -27,8 +28,8 @@ def strip(light: str, photo: str, scale: int) -> Image.Image:
     Raises:
         CheckpointError: `photo` cannot be mixed with `light`.
     """
-    hr = np.ascontiguousarray(astronaut()[: scale * 64, 96 : 96 + scale * 64])
-    part = (slice(TOP, TOP + SIDE), slice(LEFT - 96, LEFT - 96 + SIDE))
+    hr = np.ascontiguousarray(astronaut()[:AROUND, FIRST : FIRST + AROUND])
+    part = (slice(TOP, TOP + SIDE), slice(LEFT, LEFT + SIDE))
     ways = {
         strength: method_called(mix(light, photo, strength=strength, scale=scale), scale=scale, device="cpu")
         for strength in STRENGTHS
