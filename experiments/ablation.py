@@ -115,6 +115,15 @@ def means(
     return grid([*head, *titles], measured)
 
 
+def apart(scores: Sequence[Score], variants: Sequence[Variant]) -> str:
+    """How far the best and the worst of some variants are from each other, on each data set, in words."""
+    found = []
+    for name in sets_of(scores):
+        values = [mean_of(scores, variant, name).value for variant in variants]
+        found.append(f"{max(values) - min(values):.3f} dB on {name}")
+    return f"the best and the worst are apart by {', '.join(found)}"
+
+
 def verdicts(scores: Sequence[Score], claims: Mapping[str, tuple[Variant, Variant]]) -> list[str]:
     """A table of claims that the first of two variants is better than the second, on each data set."""
     sets = sets_of(scores)

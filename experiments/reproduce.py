@@ -56,8 +56,10 @@ here, to the last digit that is printed (but NLSA's, which the paper does not de
 
 ## Beyond the paper: attention, arm by arm
 
-[results/attention_arms.md](results/attention_arms.md), by `python -m experiments.attention_arms`: none, the
-paper's, exact attention and attention inside windows at k = 24, with 2,500 steps each and three seeds.
+[results/attention_arms.md](results/attention_arms.md), by `python -m experiments.attention_arms`: none, none
+with two more residual blocks, the paper's, exact attention and attention inside windows at k = 24, with 2,500
+steps each and three seeds. More arms, with 1,000 steps and one seed:
+[results/attention_arms_1000.md](results/attention_arms_1000.md).
 """
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from experiments.ablation import (
     answer,
+    apart,
     command_line,
     expected,
     means,
@@ -110,6 +111,8 @@ def run(arguments: argparse.Namespace) -> None:
         *table,
         "",
         *verdicts(scores, claims),
+        "",
+        f"Of ENLCA with all m {apart(scores, [variants[f'ENLCA-m{m}'] for m in _features(variants)])}.",
         "",
         f"The network trained at m = {own}, its F drawn anew with m features when it is tested:",
         "",
