@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 
 import numpy as np
 import pytest
@@ -93,7 +94,12 @@ def test_metrics_count_what_was_done_in_lines_that_prometheus_reads(start, png):
     served = start()
     size = len(served.post(png).body)
     served.post(b"no picture")
-    text = served.get("/metrics").body.decode()
+    # A response is counted when its last byte has left, which may be after it has arrived.
+    end, text = time.monotonic() + 10, ""
+    while (
+        sum(map(int, re.findall(r"enlca_responses_total\{.*\} (\d+)", text))) < 2 and time.monotonic() < end
+    ):
+        text = served.get("/metrics").body.decode()
     line = r"# (HELP|TYPE) \w+ .+|\w+(\{\w+=\"[^\"]+\"\})? [0-9.]+"
     assert all(re.fullmatch(line, one) for one in text.splitlines())
     for expected in (
