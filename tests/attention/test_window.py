@@ -43,6 +43,8 @@ def test_windows_are_the_softmax_without_far_pairs_in_value_and_gradient(size, w
     fast = WindowAttend(window=window, halo=halo)(*qkv, width=size[1])
     expected = slow(*qkv, near(*size, window=window, halo=halo))
     torch.testing.assert_close(fast, expected)
+    with torch.no_grad():
+        torch.testing.assert_close(WindowAttend(window=window, halo=halo)(*qkv, width=size[1]), expected)
     upstream = torch.randn_like(expected)
     for a, b in zip(
         torch.autograd.grad(fast, qkv, upstream), torch.autograd.grad(expected, qkv, upstream), strict=True
@@ -50,6 +52,17 @@ def test_windows_are_the_softmax_without_far_pairs_in_value_and_gradient(size, w
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize(("side", "step"), [(16, 8), (7, 3), (5, 5), (3, 5)])
+def test_the_gradient_of_cutting_windows_out_is_that_of_unfold(side, step):
+    u = torch.randn(2, side + 2 * step, side + 3 * step, 3, dtype=torch.float64, requires_grad=True)
+    fast, slow = module._windows(u, side, step), module._cut(u, side, step)
+    assert torch.equal(fast, slow)
+    upstream = torch.randn_like(slow)
+    gradients = [torch.autograd.grad(y, u, upstream)[0] for y in (fast, slow)]
+    torch.testing.assert_close(*gradients)
+
+
+@torch.no_grad()
 def test_the_parts_that_a_picture_is_cut_into_leave_no_seam(monkeypatch):
     qkv = inputs(23, 37)
     at_once = WindowAttend(window=5, halo=3)(*qkv, width=37)

@@ -71,27 +71,33 @@ EVERYTHING = (
     "--loss.teacher=0.5",
     "--data.soften=[0.4,1.2]",
     "--data.leave_out=held_out.txt",
+    "--data.more=more",
+    "--data.more_share=0.3",
     "--run.steps=24",
 )
 
 
 @pytest.fixture
 def teacher(home):
-    """The teacher's picture of the one that is not left out: mod-cropped and turned to grey."""
+    """The teacher's pictures of the one that is not left out and of the one more: mod-cropped, in grey."""
     from PIL import Image
 
     (home / "held_out.txt").write_text("# tested on\n0.png\n")
-    picture = Image.open(home / "pictures" / "1.png")
-    width, height = (side // 2 * 2 for side in picture.size)
+    (home / "more").mkdir()
     (home / "teacher").mkdir()
-    picture.crop((0, 0, width, height)).convert("L").save(home / "teacher" / "1.png")
+    picture = Image.open(home / "pictures" / "1.png")
+    picture.rotate(180).save(home / "more" / "2.png")
+    width, height = (side // 2 * 2 for side in picture.size)
+    for path in (home / "pictures" / "1.png", home / "more" / "2.png"):
+        Image.open(path).crop((0, 0, width, height)).convert("L").save(home / "teacher" / path.name)
 
 
-def test_muon_a_stable_schedule_a_teacher_softening_and_left_out_pictures_go_on_to_the_bit(
+def test_muon_a_stable_schedule_a_teacher_softening_and_more_pictures_go_on_to_the_bit(
     home, command, teacher, monkeypatch, assert_same
 ):
     assert command("train", "tiny.yaml", *EVERYTHING).code == 0
-    assert read_card(home / "run" / "best.safetensors").training["left_out"] == "held_out.txt"
+    facts = read_card(home / "run" / "best.safetensors").training
+    assert (facts["left_out"], facts["more"], facts["more_share"]) == ("held_out.txt", "more", 0.3)
     for stop in (5, 14):
         with monkeypatch.context() as patch:
             patch.setattr(Training, "_agreed_to_stop", lambda self, stop=stop: self.done == stop)
@@ -115,11 +121,22 @@ def test_a_run_on_degraded_patches_goes_on_to_the_bit_with_any_number_of_process
 
 
 def test_a_teacher_that_lacks_a_picture_is_refused_before_anything_is_written(home, command, teacher):
-    (home / "teacher" / "1.png").rename(home / "teacher" / "2.png")
+    (home / "teacher" / "1.png").rename(home / "teacher" / "3.png")
     done = command("train", "tiny.yaml", *EVERYTHING)
     assert done.code == 1
     [line] = done.err.splitlines()
     assert "1.png: the teacher has no picture of this name" in line
+    assert not (home / "run").exists()
+
+
+def test_a_teacher_of_two_pictures_with_one_name_is_refused_before_anything_is_written(
+    home, command, teacher
+):
+    (home / "more" / "2.png").rename(home / "more" / "1.png")
+    done = command("train", "tiny.yaml", *EVERYTHING)
+    assert done.code == 1
+    [line] = done.err.splitlines()
+    assert "1 of 2 pictures cannot be used: 1.png: two pictures have this name" in line
     assert not (home / "run").exists()
 
 

@@ -7,6 +7,7 @@ Letters:  h, w height and width of LR   H, W of HR, S times those   S scale
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,8 @@ class PackedSet:
         shapes: height and width of each LR picture.
         lr, hr: the pictures, `h w 3` and `H W 3`.
         teacher: another method's pictures of the size of HR; None without (see `data.teacher`).
+        shares: runs of pictures and the share of all patches that come from each; without, every place for a
+            patch is as likely as any other.
     """
 
     scale: int
@@ -64,6 +67,7 @@ class PackedSet:
     lr: Pictures
     hr: Pictures
     teacher: Pictures | None = None
+    shares: tuple[tuple[slice, float], ...] = ()
 
     @property
     def hr_sides(self) -> list[Pictures]:
@@ -195,7 +199,7 @@ def open_teacher(
         UnusablePictures: pictures of `packed` that have none here, or one of another size or unreadable.
     """
     files = {_stem(path.relative_to(folder)): path for path in find_pictures(folder, recursive=True)}
-    items, reasons = [], []
+    items, reasons = [], [f"{name}: two pictures have this name" for name in _repeated(packed.names)]
     for name, (height, width) in zip(packed.names, packed.shapes, strict=True):
         path, size = files.get(_stem(Path(name))), (packed.scale * width, packed.scale * height)
         try:
@@ -214,8 +218,12 @@ def open_teacher(
         out, reasons = _cached(folder, items, cache, sides=("teacher",), **settings)
         if not reasons:
             return _open_side(out, _read_index(out), "teacher")
-    remedy = "data.teacher needs a picture of the HR size for each picture of data.train"
+    remedy = "data.teacher needs a picture of the HR size for each picture of data.train and data.more"
     raise UnusablePictures(folder, reasons, len(packed), remedy)
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _stem(path: Path) -> str:

@@ -57,7 +57,8 @@ class Soften(NamedTuple):
 class PatchBatches(Dataset):
     """Batches of a run by step: LR and HR patches, `B 3 P P` and `B 3 SP SP`, uint8, and the teacher's.
 
-    A picture is chosen with a probability proportional to the number of places for a patch in it.
+    A picture is chosen with a probability proportional to the number of places for a patch in it, within its
+    part of the set where `packed.shares` says what each part gets.
 
     Args:
         packed: the pictures.
@@ -93,6 +94,8 @@ class PatchBatches(Dataset):
             if min(rows, columns) < 1:
                 raise ValueError(f"{name} is smaller than the LR patch of {patch} pixels at x{packed.scale}")
         areas = (self.rows * self.columns).astype(np.float64)
+        for part, share in packed.shares:
+            areas[part] *= share / areas[part].sum()
         self.cumulative = np.cumsum(areas) / areas.sum()
 
     def places(self, step: int) -> Places:

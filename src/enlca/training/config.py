@@ -59,6 +59,9 @@ class DataConfig:
         train: folder of HR pictures, of pairs, or a pack; sub-folders count.
         leave_out: text file of pictures of `train` that are never drawn, to test on them: on each line the
             path of one inside `train`; # begins a comment. null is none.
+        more: a second folder like `train`, for pictures that should be drawn more or less often than their
+            number says; null is none.
+        more_share: share of the patches that come from `more`.
         teacher: folder of pictures of HR size that any other method made of the same LR pictures, under the
             same names, for `loss.teacher`; null is none.
         soften: [low, high]: blur HR by a Gaussian of a random sigma between them (in HR pixels) before LR is
@@ -76,6 +79,8 @@ class DataConfig:
 
     train: Path
     leave_out: Path | None = None
+    more: Path | None = None
+    more_share: float = 0.5
     teacher: Path | None = None
     soften: tuple[float, float] | None = None
     soften_share: float = 0.5
@@ -111,8 +116,9 @@ class DataConfig:
                     "data.degradation makes LR pictures that no teacher has seen: leave out data.teacher, or"
                     " write LR with `enlca degrade --preset` and have the teacher upscale them"
                 )
-        if not 0 <= self.soften_share <= 1:
-            raise ConfigError(f"data.soften_share must be in [0, 1], got {self.soften_share}")
+        for name in ("more_share", "soften_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"data.{name} must be in [0, 1], got {getattr(self, name)}")
         if self.resident and self.workers:
             raise ConfigError(
                 "data.resident cuts patches on the device and needs no data.workers: leave one out"

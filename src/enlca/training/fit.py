@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from enlca.checkpoint.file import load_file
 from enlca.checkpoint.store import BEST, load_model
+from enlca.data.joined import joined
 from enlca.data.left_out import leave_out
 from enlca.data.packed import PackedSet, open_teacher, open_training_set
 from enlca.data.patches import Batch, PatchBatches, ResidentPatches, Soften
@@ -205,11 +206,17 @@ def _restore(training: Training, state: dict[str, Any]) -> None:
 
 def _open(config: TrainConfig, on_pack: Callable[[int, int], None]) -> PackedSet:
     data = config.data
-    packed = open_training_set(
-        data.train, scale=config.network.scale, min_side=data.patch, cache=data.cache, on_progress=on_pack
-    )
+
+    def opened(folder: Path) -> PackedSet:
+        return open_training_set(
+            folder, scale=config.network.scale, min_side=data.patch, cache=data.cache, on_progress=on_pack
+        )
+
+    packed = opened(data.train)
     if data.leave_out is not None:
         packed = leave_out(packed, data.leave_out)
+    if data.more is not None:
+        packed = joined(packed, opened(data.more), data.more_share)
     if data.teacher is None:
         return packed
     teacher = open_teacher(data.teacher, packed, cache=data.cache, on_progress=on_pack)

@@ -191,6 +191,8 @@ class RunFolder:
             history["decay_from"] = config.schedule.decay_from
         if config.data.leave_out is not None:
             history["left_out"] = config.data.leave_out.name
+        if config.data.more is not None:
+            history |= {"more": config.data.more.resolve().name, "more_share": config.data.more_share}
         if config.data.teacher is not None:
             history |= {"teacher": config.data.teacher.resolve().name, "teacher_share": config.loss.teacher}
         if config.data.soften is not None:
