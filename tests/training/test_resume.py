@@ -129,9 +129,7 @@ def test_a_teacher_that_lacks_a_picture_is_refused_before_anything_is_written(ho
     assert not (home / "run").exists()
 
 
-def test_a_teacher_of_two_pictures_with_one_name_is_refused_before_anything_is_written(
-    home, command, teacher
-):
+def test_a_teacher_of_two_pictures_with_one_name_is_refused_before_it_starts(home, command, teacher):
     (home / "more" / "2.png").rename(home / "more" / "1.png")
     done = command("train", "tiny.yaml", *EVERYTHING)
     assert done.code == 1
