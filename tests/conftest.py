@@ -73,8 +73,8 @@ def float32_by_default():
     import torch
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-            patch.setattr(torch.cpu, name, lambda: False, raising=False)
+        patch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+        patch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
         yield
 
 

@@ -67,13 +67,27 @@ def test_memory_that_was_freed_is_not_counted_as_used():
     assert used_memory(CPU) - before < 64 * MIB
 
 
-@pytest.mark.parametrize("has_avx512_bf16", [True, False], ids=["avx512_bf16", "no_avx512_bf16"])
-@pytest.mark.parametrize("has_amx", [True, False], ids=["amx", "no_amx"])
-def test_auto_is_bf16_only_on_processors_with_amx(has_avx512_bf16, has_amx, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_avx512_bf16)
+@pytest.mark.parametrize(
+    ("has_amx", "about", "expected"),
+    [
+        (True, {}, torch.bfloat16),
+        (True, {"avx512_bf16": True, "cpu_name": "Intel(R) Xeon(R) Platinum 8481C"}, torch.bfloat16),
+        (False, {"avx512_bf16": True, "cpu_name": "Intel(R) Xeon(R) Platinum 8380H"}, None),
+        (False, {"avx512_bf16": True, "cpu_name": "AMD EPYC 9B14"}, torch.bfloat16),
+        (False, {"avx512_bf16": False, "cpu_name": "AMD EPYC 7B13"}, None),
+        (False, {"architecture": "aarch64"}, None),
+    ],
+)
+def test_auto_is_bf16_on_processors_that_multiply_faster_in_it(has_amx, about, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx, raising=False)
-    expected = torch.bfloat16 if has_amx else None
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: about, raising=False)
     assert choose_precision("auto", torch.device("cpu")) == expected
+
+
+def test_auto_is_float32_where_pytorch_does_not_say_what_the_processor_has(monkeypatch):
+    for name in ("_is_amx_tile_supported", "get_capabilities"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert choose_precision("auto", torch.device("cpu")) is None
 
 
 def test_a_precision_that_is_named_is_taken_and_unknown_ones_are_refused():

@@ -57,8 +57,8 @@ def choose_device(name: str | torch.device) -> torch.device:
 def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
     """Return the type for convolutions; None is float32.
 
-    "auto" is bfloat16 where that is faster: on GPUs that have it, and on processors with AMX. It is never
-    float16, in which networks with large features overflow.
+    "auto" is bfloat16 where that is faster: on GPUs that have it, on processors with AMX, and on AMD's with
+    AVX-512 BF16. It is never float16, in which networks with large features overflow.
 
     Raises:
         PrecisionError: unknown name.
@@ -74,9 +74,17 @@ def _is_faster_in_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # AVX-512 BF16 alone is slower than float32 (benchmarks/NOTES.md), and emulation slower still.
-        return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+        return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)() or _is_amd_with_bf16()
     return False
+
+
+def _is_amd_with_bf16() -> bool:
+    """Whether AVX-512 BF16 multiplies twice as fast as float32: on AMD's processors it does, on Intel's not.
+
+    Measured in benchmarks/NOTES.md. Bfloat16 without such instructions is emulated, which is slower still.
+    """
+    about = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(about.get("avx512_bf16")) and "AMD" in about.get("cpu_name", "")
 
 
 @cache
