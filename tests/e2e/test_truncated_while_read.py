@@ -8,8 +8,8 @@ import pytest
 
 from enlca.errors import PictureError
 from enlca.image import decoding
-from enlca.image.decoding import Source
 from enlca.image.picture import Picture, write_image
+from enlca.image.source import Source
 from enlca.inference.jobs import Sink
 from enlca.inference.target_size import Size
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyvips
 
-from enlca.image.decoding import libvips
+from enlca.image.source import libvips
 
 
 def test_the_handler_of_warnings_is_removed_once_however_many_threads_ask(monkeypatch):

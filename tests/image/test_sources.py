@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from enlca.errors import PictureError
-from enlca.image.decoding import Source
 from enlca.image.encoding import WRITABLE
 from enlca.image.files import open_image, write_rows
 from enlca.image.picture import Picture, collect, read_image, rows_of, write_image
+from enlca.image.source import Source
 
 H, W = 67, 71
 

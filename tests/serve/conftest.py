@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.image.decoding import Source
+from enlca.image.source import Source
 from enlca.inference.jobs import Sink
 from enlca.serve.engine import Engine
 from enlca.serve.pool import Stop

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from enlca.errors import Stopped
-from enlca.image.decoding import Source
 from enlca.image.files import format_of
+from enlca.image.source import Source
 from enlca.inference.jobs import Sink
 from enlca.inference.target_size import Size
 from enlca.serve.engine import Engine, known_models

@@ -11,9 +11,9 @@ from enlca.bulk.addresses import place_of
 from enlca.bulk.origins import Origin
 from enlca.bulk.stores import exists, put
 from enlca.errors import PictureError
-from enlca.image.decoding import Source
 from enlca.image.folders import split_suffix
 from enlca.image.rows import PictureRows
+from enlca.image.source import Source
 from enlca.inference.batch import DEFAULTS, Settings, run
 from enlca.inference.jobs import Job, Outcome, Sink
 from enlca.inference.target_size import Size

@@ -45,7 +45,7 @@ def stream_job(
     from dataclasses import replace
 
     from enlca.errors import JobError
-    from enlca.image.decoding import Source
+    from enlca.image.source import Source
     from enlca.inference.jobs import Job, Sink
     from enlca.inference.outputs import plan
 

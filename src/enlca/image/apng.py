@@ -15,9 +15,10 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from enlca.image.decoding import Source, rows_with_vips
+from enlca.image.decoding import rows_with_vips
 from enlca.image.metadata import png_chunks
 from enlca.image.rows import PictureRows, check_pixels, count_colours, damage_error, stack_bands
+from enlca.image.source import Source
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What becomes of a frame's place before the next one, and how a frame is put there.

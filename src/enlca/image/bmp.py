@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from enlca.errors import PictureError
-from enlca.image.decoding import Source, read_error
 from enlca.image.rows import MAX_PIXELS, Band, PictureRows, band_height, check_pixels, damage_error
+from enlca.image.source import Source, read_error
 
 # Pillow's modes that stay as they are; all others become RGB. "1" has no grey of its own.
 KEPT = {"1": "L", "L": "L", "RGBA": "RGBA"}

@@ -17,9 +17,9 @@ import numpy as np
 
 from enlca.errors import PictureError
 from enlca.image import apng, netpbm
-from enlca.image.decoding import libvips
 from enlca.image.metadata import GIF_MARK, MARK, update_metadata
 from enlca.image.rows import PictureRows, stack_bands, to_8_bits
+from enlca.image.source import libvips
 
 # Bytes of pixels beyond which a TIFF needs the large variant of the format.
 LARGE_TIFF = 4_000_000_000

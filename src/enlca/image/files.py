@@ -12,11 +12,11 @@ from typing import BinaryIO, cast
 
 from enlca.errors import PictureError
 from enlca.image import apng, bmp, decoding, encoding, netpbm, pages, plugins
-from enlca.image.decoding import File, Readable, Source, read_error
 from enlca.image.encoding import WRITABLE, Format
 from enlca.image.folders import SUFFIXES, natural_key, walk_pictures
 from enlca.image.metadata import frames_of_png
 from enlca.image.rows import MAX_PIXELS, PictureRows
+from enlca.image.source import File, Readable, Source, read_error
 from enlca.runtime.files import PartialFiles
 
 # First bytes of each format. Content decides, not the name: a JPEG named .png is read as a JPEG.

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from enlca.image.decoding import Source, read_error
 from enlca.image.rows import (
     MAX_PIXELS,
     Band,
@@ -20,6 +19,7 @@ from enlca.image.rows import (
     depth_error,
     stretch,
 )
+from enlca.image.source import Source, read_error
 
 # White space and comments lie between the words of a header; one white space ends it.
 _GAP = rb"(?:\s|#[^\n]*\n)+"

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from enlca.errors import PictureError
-from enlca.image.decoding import Source, field_of, open_with_vips, rows_with_vips
+from enlca.image.decoding import rows_with_vips
 from enlca.image.rows import PictureRows, check_pixels
+from enlca.image.source import Source, field_of, open_with_vips
 
 
 def count_frames(source: Source) -> int:

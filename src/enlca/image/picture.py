@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from enlca.image.decoding import File, Readable
 from enlca.image.files import open_image, write_rows
 from enlca.image.metadata import update_metadata
 from enlca.image.rows import MAX_PIXELS, ROWS, Band, PictureRows, count_colours, stack_bands
+from enlca.image.source import File, Readable
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from enlca.errors import MissingExtra, PictureError, require
-from enlca.image.decoding import Source
 from enlca.image.metadata import dpi_of
 from enlca.image.rows import (
     MAX_PIXELS,
@@ -23,6 +22,7 @@ from enlca.image.rows import (
     depth_error,
     rows_of_array,
 )
+from enlca.image.source import Source
 
 # Bytes in which the header of a JPEG XL says its size, in a container after boxes of metadata.
 _HEADER = 1 << 16

@@ -24,10 +24,10 @@ from enlca.errors import (
     NotFinite,
     TooLarge,
 )
-from enlca.image.decoding import Source
 from enlca.image.encoding import WRITABLE, Format
 from enlca.image.files import check_format, format_of, is_upscaled, open_image, write_rows
 from enlca.image.rows import MAX_PIXELS, PictureRows
+from enlca.image.source import Source
 from enlca.inference.jobs import Job, Outcome, Sink
 from enlca.inference.outputs import Jobs
 from enlca.inference.pixel_source import materialize, queue_share

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from enlca.image.decoding import File, Source
+from enlca.image.source import File, Source
 
 # Files that are named where there are others than pictures; the rest of them is only counted.
 NAMED = 20

@@ -19,10 +19,10 @@ from enlca.checkpoint import DEFAULT_MODEL
 from enlca.checkpoint.file import Card
 from enlca.checkpoint.store import load_model
 from enlca.errors import CheckpointError
-from enlca.image.decoding import Readable
 from enlca.image.files import open_image
 from enlca.image.picture import Picture, collect, rows_of
 from enlca.image.rows import PictureRows, stack_bands
+from enlca.image.source import Readable
 from enlca.inference.adapters import as_layers, upscale_numpy, upscale_pil, upscale_torch
 from enlca.inference.execute import Executor, Note, all_finite, padded, warn
 from enlca.inference.pixel_source import Pixels, Raster, materialize, queue_share, spool_to_disk
@@ -67,7 +67,7 @@ class Upscaler:
         devices: several of one kind, instead of `device`, that share each picture which has enough rows: the
             same result (to 1e-5). For networks that are streamed through sums, without `ensemble`, `engine`.
         precision: "auto", "fp32", "bf16" or "fp16"; "auto" is bfloat16 for pictures of 8 bits without
-            alpha on GPUs that have it and on processors with AMX, else float32.
+            alpha on hardware that is faster in it (`runtime.device.choose_precision`), else float32.
         mode: "auto" takes a picture whole if that fits into memory, else streams it: the same result (to
             1e-5). "whole" and "stream" insist; "tiled" makes ordinary tiles: another result.
         max_memory: bytes that this process may use on the device; None: what it uses, and half of the rest.

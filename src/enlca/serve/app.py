@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from enlca.errors import Stopped
-from enlca.image.decoding import Source
+from enlca.image.source import Source
 from enlca.inference.jobs import Sink
 from enlca.serve import openapi
 from enlca.serve.engine import Engine, Model, check_picture

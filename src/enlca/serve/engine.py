@@ -15,9 +15,9 @@ from enlca.errors import (
     TooLarge,
     TooManyPixels,
 )
-from enlca.image.decoding import Source
 from enlca.image.files import check_format, format_of, open_image
 from enlca.image.rows import PictureRows
+from enlca.image.source import Source
 from enlca.inference.batch import Settings, run
 from enlca.inference.jobs import Job, Sink
 from enlca.inference.target_size import network_scales, plan_resize
