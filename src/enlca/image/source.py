@@ -1,4 +1,4 @@
-"""The bytes of a picture: from a path, from memory or from a file object; and libvips, which is fed from them.
+"""The bytes of a picture, from a path, from memory or from a file object; and libvips, fed from them.
 
 libvips is loaded by the first picture that needs it; its errors are raised as ours.
 """
