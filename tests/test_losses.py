@@ -62,6 +62,15 @@ def test_impossible_settings_are_refused(settings, message):
         ENLCALoss(**settings)
 
 
+def test_the_squared_error_takes_the_place_of_l1_in_the_total():
+    sr, hr = torch.rand(2, 2, 3, 7, 5)
+    terms = ENLCALoss(kind="l2", contrast_weight=0.0)(sr, hr, [], contrast=True)
+    torch.testing.assert_close(terms.total, ((sr - hr) ** 2).mean())
+    torch.testing.assert_close(terms.l1, (sr - hr).abs().mean())
+    with pytest.raises(ValueError, match="kind must be one of l1, l2; got 'l3'"):
+        ENLCALoss(kind="l3")
+
+
 def test_the_gradient_term_weighs_edges_and_ignores_the_mean():
     loss = ENLCALoss(gradient=0.5, contrast_weight=0.0)
     terms = loss(SR, HR, [], contrast=False)

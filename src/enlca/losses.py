@@ -1,4 +1,7 @@
-"""What training minimises: L1 plus the contrastive loss, after a warm-up.  (Eq. 10-12)"""
+"""What training minimises: L1 plus the contrastive loss, after a warm-up.  (Eq. 10-12)
+
+L2 in place of L1 is for the last steps of a run that is judged by PSNR.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,16 +11,19 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import l1_loss
+from torch.nn.functional import l1_loss, mse_loss
 
 from enlca.attention.block import Embeddings
 from enlca.attention.contrastive import contrastive_loss
+
+KINDS = ("l1", "l2")
 
 
 class LossTerms(NamedTuple):
     """The loss and what it is made of; `contrast` and `gap` are zero during the warm-up.
 
-    What `total` has beyond them is the weighted loss of gradients.
+    What `total` has beyond them is the weighted loss of gradients; it has the squared error in place of `l1`
+    where the loss is of that kind.
     """
 
     total: Float[Tensor, ""]
@@ -33,6 +39,7 @@ class ENLCALoss:
     L_cl is averaged over the network's non-local blocks; the paper does not say how it joins them.
 
     Args:
+        kind: L_rec of pixels: "l1", the paper's, or "l2", the squared error, which PSNR counts.
         teacher: share of the teacher's picture in the target of L_rec, where there is a teacher
             (`data.teacher`); the rest is HR.
         gradient: weight in L_rec of the L1 between the differences of neighbouring pixels: blurred edges cost
@@ -46,6 +53,7 @@ class ENLCALoss:
         anchors: random queries of each image to use; None is all of them.
     """
 
+    kind: str = "l1"
     teacher: float = 0.0
     gradient: float = 0.0
     contrast_weight: float = 1e-3
@@ -58,6 +66,8 @@ class ENLCALoss:
     anchors: int | None = None
 
     def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {self.kind!r}")
         if not 0 <= self.teacher <= 1:
             raise ValueError(f"teacher must be in [0, 1], got {self.teacher}")
         if not 0 <= self.gradient < math.inf:
@@ -85,9 +95,9 @@ class ENLCALoss:
         """Compute the loss of a batch; `contrast=False` is the warm-up, with L_rec alone."""
         l1 = l1_loss(sr.float(), hr.float())
         zero = l1.new_zeros(())
-        total = l1
+        total = l1 if self.kind == "l1" else mse_loss(sr.float(), hr.float())
         if self.gradient:
-            total = l1 + self.gradient * gradient_loss(sr.float(), hr.float())
+            total = total + self.gradient * gradient_loss(sr.float(), hr.float())
         if not (contrast and embeddings and self.contrast_weight):
             return LossTerms(total, l1, zero, zero)
         blocks = [

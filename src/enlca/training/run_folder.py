@@ -199,6 +199,8 @@ class RunFolder:
             history |= {"soften": list(config.data.soften), "soften_share": config.data.soften_share}
         if config.data.degradation is not None:
             history["degradation"] = config.data.degradation.weights
+        if config.loss.kind != "l1":
+            history["loss"] = config.loss.kind
         if config.loss.gradient:
             history["gradient"] = config.loss.gradient
         if config.loss.contrast_weight and config.network.attention != "none":
