@@ -31,7 +31,7 @@ FORM = argparse.RawDescriptionHelpFormatter
 def bundle(
     run: Path,
     name: str,
-    data_card: Path,
+    data_cards: list[Path],
     tests: list[Path],
     *,
     average: Path | None = None,
@@ -47,7 +47,7 @@ def bundle(
         **card.training,
         **({"started_from": Path(begun_with).name} if begun_with else {}),
         **({"averaged_with": average.name} if average is not None else {}),
-        **json.loads(data_card.read_text()),
+        **{key: value for path in data_cards for key, value in json.loads(path.read_text()).items()},
         "date": date.today().isoformat(),
     }
     target = weights / f"{name}_x{scale}.safetensors"
@@ -72,7 +72,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=FORM)
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
-    parser.add_argument("--data-card", type=Path, required=True, help="JSON: what the pictures are")
+    parser.add_argument(
+        "--data-card", type=Path, nargs="+", required=True, help="JSON: what the pictures are, who taught"
+    )
     parser.add_argument("--test", type=Path, nargs="+", required=True, help="benchmark folders")
     parser.add_argument("--average", type=Path, metavar="RUN", help="another run, whose weights count half")
     arguments = parser.parse_args()
