@@ -67,7 +67,7 @@ class ENLCALoss:
 
     def __post_init__(self):
         if self.kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {self.kind!r}")
+            raise ValueError(f"loss.kind must be one of {', '.join(KINDS)}; got {self.kind!r}")
         if not 0 <= self.teacher <= 1:
             raise ValueError(f"teacher must be in [0, 1], got {self.teacher}")
         if not 0 <= self.gradient < math.inf:
