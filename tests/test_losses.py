@@ -67,7 +67,7 @@ def test_the_squared_error_takes_the_place_of_l1_in_the_total():
     terms = ENLCALoss(kind="l2", contrast_weight=0.0)(sr, hr, [], contrast=True)
     torch.testing.assert_close(terms.total, ((sr - hr) ** 2).mean())
     torch.testing.assert_close(terms.l1, (sr - hr).abs().mean())
-    with pytest.raises(ValueError, match="loss.kind must be one of l1, l2; got 'l3'"):
+    with pytest.raises(ValueError, match=r"loss\.kind must be one of l1, l2; got 'l3'"):
         ENLCALoss(kind="l3")
 
 
