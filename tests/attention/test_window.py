@@ -60,6 +60,7 @@ def test_the_gradient_of_cutting_windows_out_is_that_of_unfold(side, step):
     upstream = torch.randn_like(slow)
     gradients = [torch.autograd.grad(y, u, upstream)[0] for y in (fast, slow)]
     torch.testing.assert_close(*gradients)
+    assert torch.autograd.gradgradcheck(lambda x: module._windows(x, side, step).square(), u[:1, :, :, :1])
 
 
 @torch.no_grad()

@@ -160,7 +160,8 @@ class _Windows(torch.autograd.Function):
         ctx.shape = u.shape
 
     @staticmethod
-    def backward(ctx: Any, grad: Float[Tensor, "P M X"]) -> tuple[Float[Tensor, "B h w X"], None, None]:
+    def backward(ctx: Any, *upstream: Float[Tensor, "P M X"]) -> tuple[Float[Tensor, "B h w X"], None, None]:
+        (grad,) = upstream
         side, step = ctx.side, ctx.step
         batch, height, width, channels = ctx.shape
         down, along = ((length - side) // step + 1 for length in (height, width))
