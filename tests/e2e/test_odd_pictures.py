@@ -142,8 +142,10 @@ def test_over_black_and_white_the_result_is_the_upscaled_composite(upscale, tmp_
     made = seen(tmp_path / "out" / "x_x4.png")
     black, white = (seen(tmp_path / "out" / f"{ground}_x4.png") / 65535 for ground in (0, 1))
     off = np.maximum(np.abs(composite(made, 0) - black), np.abs(composite(made, 1) - white))
-    # A sharpened edge over white may be darker than over black: no opacity shows that. Then half way is best.
-    assert (255 * (off - np.maximum(black - white, 0) / 2)).max() <= 2
+    # A sharpened edge over white may be darker than over black, and the three colours may ask for different
+    # opacities: no picture shows that. Then half way is best.
+    unlike = np.ptp(white - black, axis=2, keepdims=True)
+    assert (255 * (off - np.maximum(black - white, 0) / 2 - unlike / 2)).max() <= 1.5
     if kind == "soft":
         assert (255 * off <= 2).mean() > 0.995
         assert 255 * off.mean() < 0.3
