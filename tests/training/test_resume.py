@@ -120,21 +120,21 @@ def test_a_run_on_degraded_patches_goes_on_to_the_bit_with_any_number_of_process
     assert_same(home / "stopped", home / "run")
 
 
-def test_a_teacher_that_lacks_a_picture_is_refused_before_anything_is_written(home, command, teacher):
-    (home / "teacher" / "1.png").rename(home / "teacher" / "3.png")
+@pytest.mark.parametrize(
+    ("folder", "name", "renamed", "reason"),
+    [
+        ("teacher", "1.png", "3.png", "1.png: the teacher has no picture of this name"),
+        ("more", "2.png", "1.png", "1 of 2 pictures cannot be used: 1.png: two pictures have this name"),
+    ],
+)
+def test_a_teacher_whose_pictures_do_not_fit_is_refused_before_anything_is_written(
+    home, command, teacher, folder, name, renamed, reason
+):
+    (home / folder / name).rename(home / folder / renamed)
     done = command("train", "tiny.yaml", *EVERYTHING)
     assert done.code == 1
     [line] = done.err.splitlines()
-    assert "1.png: the teacher has no picture of this name" in line
-    assert not (home / "run").exists()
-
-
-def test_a_teacher_of_two_pictures_with_one_name_is_refused_before_it_starts(home, command, teacher):
-    (home / "more" / "2.png").rename(home / "more" / "1.png")
-    done = command("train", "tiny.yaml", *EVERYTHING)
-    assert done.code == 1
-    [line] = done.err.splitlines()
-    assert "1 of 2 pictures cannot be used: 1.png: two pictures have this name" in line
+    assert reason in line
     assert not (home / "run").exists()
 
 

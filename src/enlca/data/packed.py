@@ -199,7 +199,8 @@ def open_teacher(
         UnusablePictures: pictures of `packed` that have none here, or one of another size or unreadable.
     """
     files = {_stem(path.relative_to(folder)): path for path in find_pictures(folder, recursive=True)}
-    items, reasons = [], [f"{name}: two pictures have this name" for name in _repeated(packed.names)]
+    counts = Counter(packed.names)
+    items, reasons = [], [f"{name}: two pictures have this name" for name in counts if counts[name] > 1]
     for name, (height, width) in zip(packed.names, packed.shapes, strict=True):
         path, size = files.get(_stem(Path(name))), (packed.scale * width, packed.scale * height)
         try:
@@ -220,10 +221,6 @@ def open_teacher(
             return _open_side(out, _read_index(out), "teacher")
     remedy = "data.teacher needs a picture of the HR size for each picture of data.train and data.more"
     raise UnusablePictures(folder, reasons, len(packed), remedy)
-
-
-def _repeated(names: Sequence[str]) -> list[str]:
-    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _stem(path: Path) -> str:
