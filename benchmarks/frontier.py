@@ -108,7 +108,7 @@ def draw(rows: list[dict[str, Any]], scale: int, threads: int) -> None:
                 axis.annotate(
                     f"{method} ", (edge, scores[dataset]), ha="right", va="center", fontsize=8, color=colour
                 )
-            axis.set_xlabel(f"latency, edsr-tiny = 1 ({threads} threads; hollow: published, not timed)")
+            axis.set_xlabel(f"latency, edsr-tiny = 1 ({threads} threads; hollow: not timed)")
             axis.set_ylabel(f"PSNR-Y on {dataset}, dB (x{scale})")
             axis.grid(alpha=0.3)
         axes[0].legend(frameon=False, loc="lower right")
