@@ -7,8 +7,10 @@ import json
 import os
 import sys
 import urllib.request
+from unittest import mock
 
 from digests import digest
+from huggingface_hub import hf_hub_download as download
 
 import enlca
 from enlca.checkpoint import repository
@@ -35,6 +37,21 @@ told["pushed"] = outcome(lambda: from_pretrained("me/mine"))
 os.environ["HF_TOKEN"] = "wrong"
 told["push without a token"] = outcome(lambda: push(asked["file"], "me/mine"))
 del os.environ["HF_TOKEN"]
+
+
+def broken(*names, local_files_only, **settings):
+    """A download whose connection breaks."""
+    if not local_files_only:
+        raise ConnectionResetError(104, "Connection reset by peer")
+    return download(*names, local_files_only=True, **settings)
+
+
+with mock.patch("huggingface_hub.hf_hub_download", broken):
+    repository._download.cache_clear()
+    told["broken, downloaded before"] = outcome(lambda: load_model("hf-hub:org/good").model)
+with mock.patch("huggingface_hub.hf_hub_download", side_effect=ConnectionResetError(104, "reset by peer")):
+    repository._download.cache_clear()
+    told["broken, never downloaded"] = outcome(lambda: load_model("hf-hub:org/good").model)
 urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/stop", data=b"")
 repository._download.cache_clear()
 told["offline, downloaded before"] = outcome(lambda: load_model("hf-hub:org/good").model)

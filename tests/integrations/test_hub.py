@@ -283,6 +283,11 @@ def test_without_the_hub_an_earlier_download_does(told, tiny_network):
     assert "cannot be reached, and there is no earlier download" in told["offline, never downloaded"]["error"]
 
 
+def test_where_the_connection_breaks_an_earlier_download_does(told, tiny_network):
+    assert told["broken, downloaded before"] == {"digest": digest(tiny_network)}
+    assert told["broken, never downloaded"]["error"] == "hf-hub:org/good: [Errno 104] reset by peer"
+
+
 def test_nothing_is_printed_where_stderr_is_no_terminal(told):
     assert told["stderr"] == ""
 

@@ -66,13 +66,23 @@ def _download(name: str, revision: str | None) -> Path:
         listed = None
     if listed is not None:
         check_names(model, [file.rfilename for file in listed])
-    try:
-        paths = [
-            Path(hf_hub_download(name, file, revision=revision, local_files_only=listed is None))
+
+    def files(*, local: bool) -> list[Path]:
+        return [
+            Path(hf_hub_download(name, file, revision=revision, local_files_only=local))
             for file in (WEIGHTS, CONFIG)
         ]
-    except Exception as error:
+
+    try:
+        paths = files(local=listed is None)
+    except errors.HfHubHTTPError as error:
         raise _failed(model, error) from error
+    # The connection broke after the names had come.
+    except Exception as error:
+        try:
+            paths = files(local=True)
+        except Exception:
+            raise _failed(model, error) from error
     if paths[0].parent != paths[1].parent:
         raise CheckpointError(f"{model}: was changed while it was downloaded; try again")
     return paths[0].parent
