@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from enlca.errors import StoreError, StreamingError
+from enlca.inference.bilinear import tap_weights, upscale_axis
 from enlca.inference.execute import Executor, tiled
 from enlca.inference.reach import Features, halo_of
 from enlca.inference.strategy import Strategy
 from enlca.inference.streaming import stream
-from enlca.inference.tiles import Region, cut, tap_weights, upscale_axis
+from enlca.inference.tiles import Region, cut
 from enlca.network.sr import SRConfig, SRNetwork
 from enlca.runtime.concurrency import Passes
 

@@ -1,4 +1,4 @@
-"""The layout of the page; `callbacks` connects its components with the actions."""
+"""The layout of the page; `wiring` connects its components with the callbacks."""
 
 from pathlib import Path
 from typing import Any

@@ -17,7 +17,7 @@ from enlca.runtime.allocator import share_freed_memory
 from enlca.runtime.signals import handling, interrupt
 
 HERE = Path(__file__).parent
-# As many as `callbacks` runs at once, and Cancel; each has its own threads of PyTorch.
+# As many as `wiring` runs at once, and Cancel; each has its own threads of PyTorch.
 THREADS = 5
 
 
@@ -36,8 +36,8 @@ def serving(
     with temporary_folder() as folder, _gradio_settings(folder):
         # Gradio reads these settings when it is imported, and when components are made.
         with require("explore", feature="the page"):
-            from enlca.explorer.callbacks import connect
             from enlca.explorer.page import Page
+            from enlca.explorer.wiring import connect
 
         visitors, uploads = Visitors(folder), Uploads(folder)
         largest = BYTES_OF_METADATA + int(BYTES_OF_PIXEL * 1e6 * max_megapixels)

@@ -35,10 +35,11 @@ from enlca.attention.sharp import SharpAttend, Statistics, add, statistics
 from enlca.attention.window import WindowAttend
 from enlca.attention.workspace import CHUNK
 from enlca.errors import StreamingError
+from enlca.inference.bilinear import bilinear
 from enlca.inference.feature_cache import FeatureCache, FeatureMap
 from enlca.inference.pixel_source import Pixels, as_tensor
 from enlca.inference.reach import Features, convolved, needed, windows_seen
-from enlca.inference.tiles import Region, crop, cut, tap_weights, upscale_axis
+from enlca.inference.tiles import Region, crop, cut
 from enlca.network.sr import QUERIES, SRNetwork
 from enlca.runtime.concurrency import Passes
 from enlca.runtime.device import inference
@@ -161,28 +162,14 @@ class StreamingForward:
         head = convolved(lambda region: self.lr(region) - network.mean, network.head, whole)
         fused = convolved(self.body(head, cache), network.fuse, whole)
         detail = convolved(lambda region: head(region) + fused(region), network.upsampler, whole, scale=scale)
-        baseline = self.bilinear() if network.config.skip == "bilinear" else lambda region: network.mean
+        if network.config.skip == "none":
+            return lambda region: detail(region) + network.mean
+        baseline = bilinear(self.lr, whole, scale=scale, like=network.mean)
         return lambda region: detail(region) + baseline(region)
 
     def lr(self, region: Region) -> Float[Tensor, "1 3 h w"]:
         """Return the picture itself."""
         return as_tensor(self.picture, region, self.device, self.network.mean.dtype)
-
-    def bilinear(self) -> Features:
-        """Return the bilinear upscaling of the picture."""
-        scale, whole, mean = self.network.scale, self.whole, self.network.mean
-        of_columns = tap_weights(whole.width, scale, like=mean)
-        of_rows = tap_weights(whole.height, scale, like=mean)
-
-        def at(region: Region) -> Tensor:
-            wide = region.grown(1, whole)
-            columns = {"owned": (region.left, region.right), "held": (wide.left, wide.right)}
-            rows = {"owned": (region.top, region.bottom), "held": (wide.top, wide.bottom)}
-            # Columns first, while there are few rows: then the SR part is written in order.
-            broad = upscale_axis(self.lr(wide).mT, of_columns, scale=scale, **columns).mT
-            return upscale_axis(broad, of_rows, scale=scale, **rows)
-
-        return at
 
     def body(self, x: Features, cache: FeatureCache) -> Features:
         """Apply the stages of the network's body."""

@@ -1,27 +1,16 @@
-"""Parts of a picture: rectangles in whole pixels with their halos, and the bilinear upscaling of a part.
+"""Parts of a picture: rectangles in whole pixels with their halos.
 
 Tiles cover a picture exactly once. A convolution over a tile needs a *halo* of neighbours, which is cropped
 afterwards. The halo ends where the picture ends: there the tile's border is the picture's border, and the
 zero padding of a convolution is that of the whole picture.
 
-The bilinear upscaling of a part has the rounding errors of upscaling the whole picture. PyTorch computes the
-position of an SR pixel, (x + 1/2) / S - 1/2, in float32. At S = 3 and x = 60,000 the position
-is wrong by 1e-3 pixels, and the result by 1e-3 of the contrast there. A tile that counts from its own
-corner is more exact, and therefore not equal. So the weights are taken from PyTorch itself, for a row and a
-column of the whole picture: each SR pixel is a mean of its nearest LR pixel and the two beside it, which
-differ modulo 3, so upscaling an indicator of each class modulo 3 gives the weights.
-
-Letters:  X the leading axes of an array   H, W its height and width   h, w those of a part of it   S scale
-         L length of a row or column of the LR picture, SL of the SR picture
-         n length of a part of the LR picture   l that part upscaled   Y the last axis
+Letters:  X the leading axes of an array   H, W its height and width   h, w those of a part of it
 """
 
 from typing import NamedTuple
 
-import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
-from torch.nn.functional import interpolate, one_hot
 
 
 class Region(NamedTuple):
@@ -96,36 +85,3 @@ def cut(region: Region, height: int, width: int) -> list[Region]:
 def crop(held: Shaped[Tensor, "*X H W"], region: Region, outer: Region) -> Shaped[Tensor, "*X h w"]:
     """Return the part at `region` of a tensor of the pixels of `outer`; no copy."""
     return held[(..., *region.inside(outer))]
-
-
-def tap_weights(length: int, scale: int, *, like: Tensor) -> Float[Tensor, "3 SL"]:
-    """Return the weights of the neighbours with index 0, 1 and 2 modulo 3, for each SR pixel of a row."""
-    classes = one_hot(torch.arange(length, device=like.device) % 3, 3).to(like.dtype)
-    row = classes.mT[None, :, None]
-    upscaled = interpolate(row, scale_factor=(1.0, float(scale)), mode="bilinear", align_corners=False)
-    return upscaled[0, :, 0]
-
-
-def upscale_axis(
-    part: Float[Tensor, "*X n Y"],
-    weights: Float[Tensor, "3 SL"],
-    *,
-    scale: int,
-    owned: tuple[int, int],
-    held: tuple[int, int],
-) -> Float[Tensor, "*X l Y"]:
-    """Upscale the last axis but one: `part` has the pixels `held`, the result those of `owned`.
-
-    Both are first and last + 1; `held` is one pixel wider on each side, except at the picture's border.
-    """
-    sr = torch.arange(scale * owned[0], scale * owned[1], device=part.device)
-    nearest = sr // scale
-    taps = (nearest + step for step in (-1, 0, 1))
-    first, *others = (
-        (part.index_select(-2, tap.clamp(held[0], held[1] - 1) - held[0]), weights[tap % 3, sr, None])
-        for tap in taps
-    )
-    total = first[0].mul_(first[1])
-    for pixels, weight in others:
-        total.addcmul_(pixels, weight)
-    return total
