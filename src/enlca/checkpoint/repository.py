@@ -56,16 +56,7 @@ def _download(name: str, revision: str | None) -> Path:
     model = f"{HUB}{name}{f'@{revision}' if revision else ''}"
     with require("hub", feature="a model of the hub"):
         from huggingface_hub import HfApi, errors, hf_hub_download
-    final = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)
-    try:
-        listed = HfApi().model_info(name, revision=revision).siblings or []
-    except final as error:
-        raise _failed(model, error) from error
-    # Offline, in the words of the client's HTTP library: an earlier download will do, which was checked then.
-    except Exception:
-        listed = None
-    if listed is not None:
-        check_names(model, [file.rfilename for file in listed])
+    refused = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)
 
     def files(*, local: bool) -> list[Path]:
         return [
@@ -74,15 +65,21 @@ def _download(name: str, revision: str | None) -> Path:
         ]
 
     try:
-        paths = files(local=listed is None)
-    except errors.HfHubHTTPError as error:
+        listed = HfApi().model_info(name, revision=revision).siblings or []
+        check_names(model, [file.rfilename for file in listed])
+        paths = files(local=False)
+    except CheckpointError:
+        raise
+    except refused as error:
         raise _failed(model, error) from error
-    # The connection broke after the names had come.
+    # Offline, in the words of the client's HTTP library, or the hub is ill: an earlier download will do,
+    # whose names were checked then.
     except Exception as error:
         try:
             paths = files(local=True)
-        except Exception:
-            raise _failed(model, error) from error
+        except Exception as missing:
+            answered = isinstance(error, errors.HfHubHTTPError)
+            raise _failed(model, error if answered else missing) from error
     if paths[0].parent != paths[1].parent:
         raise CheckpointError(f"{model}: was changed while it was downloaded; try again")
     return paths[0].parent
