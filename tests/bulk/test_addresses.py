@@ -106,7 +106,11 @@ def test_a_file_here_may_be_the_list(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    ["a.png", "ftp://host/a.png", "file:///etc/passwd", "http://", "http://h:x/a", "http://[", "é" * 9000],
+    [
+        *("a.png", "ftp://host/a.png", "file:///etc/passwd", "http://", "http://h:x/a", "http://["),
+        "é" * 9000,
+        *("https://../a.png", "http://./a.png", "http://me@../a.png"),
+    ],
 )
 def test_a_line_that_is_no_address_is_named(tmp_path, line):
     (tmp_path / "list.txt").write_text(f"http://host/a.png\n{line}\n")

@@ -1,13 +1,15 @@
 """A job with its workers in this process: manifest, units, resume, deaths, report."""
 
+import multiprocessing
 import os
 import signal
+import time
 from dataclasses import replace
 
 import pytest
 
 from enlca.bulk import drive as driving
-from enlca.bulk import manifest
+from enlca.bulk import local, manifest
 from enlca.bulk.drive import Crashed, drive
 from enlca.bulk.job import report_of, run_job
 from enlca.bulk.manifest import JobFiles, Unit
@@ -252,3 +254,42 @@ def test_what_is_left_is_what_has_no_outcome(monkeypatch):
     assert sorted(left + done) == [f"{n:02}" for n in range(23)]
     assert all(unit.size <= 4 for unit in files.left(23))
     assert [unit.size for unit in files.left(23, workers=3)] == [1] * len(left)
+
+
+def test_results_between_the_pictures_are_refused(spec, work, tree, tmp_path):
+    os.symlink(tree, tmp_path / "link")
+    for target in (str(tree), f"{tree}/", f"file://{tree}", str(tmp_path / "link")):
+        with pytest.raises(BulkError, match=r"the pictures are there, .*; name a folder in it"):
+            run_job(replace(spec, target=target), lambda spec: Here(spec, work))
+    assert not [name for name in files_in(tree) if "_x4" in name or "probe" in name]
+
+
+def test_many_pictures_that_kill_in_a_row_fail_and_the_job_ends(spec, work):
+    files = JobFiles(open_store(spec.job, make=True), "job")
+    files.write_manifest(((f"{n}.png", 1) for n in range(12)), {})
+    pool = Here(spec, work, deadly=[f"{n}.png" for n in range(driving.HOPELESS - 1)])
+    tally = drive(pool, (Unit(0, row, row + 1) for row in range(12)), files)
+    assert tally.failed == 12
+    assert sum(driving.DIED in row["error"] for row in files.outcomes()) == driving.HOPELESS - 1
+
+
+def do(unit):
+    """Do nothing for a moment, or die, instead of upscaling a unit in a process."""
+    if unit.first == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.1)
+    return Tally(done=unit.size)
+
+
+def test_a_process_that_dies_takes_no_other_unit_with_it(spec, monkeypatch):
+    monkeypatch.setattr(local, "_run", do)
+    monkeypatch.setattr(local, "_begin", lambda *_: None)
+    monkeypatch.setattr(local, "_context", lambda: multiprocessing.get_context("fork"))
+    files = JobFiles(open_store(spec.job, make=True), "job")
+    files.write_manifest(((f"{n}.png", 1) for n in range(12)), {})
+    pool = local.LocalPool(spec, 2)
+    try:
+        assert drive(pool, (Unit(0, row, row + 1) for row in range(12)), files) == Tally(done=11, failed=1)
+    finally:
+        pool.close()
+    assert [row["key"] for row in files.outcomes()] == ["5.png"]

@@ -1,7 +1,12 @@
 """One picture from store to store."""
 
+import io
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from obstore import exceptions
+from PIL import Image
 
 from enlca.bulk import stores
 from enlca.bulk.addresses import place_of
@@ -64,6 +69,38 @@ def test_a_damaged_picture_is_a_row_that_names_its_key(memory, work):
     assert second.error.startswith("b.png: not a picture in a format")
     assert one(Objects(source), "gone.png", target, work).error == "gone.png: no such object any more"
     assert keys(target) == []
+
+
+def test_what_a_format_cannot_hold_is_one_reason_for_all_pictures(memory, work):
+    source, target = memory
+    file = io.BytesIO()
+    Image.new("RGBA", (W, H), (1, 2, 3, 4)).save(file, "PNG")
+    for key in ("a.png", "deep/b.png"):
+        source.put(key, file.getvalue())
+    jpeg = replace(work, suffix=".jpg")
+    errors = [one(Objects(source), key, target, jpeg).error or "" for key in ("a.png", "deep/b.png")]
+    assert errors[0].startswith("a.png: ")
+    assert errors[1].startswith("deep/b.png: ")
+    assert reason_of(errors[0], "a.png") == reason_of(errors[1], "deep/b.png")
+
+
+@pytest.mark.parametrize("error", [PermissionError(), OSError(13, "denied"), "Generic error: (os error 13)"])
+def test_a_file_that_may_not_be_read_is_an_outcome_at_once(memory, work, error, monkeypatch):
+    monkeypatch.setattr(stores, "PAUSES", (1e9,))
+
+    class Closed:
+        def get(self, key):
+            raise exceptions.GenericError(error) if isinstance(error, str) else error
+
+    outcome = one(Objects(Closed()), "a.png", memory[1], work)
+    assert (outcome.error or "").startswith("a.png: not permitted: ")
+    assert "None" not in (outcome.error or "")
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BulkError, match=r"file/out: no folder that can be written: "):
+        open_store(f"{tmp_path}/file/out", make=True)
 
 
 def test_the_longest_name_of_a_file_has_a_result(tmp_path, work):

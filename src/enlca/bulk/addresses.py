@@ -131,7 +131,9 @@ class Addresses:
                 parts = urlsplit(urldefrag(urljoin(base, text)).url)
                 # Raises ValueError where it is no number.
                 _ = parts.port
-                if len(line) < LINE_BYTES and parts.scheme in ("http", "https") and parts.hostname:
+                # The host is a folder of the results.
+                names_host = parts.hostname and _host(parts.netloc) not in (".", "..")
+                if len(line) < LINE_BYTES and parts.scheme in ("http", "https") and names_host:
                     yield parts.geturl()
                     continue
             except ValueError:

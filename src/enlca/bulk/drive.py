@@ -8,8 +8,8 @@ from enlca.bulk.manifest import JobFiles, Unit
 from enlca.bulk.spec import Tally
 from enlca.errors import BulkError
 
-# Times that a worker may die over one picture before the picture counts as failed, and times in a row that
-# workers may die without one unit being finished.
+# Times that a worker may die over one picture before the picture counts as failed, and pictures in a row, for
+# each worker, that may end so without one unit being finished.
 TRIES, HOPELESS = 3, 8
 DIED = "the process died while it was upscaled, again and again: out of memory?"
 
@@ -99,12 +99,13 @@ def drive(
                 deaths[unit] += 1
                 in_a_row += 1
                 if deaths[unit] < TRIES:
-                    again.append(unit)
+                    # At once: where many kill, each try of the job gets past some of them.
+                    again.appendleft(unit)
                     continue
                 [key] = files.keys(unit)
                 files.write_outcomes(unit, [{"key": key, "error": f"{key}: {DIED}", "skipped": False}])
                 count(Tally(failed=1))
-            if in_a_row > HOPELESS * pool.workers:
+            if in_a_row > HOPELESS * TRIES * pool.workers:
                 failure = failure or BulkError("workers die as soon as they begin: out of memory?")
     if isinstance(failure, ConnectionError):
         raise BulkError(f"a store cannot be reached: {failure}; the same command goes on") from failure

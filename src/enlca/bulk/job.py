@@ -58,10 +58,14 @@ def run_job(
         progress: gets the number of pictures with an outcome.
 
     Raises:
-        BulkError: a store cannot be used, or the job was begun for something else.
+        BulkError: a store cannot be used, results would lie between the pictures, or the job was begun for
+            something else.
         EnlcaError: no worker can begin, for one of the settings is wrong.
         Stopped: by SIGTERM or Ctrl-C; each worker has finished its picture.
     """
+    if _inside(spec.target, spec.source) == "":
+        why = "the next job would take results for pictures"
+        raise BulkError(f"{spec.target}: the pictures are there, and {why}; name a folder in it")
     source = open_origin(spec.source, max_pixels=spec.max_pixels)
     target = open_store(spec.target, make=True)
     files = JobFiles(open_store(spec.job, make=True), spec.job)
@@ -142,10 +146,14 @@ def report_of(files: JobFiles) -> Report:
 
 def _inside(target: str, source: str) -> str | None:
     """Return the prefix of results that lie among the pictures, None if they lie elsewhere."""
-    if "://" not in source and "://" not in target:
-        source, target = (os.path.realpath(folder) for folder in (source, target))
-    source, target = f"{source.rstrip('/')}/", f"{target.rstrip('/')}/"
+    source, target = (f"{_whole(url).rstrip('/')}/" for url in (source, target))
     return target.removeprefix(source) if target.startswith(source) else None
+
+
+def _whole(url: str) -> str:
+    """Return the URL of a store, or the real path of a folder, by which two of them can be compared."""
+    path = url.removeprefix("file://")
+    return url if "://" in path else os.path.realpath(path)
 
 
 def reason_of(error: str, key: str) -> str:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -26,7 +27,7 @@ _stopping: Any = None
 
 
 class LocalPool:
-    """Processes that each hold a network; a pool whose process died is replaced.
+    """Processes that each hold a network, and one unit at a time; one that died is replaced.
 
     Where the system allows it they are forks of one process that has loaded PyTorch and done nothing else: it
     is loaded once, and not by the caller.
@@ -40,47 +41,47 @@ class LocalPool:
         self.spec, self.workers = spec, workers
         self._context = _context()
         self._stop = self._context.Event()
-        self._units: dict[Future, Unit] = {}
-        self._pool = self._start()
+        self._units: dict[Future, tuple[Unit, int]] = {}
+        self._queued: deque[Unit] = deque()
+        # An executor each: of one with several processes, all units fail when one process dies.
+        self._processes = [self._start() for _ in range(workers)]
 
     def begin(self) -> None:
         """Start all processes, and wait for the first. Raises EnlcaError: it cannot begin."""
-        starting = [self._pool.submit(_begun) for _ in range(self.workers)]
+        starting = [process.submit(_begun) for process in self._processes]
         ready, _ = wait(starting, return_when=FIRST_COMPLETED)
         for future in ready:
-            # One that died is reported by its first unit, and replaced.
+            # One that died is replaced when it gets a unit.
             with suppress(BrokenProcessPool):
                 future.result()
 
     def submit(self, unit: Unit) -> None:
-        """Queue a unit."""
-        try:
-            self._units[self._pool.submit(_run, unit)] = unit
-        except BrokenProcessPool:
-            # Those before it report that; it has done nothing wrong.
-            self._pool = self._start()
-            self._units[self._pool.submit(_run, unit)] = unit
+        """Queue a unit for the first process that is free."""
+        self._queued.append(unit)
+        self._hand_out()
 
     def finished(self, timeout: float) -> Iterator[tuple[Unit, Tally | Exception]]:
         """Yield the units that are finished, or `Crashed` ones, after at most `timeout` seconds."""
         ready, _ = wait(self._units, timeout, return_when=FIRST_COMPLETED)
         for future in ready:
-            unit, error = self._units.pop(future), future.exception()
+            (unit, _), error = self._units.pop(future), future.exception()
             if isinstance(error, BrokenProcessPool):
                 yield unit, Crashed()
             elif error is None:
                 yield unit, future.result()
             elif isinstance(error, Exception):
                 yield unit, error
+        self._hand_out()
 
     @property
     def n_pending(self) -> int:
         """How many units are queued or at work."""
-        return len(self._units)
+        return len(self._units) + len(self._queued)
 
     def drain(self) -> None:
         """Let each worker finish its present picture, and begin none."""
         self._stop.set()
+        self._queued.clear()
         for future in list(self._units):
             if future.cancel():
                 del self._units[future]
@@ -88,12 +89,27 @@ class LocalPool:
     def close(self) -> None:
         """End the processes."""
         self.drain()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for process in self._processes:
+            process.shutdown(wait=True, cancel_futures=True)
+
+    def _hand_out(self) -> None:
+        """Give units to the processes that have none."""
+        busy = {number for _, number in self._units.values()}
+        for number in range(self.workers):
+            if number in busy or not self._queued:
+                continue
+            unit = self._queued.popleft()
+            try:
+                future = self._processes[number].submit(_run, unit)
+            except BrokenProcessPool:
+                self._processes[number] = self._start()
+                future = self._processes[number].submit(_run, unit)
+            self._units[future] = unit, number
 
     def _start(self) -> ProcessPoolExecutor:
         threads = max(1, (os.cpu_count() or 1) // self.workers)
         begin = (self.spec, self._stop, threads)
-        return ProcessPoolExecutor(self.workers, self._context, initializer=_begin, initargs=begin)
+        return ProcessPoolExecutor(1, self._context, initializer=_begin, initargs=begin)
 
 
 def _context() -> Any:

@@ -131,7 +131,8 @@ class JobFiles:
                     self.write_outcomes(Unit(unit.shard, first, first + len(kept)), kept)
                 first += len(kept)
             # Until here its parts do not count, so that a row never has two outcomes, nor loses one.
-            self.store.delete(_name_of(unit))
+            name = _name_of(unit)
+            retried(lambda name=name: self.store.delete(name))
 
     def _each(self) -> Iterator[tuple[Unit, list[dict]]]:
         """Yield the units that are done, with their outcomes; several are read at once."""

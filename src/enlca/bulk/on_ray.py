@@ -7,6 +7,7 @@ may go on with another.
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -47,6 +48,8 @@ class RayPool:
         gpus = 1 if choose_device(spec.device).type == "cuda" else 0
         # Two calls at once: `drain` while a unit is at work.
         actor = ray.remote(_Actor).options(max_restarts=-1, max_concurrency=2, num_cpus=1, num_gpus=gpus)
+        # An actor sees the GPU that Ray gives it, and no other.
+        spec = replace(spec, device=spec.device.partition(":")[0])
         self._actors: list[Any] = [actor.remote(spec) for _ in range(workers)]
         self._units: dict[Any, tuple[Unit, int]] = {}
         self._queued: list[Unit] = []

@@ -3,7 +3,7 @@
 import io
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
@@ -76,7 +76,11 @@ def one(source: Origin, key: str, target: Any, work: Work) -> Outcome:
             made = io.BytesIO()
             job = Job(Source.of(given, name=key), Sink(made, name))
             [outcome] = run([job], work.load, size=work.size, scales=work.scales, settings=work.settings)
-            if outcome.error is not None or put(target, name, made.getvalue(), replace=work.replace):
+            if outcome.error is not None:
+                # What its format cannot hold is said of the result.
+                reason = outcome.error.removeprefix(f"{key}: ").removeprefix(f"{name}: ")
+                return replace(outcome, error=f"{key}: {reason}")
+            if put(target, name, made.getvalue(), replace=work.replace):
                 return outcome
         except FileNotFoundError:
             return Outcome(key, error=f"{key}: no such object any more")

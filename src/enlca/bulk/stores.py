@@ -1,5 +1,6 @@
 """Stores of objects by URL: s3, gs, az, folders and memory, through obstore; loaded by the first use."""
 
+import errno
 import os
 import secrets
 import time
@@ -38,7 +39,10 @@ def open_store(url: str, *, make: bool = False) -> Any:
         folder = Path(rest if found else url)
         if not make and not folder.is_dir():
             raise BulkError(f"{url}: no such folder")
-        return LocalStore(folder.absolute(), mkdir=True)
+        try:
+            return LocalStore(folder.absolute(), mkdir=True)
+        except Exception as error:
+            raise BulkError(f"{url}: no folder that can be written: {first_line(error)}") from error
     if scheme == "memory":
         return MemoryStore()
     if scheme not in SCHEMES:
@@ -104,16 +108,18 @@ def retried(call: Callable[[], Result], *, pauses: tuple[float, ...] | None = No
     """
     from obstore import exceptions
 
-    answers = (FileNotFoundError, PermissionError, exceptions.AlreadyExistsError)
-    denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+    answers = (FileNotFoundError, exceptions.AlreadyExistsError)
+    denied = (PermissionError, exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
     for pause in (*(PAUSES if pauses is None else pauses), None):
         try:
             return call()
         except answers:
             raise
-        except denied as error:
-            raise PermissionError(13, first_line(error)) from error
         except (exceptions.BaseError, OSError) as error:
+            # Of a folder, obstore has no type for it.
+            if isinstance(error, denied) or "(os error 13)" in str(error):
+                why = getattr(error, "strerror", None) or first_line(error)
+                raise PermissionError(errno.EACCES, why) from error
             if pause is None:
                 raise ConnectionError(first_line(error)) from error
             time.sleep(pause)
@@ -129,7 +135,7 @@ def check_create_only(store: Any, url: str) -> None:
     key = PROBE + secrets.token_hex(8)
     try:
         first, second = put(store, key, b"probe"), put(store, key, b"probe again")
-        store.delete(key)
+        retried(lambda: store.delete(key))
     except (OSError, NotImplementedError) as error:
         raise BulkError(f"{url}: cannot be written: {first_line(error)}") from error
     if not first or second:

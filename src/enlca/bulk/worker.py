@@ -74,7 +74,7 @@ def work_of(spec: Spec) -> Work:
     size = Size(scale=default_scale(scales) if spec.scale is None else Fraction(spec.scale))
     max_memory = None if spec.max_memory is None else size_in_bytes(spec.max_memory)
     options: dict[str, Any] = spec.options | {"max_memory": max_memory}
-    options |= {"device": choose_device(spec.device).type}
+    options |= {"device": choose_device(spec.device)}
     return Work(
         load=cache(lambda own: Upscaler(model, scale=own, **options).rows),
         size=size,

@@ -10,7 +10,7 @@ import typer
 # the modules that use them.
 Scale = Literal[2, 3, 4]
 LARGEST = 4
-Format = Literal["png", "jpg", "jpeg", "webp", "tif", "avif", "gif", "same"]
+Format = Literal["png", "jpg", "jpeg", "webp", "tif", "avif", "gif"]
 Mode = Literal["auto", "whole", "stream", "tiled"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DEVICES = ("auto", "cpu", "cuda", "mps")

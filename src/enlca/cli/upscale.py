@@ -90,7 +90,9 @@ def upscale(
     max_memory: Annotated[
         str | None, typer.Option(help="Like 2GiB. Default: half of the device's free memory.")
     ] = None,
-    format: Annotated[Format, typer.Option(help="Unless -o names a file. same: as the input.")] = "png",
+    format: Annotated[
+        Literal[Format, "same"], typer.Option(help="Unless -o names a file. same: as the input.")
+    ] = "png",
     quality: Quality = 95,
     frames: Annotated[
         Frames, typer.Option(help="auto: all where the format stays (TIFF, GIF, WebP, APNG), else the first.")
