@@ -1,13 +1,14 @@
 """HEIC and JPEG XL, by Pillow's plug-ins where they are installed."""
 
 import io
+import struct
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.errors import PictureError
+from enlca.errors import PictureError, TooManyPixels
 from enlca.image.picture import read_image
 from enlca.image.plugins import size_of_jxl
 
@@ -96,3 +97,72 @@ def test_the_size_of_a_jpeg_xl_is_known_from_its_first_bytes(height, width, cont
     data = made("jxl", np.zeros((height, width, 3), np.uint8), use_container=container)
     assert size_of_jxl(data) == (width, height)
     assert size_of_jxl(b"") is None
+
+
+def box(kind, content, *, length=None, wide=False):
+    """A box of a container, whose length may be wrong, or be said in 64 bits."""
+    length = len(content) + (16 if wide else 8) if length is None else length
+    if wide:
+        return struct.pack(">I4sQ", 1, kind, length) + content
+    return struct.pack(">I4s", length, kind) + content
+
+
+START = box(b"JXL ", b"\r\n\x87\n") + box(b"ftyp", b"jxl \0\0\0\0jxl ")
+# Of 8 x 8 pixels.
+DECOY = b"\xff\x0a\x41" + bytes(20)
+
+
+def parts(stream, *cuts):
+    """The boxes of a codestream in parts."""
+    ends = [*cuts, len(stream)]
+    spans = list(zip([0, *cuts], ends, strict=True))
+    last = len(spans) - 1
+    return b"".join(
+        box(b"jxlp", struct.pack(">I", number | (number == last) << 31) + stream[start:end])
+        for number, (start, end) in enumerate(spans)
+    )
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        lambda stream: box(b"jxlc", stream),
+        lambda stream: box(b"jxlc", stream, wide=True),
+        lambda stream: box(b"jxlc", stream, length=0),
+        lambda stream: parts(stream, 30),
+        lambda stream: parts(stream, 0, 1, 4, 9),
+    ],
+)
+def test_the_size_is_that_of_the_codestream_whatever_other_boxes_hold(boxes):
+    stream = made("jxl", smooth(3))
+    assert stream.startswith(b"\xff\x0a")
+    data = START + box(b"junk", DECOY) + box(b"free", b"", wide=True) + boxes(stream)
+    assert size_of_jxl(data) == (W, H)
+    np.testing.assert_array_equal(read_image(data).rgb, smooth(3))
+    with pytest.raises(TooManyPixels, match=f"the header says {W}x{H}, more than"):
+        read_image(data, max_pixels=H * W - 1)
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        b"",
+        box(b"junk", DECOY),
+        box(b"junk", DECOY, length=7),
+        box(b"junk", b"", length=15, wide=True),
+        box(b"junk", DECOY, length=1 << 20) + box(b"jxlc", DECOY),
+        box(b"junk", bytes(1 << 16)) + box(b"jxlc", DECOY),
+        box(b"jxlc", b"\0" + DECOY),
+        box(b"jxlc", DECOY[:8]),
+        box(b"jxlp", b"\0\0", length=10),
+    ],
+)
+def test_a_container_without_a_codestream_near_its_start_says_no_size(boxes):
+    assert size_of_jxl((START + boxes)[: 1 << 16]) is None
+
+
+def test_the_pixels_that_a_plug_in_decodes_are_counted_whatever_the_header_says(monkeypatch):
+    data = made("jxl", smooth(3))
+    monkeypatch.setattr("enlca.image.plugins.size_of_jxl", lambda data: (1, 1))
+    with pytest.raises(TooManyPixels, match=f"the header says {W}x{H}, more than"):
+        read_image(data, max_pixels=H * W - 1)

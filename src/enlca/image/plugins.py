@@ -24,8 +24,11 @@ from enlca.image.rows import (
 )
 from enlca.image.source import Source
 
-# Bytes in which the header of a JPEG XL says its size, in a container after boxes of metadata.
+# Bytes of a file in which a JPEG XL says its size, in a container after boxes of metadata.
 _HEADER = 1 << 16
+# Bytes of a codestream that hold the longest SizeHeader.
+_SIZE_HEADER = 12
+_CODESTREAM = b"\xff\x0a"
 
 
 def decode(source: Source, kind: str, *, max_bits: int = 8, max_pixels: int = MAX_PIXELS) -> PictureRows:
@@ -82,9 +85,14 @@ def _decode_jxl(source: Source, *, max_bits: int, max_pixels: int) -> PictureRow
     if size is None:
         raise damage_error(source, "the header says no size")
     check_pixels(source, *size, max_pixels)
-    with _errors(source), Image.open(io.BytesIO(source.read_at(0)), formats=("JXL",)) as image:
+    with _errors(source):
+        image = Image.open(io.BytesIO(source.read_at(0)), formats=("JXL",))
+    with image:
+        # What was decoded counts, should the plug-in have found another size than we did.
+        check_pixels(source, *image.size, max_pixels)
         mode, about = image.mode, {**image.info}
-        layers = np.array(image)
+        with _errors(source):
+            layers = np.array(image)
     if mode not in ("L", "LA", "RGB", "RGBA", "I;16") or (mode == "I;16" and max_bits < 16):
         content = "16 bits per channel" if mode == "I;16" else f"values of mode {mode}"
         raise depth_error(source, content, max_bits=max_bits)
@@ -113,10 +121,10 @@ def _errors(source: Source) -> Iterator[None]:
 
 def size_of_jxl(data: bytes) -> tuple[int, int] | None:
     """Return width and height by the header of a JPEG XL, None without. (ISO 18181-1, SizeHeader)"""
-    at = data.find(b"\xff\x0a") if data[:2] != b"\xff\x0a" else 0
-    if at < 0 or len(data) < at + 12:
+    stream = _codestream(data)
+    if not stream.startswith(_CODESTREAM) or len(stream) < _SIZE_HEADER:
         return None
-    bits = int.from_bytes(data[at + 2 : at + 12], "little")
+    bits = int.from_bytes(stream[len(_CODESTREAM) : _SIZE_HEADER], "little")
 
     def take(n: int) -> int:
         nonlocal bits
@@ -132,3 +140,29 @@ def size_of_jxl(data: bytes) -> tuple[int, int] | None:
     height, ratio = side(), take(3)
     across, down = ((0, 0), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
     return (height * across // down if ratio else side()), height
+
+
+def _codestream(data: bytes) -> bytes:
+    """Return what the first bytes of a JPEG XL hold of its codestream, at least a SizeHeader if there is one.
+
+    Box by box, as a decoder finds it: metadata may contain anything, such as the start of another codestream.
+    (ISO 18181-2)
+    """
+    if data.startswith(_CODESTREAM):
+        return data
+    stream, at = b"", 0
+    while len(stream) < _SIZE_HEADER and at + 8 <= len(data):
+        length, kind, start = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
+        if length == 1:
+            length, start = int.from_bytes(data[start : start + 8], "big"), start + 8
+        # Without a length the box is the last one.
+        end = at + length if length else len(data)
+        if end < start:
+            break
+        if kind == b"jxlc":
+            stream += data[start:end]
+        elif kind == b"jxlp":
+            # A part begins with its number.
+            stream += data[start + 4 : end]
+        at = end
+    return stream
