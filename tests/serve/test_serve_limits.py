@@ -161,6 +161,42 @@ def test_a_client_that_does_not_read_its_response_is_cut_off(hold, eventually):
         assert eventually(lambda: served.service.admission.inside == 0)
 
 
+def test_bytes_of_requests_at_the_same_time_are_all_counted(hold, png, eventually):
+    served, engine = hold()
+    engine.released.set()
+    counts, large = served.service.counts, b"P5 4000 4000 255\n" + bytes(4000 * 4000)
+    with served.send_head(large[:9], length=len(large)) as slow:
+        assert eventually(lambda: served.service.admission.inside == 1)
+        served.post(png)
+        slow.sendall(large[9:])
+        assert eventually(lambda: counts.pictures == 2, within=5)
+        served.post(png)
+        left = len(large)
+        while left > 0:
+            left -= len(slow.recv(1 << 16))
+        # The engine returns what it gets.
+        expected = 2 * len(png) + len(large)
+        assert eventually(lambda: counts.received == counts.sent == expected)
+
+
+def test_bytes_of_requests_at_the_same_time_are_all_counted(hold, png, eventually):
+    served, engine = hold()
+    engine.released.set()
+    counts, large = served.service.counts, b"P5 4000 4000 255\n" + bytes(4000 * 4000)
+    with served.send_head(large[:9], length=len(large)) as slow:
+        assert eventually(lambda: served.service.admission.inside == 1)
+        served.post(png)
+        slow.sendall(large[9:])
+        assert eventually(lambda: counts.pictures == 2, within=5)
+        served.post(png)
+        left = len(large)
+        while left > 0:
+            left -= len(slow.recv(1 << 16))
+        # The engine returns what it gets.
+        expected = 2 * len(png) + len(large)
+        assert eventually(lambda: counts.received == counts.sent == expected)
+
+
 def test_more_connections_than_allowed_are_closed_at_once(start):
     served = start(patience=Patience(connections=2))
     clients = [served.connect() for _ in range(3)]

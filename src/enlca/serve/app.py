@@ -141,9 +141,11 @@ class Upscale:
         # Without names: whatever ends first, the request, its work or the server, nothing is left of them.
         with service.admission, TemporaryFile() as given, TemporaryFile() as made:
             limits, patience = service.limits, service.patience
-            service.counts.received += await save_body(
+            received = await save_body(
                 request.headers, request.receive, given, max_body=limits.max_body, patience=patience
             )
+            # Not `counts.received += await ...`, which would add to the count of before the wait.
+            service.counts.received += received
             given.seek(0)
             source, target = Source.of(given, name="picture"), Sink(made, f"result.{wanted.format}")
             scales = service.models[wanted.model].scales
@@ -151,7 +153,8 @@ class Upscale:
             begun = time.monotonic()
             width, height, remark = await self._upscaled(request, source, target, wanted)
             service.counts.add_picture(time.monotonic() - begun, width * height)
-            service.counts.sent += await _send_file(send, made, FORMATS[wanted.format], remark)
+            sent = await _send_file(send, made, FORMATS[wanted.format], remark)
+            service.counts.sent += sent
 
     async def _upscaled(
         self, request: Request, source: Source, target: Sink, wanted: Wanted
