@@ -1,8 +1,12 @@
 """What a server refuses: one line and a status each, and nothing of it has an effect."""
 
+import errno
 import io
+import os
 import struct
 import zlib
+from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 from PIL import Image
@@ -108,6 +112,29 @@ def test_transparency_that_a_format_cannot_hold_is_422(small):
         422,
         "JPEG cannot hold transparency; write .png or .webp",
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_a_full_disk_is_507_for_the_body_and_for_the_result(
+    start, png, which, buffering, monkeypatch, caplog, eventually
+):
+    files = []
+
+    def temporary():
+        full = open("/dev/full", "r+b", buffering=buffering)  # noqa: SIM115 - the server closes it
+        files.append(full if len(files) == which else TemporaryFile())
+        return files[-1]
+
+    served = start()
+    monkeypatch.setattr("enlca.serve.app.TemporaryFile", temporary)
+    answer = served.post(png)
+    assert answer.status == 507
+    full = ("the server's disk is full", f"cannot be written: {os.strerror(errno.ENOSPC)}")
+    assert answer.error == full[which]
+    assert eventually(lambda: served.service.admission.inside == 0)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

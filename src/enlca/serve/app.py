@@ -23,7 +23,7 @@ from enlca.inference.jobs import Sink
 from enlca.serve import openapi
 from enlca.serve.engine import Engine, Model, check_picture
 from enlca.serve.intake import save_body
-from enlca.serve.limits import ClientLeft, Limits, Patience, Refused
+from enlca.serve.limits import ClientLeft, Limits, Patience, Refused, is_disk_full
 from enlca.serve.metrics import MEDIA_TYPE, Metrics
 from enlca.serve.pool import Admission, Pool, Stop
 from enlca.serve.wanted import FORMATS, Wanted, parse
@@ -124,9 +124,13 @@ class Upscale:
             await answer(error)(scope, receive, counted)
         except (ClientLeft, Stopped):
             counts.left += 1
-        except Exception:
-            log.exception("an upscale failed")
-            await answer(Refused(500, "internal error; the server's log says more"))(scope, receive, counted)
+        except Exception as error:
+            refused = Refused(507, "the server's disk is full")
+            # Here, as closing a temporary file may fail once more, after whatever was raised in between.
+            if not is_disk_full(error):
+                log.exception("an upscale failed")
+                refused = Refused(500, "internal error; the server's log says more")
+            await answer(refused)(scope, receive, counted)
         finally:
             counts.responses[status] += 1
 

@@ -23,11 +23,11 @@ from enlca.inference.jobs import Job, Sink
 from enlca.inference.target_size import network_scales, plan_resize
 from enlca.inference.upscaler import Upscaler
 from enlca.runtime.device import on_host
-from enlca.serve.limits import Limits, Refused
+from enlca.serve.limits import Limits, Refused, is_disk_full
 from enlca.serve.pool import Stop
 from enlca.serve.wanted import Wanted
 
-# How a failure of the work is answered; the first that fits counts.
+# How a failure of the work is answered, unless a full disk caused it; the first that fits counts.
 STATUS: tuple[tuple[type[Exception], int], ...] = (
     (TooManyPixels, 413),
     (TooLarge, 413),
@@ -146,5 +146,7 @@ def refusal(
 ) -> Refused:
     """Return the answer to a failure; the names of both ends mean nothing to a client."""
     line = line.removeprefix(f"{source}: ").removeprefix(f"{target}: ")
+    if is_disk_full(error):
+        return Refused(507, line)
     known = (number for kind, number in STATUS if isinstance(error, kind))
     return Refused(status or next(known, 500), line)

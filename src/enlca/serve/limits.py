@@ -1,5 +1,6 @@
 """The limits of a server, and the exception of a request that exceeds them or is wrong."""
 
+import errno
 from dataclasses import dataclass
 
 from enlca.errors import EnlcaError
@@ -69,3 +70,12 @@ class ClientLeft(EnlcaError):
 def busy(message: str) -> Refused:
     """Return the refusal of a request that may be sent again a little later."""
     return Refused(503, f"{message}; try again later", retry_after=2)
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, says that the disk or a quota of it is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
