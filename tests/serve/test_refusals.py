@@ -123,8 +123,9 @@ def test_a_full_disk_is_507_for_the_body_and_for_the_result(
     files = []
 
     def temporary():
-        full = open("/dev/full", "r+b", buffering=buffering)  # noqa: SIM115 - the server closes it
-        files.append(full if len(files) == which else TemporaryFile())
+        # The server closes them.
+        full = open("/dev/full", "r+b", buffering=buffering)  # noqa: SIM115
+        files.append(full if len(files) == which else TemporaryFile())  # noqa: SIM115
         return files[-1]
 
     served = start()

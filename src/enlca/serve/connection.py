@@ -18,6 +18,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a request."""
         super().connection_made(transport)
+        # So that `pause_writing` tells of every byte that waits for the client, the last ones, too.
+        transport.set_write_buffer_limits(high=0)
         if len(self.connections) > self.patience.connections:
             transport.abort()
             return
