@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,3 +109,24 @@ def test_degrade_says_what_it_did(folder, command):
     done = command(*CALLS["degrade"])
     assert (done.code, done.out) == (1, "lr: 0 made, 1 there already, 1 failed\n")
     assert "exists, with other pixels" in done.err
+
+
+def test_what_cannot_be_written_loses_nothing_that_is_printed(command, tmp_path, monkeypatch, tiny_model):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (5, 7)).save("a.png")
+    words = ("upscale", "a.png", "--model", tiny_model, "--json", "--json-file", "a.png/x.json")
+    done = command(*words)
+    assert done.code == 1
+    assert json.loads(done.out)["done"] == 1
+    assert done.err.startswith("enlca: a.png/x.json: cannot be written: ")
+
+
+def test_a_pipe_gets_the_object_and_stays_a_pipe(command, tmp_path, monkeypatch, tiny_model):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (5, 7)).save("a.png")
+    os.mkfifo("pipe")
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(Path("pipe").read_text)
+        assert command("upscale", "a.png", "--model", tiny_model, "--json-file", "pipe").code == 0
+        assert json.loads(read.result(60))["done"] == 1
+    assert Path("pipe").is_fifo()

@@ -92,3 +92,14 @@ def test_streams_that_hold_something_else_are_refused(pipe, words, terminal, rea
     code, made, err = pipe(*words, terminal=terminal)
     assert (code, made) == (2, b"")
     assert reason in err
+
+
+@pytest.mark.parametrize(("kind", "made"), [("JPEG", "JPEG"), ("WEBP", "WEBP"), ("PPM", "PPM")])
+def test_the_format_of_the_input_is_that_of_stdout_if_asked(pipe, tmp_path, kind, made):
+    Image.fromarray(PIXELS).save(tmp_path / "x.dat.jpg", kind)
+    data = (tmp_path / "x.dat.jpg").read_bytes()
+    for words, given in ((("-",), data), (("x.dat.jpg", "-o", "-"), b"")):
+        code, out, _ = pipe(*words, "--format", "same", given=given)
+        assert code == 0
+        with Image.open(io.BytesIO(out)) as image:
+            assert image.format == made

@@ -1,6 +1,7 @@
 """Animated PNG, against Pillow's reader and writer."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -104,3 +105,31 @@ def test_an_animation_that_is_cut_short_is_damaged(cut):
 def test_more_frames_than_may_be_decoded_are_refused_by_the_header():
     with pytest.raises(PictureError, match=f"the header says {W}x{N * H}, more than"):
         open_image(animation(3), frames="all", max_pixels=2 * H * W)
+
+
+@pytest.mark.parametrize("cut", [41, 43, 45])
+def test_a_file_that_ends_inside_a_chunk_of_the_animation_is_damaged(cut):
+    with pytest.raises(PictureError, match="damaged or cut short"):
+        collect_pages(open_image(animation(3)[:cut], frames="all"))
+
+
+def test_the_frames_before_the_cut_are_taken_if_asked():
+    data = animation(3)
+    with pytest.raises(PictureError, match=f" of {N} frames"):
+        open_image(data[: len(data) // 2], frames="all")
+    rows = open_image(data[: len(data) // 2], frames="all", salvage=True)
+    assert 1 <= rows.pages < N
+    np.testing.assert_array_equal(rgba(collect_pages(rows)[0]), shown(data)[0])
+
+
+def test_a_first_frame_that_leaves_the_canvas_bare_leaves_it_transparent():
+    data = bytearray(animation(3))
+    at = data.index(b"fcTL")
+    # One column less, which its pixels have still.
+    width = int.from_bytes(data[at + 8 : at + 12], "big")
+    data[at + 8 : at + 12] = (width - 1).to_bytes(4, "big")
+    data[at + 30 : at + 34] = zlib.crc32(data[at : at + 30]).to_bytes(4, "big")
+    first = collect_pages(open_image(bytes(data), frames="all", salvage=True))[0]
+    assert first.alpha is not None
+    assert (first.alpha[:, :-1] == 255).all()
+    assert (first.alpha[:, -1] == 0).all()

@@ -1,4 +1,9 @@
+import errno
+import io
+import os
+import resource
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from enlca.errors import DamagedPicture, PictureError, StoreError
 from enlca.image.encoding import WRITABLE
-from enlca.image.files import find_pictures
-from enlca.image.picture import Picture, read_image, write_image
+from enlca.image.files import find_pictures, open_image, write_rows
+from enlca.image.picture import Picture, collect, read_image, rows_of, write_image
 
 H, W = 13, 17
 EXACT = (".png", ".tif", ".tiff", ".bmp", ".ppm")
@@ -174,3 +180,60 @@ def test_reading_and_writing_emit_no_warnings(tmp_path, recwarn):
         write_image(tmp_path / f"x{suffix}", Picture(smooth(H, W, 3)))
         read_image(tmp_path / f"x{suffix}")
     assert not list(recwarn)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_a_turned_picture_is_damaged_and_salvaged_as_one_that_stands_upright(kind):
+    exif = Image.Exif()
+    for orientation in (1, 6):
+        exif[0x0112] = orientation
+        Image.fromarray(noise(200, 120, 3)).save(file := io.BytesIO(), kind, exif=exif)
+        cut = file.getvalue()[: len(file.getvalue()) // 2] if kind != "TIFF" else file.getvalue()
+        rows = open_image(cut)
+        assert rows.size == ((120, 200) if orientation == 1 else (200, 120))
+        if kind != "TIFF":
+            with pytest.raises(DamagedPicture):
+                collect(rows)
+        made = collect(open_image(cut, salvage=True)).pixels
+        whole = read_image(file.getvalue()).pixels
+        first = (slice(0, 8), slice(None)) if orientation == 1 else (slice(None), slice(-8, None))
+        np.testing.assert_array_equal(made[first], whole[first])
+
+
+def test_where_there_is_no_room_to_turn_a_picture_it_is_not_called_damaged(monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise(300, 200, 3)).save(file := io.BytesIO(), "PNG", exif=exif)
+    monkeypatch.setattr("enlca.image.decoding.ROTATE_IN_MEMORY", 0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    rows = open_image(file.getvalue())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(StoreError, match=os.strerror(errno.EFBIG)):
+            collect(rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".jpg", ".png", ".tif"])
+def test_a_resolution_beyond_any_print_is_no_resolution(tmp_path, suffix):
+    Image.fromarray(noise(5, 7, 3)).save(file := io.BytesIO(), "PNG", dpi=(1e8, 1e8))
+    rows = open_image(file.getvalue())
+    assert rows.dpi is None
+    write_rows(tmp_path / f"x{suffix}", rows)
+
+
+def test_what_a_format_leaves_out_is_said(tmp_path):
+    rows = rows_of(Picture(noise(5, 7, 3)))
+    large = replace(rows, xmp=b"<x>" + b" " * 60_000)
+    assert write_rows(tmp_path / "x.jpg", large) == ("JPEG cannot hold XMP data here: left out",)
+    assert open_image(tmp_path / "x.jpg").xmp is None
+    half = rows_of(Picture(noise(5, 7, 3), np.full((5, 7), 128, np.uint8)))
+    assert "opaque or transparent" in " ".join(write_rows(tmp_path / "x.gif", half))
+
+
+def test_a_pipe_is_not_replaced_by_a_picture(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(PictureError, match="a pipe or a device"):
+        write_rows(tmp_path / "x.png", rows_of(Picture(noise(5, 7, 3))))
+    assert not (tmp_path / "x.png").is_file()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from enlca.errors import CheckpointError
+from enlca.errors import CheckpointError, StoreError
 from enlca.image.picture import Picture, collect, read_image, rows_of
 from enlca.inference import batch
 from enlca.inference.batch import Settings
@@ -211,6 +211,16 @@ def test_a_full_disk_is_one_line_for_each_picture_and_nothing_is_lost(photos, tm
     ]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_x4.png"]
     assert (tmp_path / "out" / "a_x4.png").read_bytes() == b"before"
+
+
+def test_a_picture_for_whose_features_there_is_no_room_is_named(photos, tmp_path):
+    def full(rows, **settings):
+        raise StoreError("/tmp: no room")
+
+    outcomes = list(batch.run(plan([photos], tmp_path, size=X4)[0], lambda scale: full, size=X4, scales=[S]))
+    assert [outcome.error for outcome in outcomes] == [
+        f"{photos / name}: /tmp: no room" for name in ("a.png", "b.jpg")
+    ]
 
 
 def test_a_folder_without_permission_is_known_before_the_work(photos, tmp_path, monkeypatch):

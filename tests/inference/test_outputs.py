@@ -1,5 +1,6 @@
 import gc
 import os
+import sqlite3
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enlca.errors import JobError
+from enlca.errors import JobError, StoreError
 from enlca.inference.jobs import Job
 from enlca.inference.naming import Found
 from enlca.inference.outputs import plan
@@ -372,3 +373,19 @@ def test_a_link_as_output_counts_as_the_file_behind_it(photos, tmp_path):
     (tmp_path / "large.png").symlink_to(photos / "a.png")
     with pytest.raises(JobError, match="is an input and would be overwritten"):
         plan([photos / "a.png"], tmp_path / "large.png", size=X4)
+
+
+def test_a_broken_link_is_a_picture_that_cannot_be_read(photos, tmp_path):
+    (photos / "c.png").symlink_to("nowhere.png")
+    jobs, failed = plan([photos], tmp_path / "out", size=X4)
+    assert [job.source.name for job in jobs] == ["a.png", "b.jpg", "c.png"]
+    assert not failed
+
+
+def test_where_there_is_no_room_for_the_list_that_is_said(photos, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("enlca.inference.outputs.refuse_clashes", full)
+    with pytest.raises(StoreError, match="no room for the list of the pictures: database or disk is full"):
+        plan([photos], tmp_path / "out", size=X4)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from enlca.errors import PictureError
+from enlca.errors import PictureError, TooLarge
 from enlca.image.picture import Picture, collect_pages, read_image, rows_of, write_image
 from enlca.inference.adapters import to_uint8, upscale_rgb
 from enlca.inference.upscaler import Upscaler
@@ -348,3 +348,21 @@ def test_an_upscaler_can_be_sent_between_processes(tiny_network, ensemble):
     up = Upscaler(tiny_network, device="cpu", ensemble=ensemble)
     picture = torch.full((3, 5, 4), 0.5)
     torch.testing.assert_close(pickle.loads(pickle.dumps(up))(picture), up(picture))
+
+
+def test_a_tensor_is_computed_in_the_precision_of_an_array_of_its_depth(up, monkeypatch):
+    kinds = []
+    monkeypatch.setattr(up, "half", torch.bfloat16)
+    monkeypatch.setattr(up, "half_for_all", False)
+    hook = up.network.head.register_forward_hook(lambda network, given, made: kinds.append(made.dtype))
+    pixels = noise(H, W, 3)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    up(pixels), up(tensor), up(tensor / 255), up((pixels / 255).astype(np.float32))
+    hook.remove()
+    assert kinds == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
+
+
+def test_a_batch_that_does_not_fit_goes_whole_picture_by_picture_or_is_refused(tiny_model):
+    small = Upscaler(tiny_model, device="cpu", mode="whole", max_memory=1)
+    with pytest.raises(TooLarge):
+        small(torch.rand(2, 3, H, W))

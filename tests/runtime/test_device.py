@@ -129,3 +129,14 @@ def test_more_than_is_left_is_refused_with_what_is_in_use(monkeypatch):
     device.require_memory(100 * MIB, "to rest", max_memory=400 * MIB, hint="sleep")
     with pytest.raises(TooLarge, match=r"needs 401 MiB to rest .*300 MiB of it.* raise --max-memory"):
         device.require_memory(101 * MIB, "to rest", max_memory=400 * MIB, hint="sleep")
+
+
+def test_files_in_the_cache_of_a_container_are_free_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "CGROUP", tmp_path)
+    for name, text in {"max": "1000\n", "current": "900\n", "stat": "anon 100\ninactive_file 700\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert device.free_memory(CPU) == 800
+    (tmp_path / "memory.stat").write_text("anon 900\n")
+    assert device.free_memory(CPU) == 100
+    (tmp_path / "memory.max").write_text("max\n")
+    assert device.free_memory(CPU) > 1 << 20

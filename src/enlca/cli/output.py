@@ -148,12 +148,12 @@ class JsonReport(LineReport):
             tail["unread"] = {"count": len(unread), "suffixes": unread.suffixes, "names": unread.names}
         with self._file as file:
             file.write(f"], {json.dumps(tail)[1:]}\n")
-            if self.file is not None:
-                file.seek(0)
-                write_text(self.file, file.read())
             file.seek(0)
             while self.printed and (part := file.read(1 << 16)):
                 write_out(part)
+            if self.file is not None:
+                file.seek(0)
+                write_text(self.file, file.read())
 
 
 def _line(outcome: "Outcome") -> str:
@@ -180,16 +180,21 @@ def _unread_line(unread: "Unread") -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a result file whole.
+    """Write a result file whole; into a pipe or a device, which a file must not replace, as it comes.
 
     Raises:
-        EnlcaError: it cannot be written.
+        NotWritten: it cannot be written.
     """
-    from enlca.errors import EnlcaError
+    from enlca.errors import NotWritten
     from enlca.runtime.files import write_atomically
 
+    # Names may hold bytes that are no text.
+    content = text.encode(errors="backslashreplace")
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(content)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode())
+        write_atomically(path, content)
     except OSError as error:
-        raise EnlcaError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise NotWritten(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from enlca.image.source import Source
     from enlca.inference.jobs import Failure, Job
 
 STREAM = Path("-")
@@ -59,6 +60,20 @@ def stream_job(
     if given:
         made = [replace(job, source=given) for job in made]
     if piped:
-        suffix = naming["suffix"] or ".png"
+        suffix = naming["suffix"] or _suffix_of(given or Source.of(inputs[0]))
         made = [replace(job, target=Sink(sys.stdout.buffer, f"stdout{suffix}"), skip=False) for job in made]
     return made, failed
+
+
+def _suffix_of(source: "Source") -> str:
+    """Return the suffix of a picture's own format, by its content; of PNG where it cannot be written."""
+    from enlca.errors import PictureError
+    from enlca.image.encoding import WRITABLE
+    from enlca.image.files import format_of
+
+    try:
+        suffix = f".{format_of(source)}"
+    # What is wrong with it is said where it is upscaled.
+    except PictureError:
+        return ".png"
+    return suffix if suffix in WRITABLE else ".png"

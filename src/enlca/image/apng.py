@@ -44,8 +44,12 @@ class Frame(NamedTuple):
     first: int
 
 
-def open_frames(source: Source, n_frames: int, *, max_bits: int, max_pixels: int) -> PictureRows:
+def open_frames(
+    source: Source, n_frames: int, *, max_bits: int, max_pixels: int, salvage: bool = False
+) -> PictureRows:
     """Open the frames as they are shown, one below the other; each is decoded when it is iterated over.
+
+    `salvage`: takes the frames that there are, and what decodes of them.
 
     Raises:
         PictureError: as `files.open_image`.
@@ -53,16 +57,20 @@ def open_frames(source: Source, n_frames: int, *, max_bits: int, max_pixels: int
     """
     width, height = struct.unpack(">II", source.read_at(16, 8))
     check_pixels(source, width, height * n_frames, max_pixels)
-    frames, loop = _frames(source, n_frames, width, height)
-    still = rows_with_vips(source, max_bits=max_bits, max_pixels=max_pixels)
-    has_alpha = still.has_alpha or any(frame.dispose == CLEAR for frame in frames)
+    frames, loop = _frames(source, n_frames, width, height, salvage=salvage)
+    limits = {"max_bits": max_bits, "max_pixels": max_pixels}
+    still = rows_with_vips(source, salvage=salvage, **limits)
+    # The canvas is transparent before the first frame; after it, what the frame says.
+    first = frames[0]
+    is_bare = (first.width, first.height) != (width, height) or first.dispose == RESTORE
+    has_alpha = still.has_alpha or is_bare or any(frame.dispose == CLEAR for frame in frames)
 
     def bands() -> Iterator[np.ndarray]:
         canvas = np.zeros((height, width, still.channels + 1), still.dtype)
         for frame in frames:
             place = canvas[frame.top : frame.top + frame.height, frame.left : frame.left + frame.width]
             before = place.copy()
-            _put(place, _decoded(source, frame, max_bits), frame.blend)
+            _put(place, _decoded(source, frame, max_bits, salvage=salvage), frame.blend)
             yield canvas.copy() if has_alpha else canvas[:, :, :-1].copy()
             if frame.dispose != KEEP:
                 place[:] = before if frame.dispose == RESTORE else 0
@@ -75,13 +83,15 @@ def open_frames(source: Source, n_frames: int, *, max_bits: int, max_pixels: int
         bands=bands(),
         has_alpha=has_alpha,
         alpha_is_visible=True,
-        pages=n_frames,
+        pages=len(frames),
         delays=tuple(frame.delay for frame in frames),
         loop=loop,
     )
 
 
-def _frames(source: Source, n_frames: int, width: int, height: int) -> tuple[list[Frame], int]:
+def _frames(
+    source: Source, n_frames: int, width: int, height: int, *, salvage: bool
+) -> tuple[list[Frame], int]:
     """Return all frames, and how many times they are shown."""
     frames: list[Frame] = []
     loop, head = 0, None
@@ -99,10 +109,12 @@ def _frames(source: Source, n_frames: int, width: int, height: int) -> tuple[lis
             head = None
             if len(frames) == n_frames:
                 return frames, loop
+    if salvage and frames:
+        return frames, loop
     raise damage_error(source, f"{len(frames)} of {n_frames} frames")
 
 
-def _decoded(source: Source, frame: Frame, max_bits: int) -> Shaped[np.ndarray, "h w L"]:
+def _decoded(source: Source, frame: Frame, max_bits: int, *, salvage: bool) -> Shaped[np.ndarray, "h w L"]:
     """Decode a frame as a file of its own."""
     head, data = [], []
     for kind, at, size in png_chunks(source.read_at):
@@ -121,7 +133,7 @@ def _decoded(source: Source, frame: Frame, max_bits: int) -> Shaped[np.ndarray, 
         else:
             break
     whole = SIGNATURE + b"".join(head) + chunk_of(b"IDAT", b"".join(data)) + chunk_of(b"IEND", b"")
-    rows = rows_with_vips(Source.of(whole, name=str(source)), max_bits=max_bits)
+    rows = rows_with_vips(Source.of(whole, name=str(source)), max_bits=max_bits, salvage=salvage)
     return stack_bands(rows.bands, (rows.height, rows.width, rows.layers), rows.dtype)
 
 

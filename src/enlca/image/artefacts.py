@@ -3,6 +3,7 @@
 Letters:  H height   W width
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,7 +72,10 @@ def signs_of_wear(path: Path) -> str | None:
 
     try:
         # Pillow maps files that it opens itself, and the process ends if one becomes shorter meanwhile.
-        with path.open("rb") as file, Image.open(file) as image:
+        with path.open("rb") as file, warnings.catch_warnings():
+            # The header is read, and a large picture not decoded.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file)
             tables = getattr(image, "quantization", None)
             if tables:
                 quality = jpeg_quality(list(tables[0]))

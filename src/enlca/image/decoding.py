@@ -20,6 +20,8 @@ from enlca.image.source import Source, field_of, libvips, open_with_vips, vips_e
 ROTATE_IN_MEMORY = 1 << 26
 # Pixels per metre that libvips assumes of a PNG that does not say.
 _NO_PNG_RESOLUTION = 2834
+# Pixels per inch beyond any print or scan: a file that says more is wrong, and formats could not hold it.
+_MOST_DPI = 1e4
 
 # Bytes that libvips takes for a pixel of formats that it decodes as a whole, of 8 bits.
 PIXEL_BYTES = {"webp": 10, "heif": 16, "gif": 7}
@@ -91,12 +93,11 @@ def _upright(source: Source, image: Any, pages: int) -> PictureRows:
     if exif is None and loader.startswith("png"):
         exif = exif_of_png(source.read_at)
         orientation = orientation_of(exif) if exif else orientation
-    inches = _printed_size(image, loader, exif)
-    if orientation != 1:
-        image = _rotatable(image).copy()
-        image.set_type(libvips().GValue.gint_type, "orientation", orientation)
-        image = image.autorot()
-        inches = (inches[1], inches[0]) if inches and orientation >= 5 else inches
+    # The frames of an animation lie below one another, and are not turned.
+    orientation = orientation if pages == 1 else 1
+    size, inches = (image.width, image.height // pages), _printed_size(image, loader, exif)
+    if orientation >= 5:
+        size, inches = size[::-1], inches and inches[::-1]
     n_bits = field_of(image, "bits-per-sample")
     deep_avif = image.format == "ushort" and loader.startswith("heif")
     icc = cast("bytes | None", field_of(image, "icc-profile-data"))
@@ -104,11 +105,11 @@ def _upright(source: Source, image: Any, pages: int) -> PictureRows:
         remarks.append("its colour profile is damaged and was left out")
         icc = None
     return PictureRows(
-        width=image.width,
-        height=image.height // pages,
+        width=size[0],
+        height=size[1],
         channels=3 if image.bands >= 3 else 1,
         bits=16 if image.format == "ushort" else 8,
-        bands=_bands(source, image, n_bits if deep_avif and n_bits != 16 else None),
+        bands=_bands(source, image, orientation, n_bits if deep_avif and n_bits != 16 else None),
         has_alpha=image.bands in (2, 4),
         icc=icc,
         exif=exif,
@@ -141,7 +142,8 @@ def _printed_size(image: Any, loader: str, exif: bytes | None) -> tuple[float, f
     else:
         dpi = (dpi_of(exif) if exif else None) or (0.0, 0.0)
         known = True
-    return (image.width / dpi[0], image.height / dpi[1]) if known and min(dpi) > 0 else None
+    known = known and min(dpi) > 0 and max(dpi) < _MOST_DPI
+    return (image.width / dpi[0], image.height / dpi[1]) if known else None
 
 
 def _is_profile(icc: bytes) -> bool:
@@ -149,22 +151,28 @@ def _is_profile(icc: bytes) -> bool:
     return len(icc) >= 128 and icc[36:40] == b"acsp" and int.from_bytes(icc[:4], "big") == len(icc)
 
 
-def _rotatable(image: Any) -> Any:
-    """Decode all pixels to memory or disk: rotation needs rows in another order than the decoder's."""
+def _turned(image: Any, orientation: int) -> Any:
+    """Decode all pixels, to memory or disk, and turn them: that needs another order than the decoder's."""
     pyvips = libvips()
     if image.width * image.height * image.bands <= ROTATE_IN_MEMORY:
-        return image.copy_memory()
-    # The file has no name while it is open, so nothing is left behind, however the process ends.
-    spooled = pyvips.Image.new_temp_file("%s.v")
-    image.write(spooled)
-    return spooled
+        image = image.copy_memory()
+    else:
+        # The file has no name while it is open, so nothing is left behind, however the process ends.
+        spooled = pyvips.Image.new_temp_file("%s.v")
+        image.write(spooled)
+        image = spooled
+    image = image.copy()
+    image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+    return image.autorot()
 
 
-def _bands(source: Source, image: Any, n_bits: int | None) -> Iterator[np.ndarray]:
+def _bands(source: Source, image: Any, orientation: int, n_bits: int | None) -> Iterator[np.ndarray]:
     """Decode band by band; `n_bits`: the depth of values that are stored in the upper bits of 16."""
     pyvips = libvips()
     kind = np.uint8 if image.format == "uchar" else np.uint16
     with vips_errors(source):
+        if orientation != 1:
+            image = _turned(image, orientation)
         region = pyvips.Region.new(image)
         step = band_height(image.width * image.bands * kind().itemsize)
         for top in range(0, image.height, step):

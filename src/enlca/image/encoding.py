@@ -3,7 +3,6 @@
 Letters:  h rows of a band   W width   L layers: channels, then alpha
 """
 
-import errno
 import os
 import struct
 import tempfile
@@ -19,7 +18,7 @@ from enlca.errors import PictureError
 from enlca.image import apng, netpbm
 from enlca.image.metadata import GIF_MARK, MARK, update_metadata
 from enlca.image.rows import PictureRows, stack_bands, to_8_bits
-from enlca.image.source import libvips
+from enlca.image.source import libvips, system_error
 
 # Bytes of pixels beyond which a TIFF needs the large variant of the format.
 LARGE_TIFF = 4_000_000_000
@@ -28,6 +27,8 @@ _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 # Largest block of zlib without compression.
 _BLOCK = 65535
 _BAND = 1 << 20
+# Bytes of XMP beyond which libvips leaves it out of a JPEG: it is one segment there.
+_JPEG_XMP = 60_000
 
 
 @dataclass(frozen=True)
@@ -185,10 +186,8 @@ def _encode_with_vips(file: BinaryIO, path: Path, rows: PictureRows, format: For
         if source is not None and source.error is not None:
             raise source.error from None
         reason = " ".join(str(error).split())
-        # libvips reports the system's message, but not its number.
-        for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO):
-            if os.strerror(number) in reason:
-                raise OSError(number, os.strerror(number)) from error
+        if (failure := system_error(reason)) is not None:
+            raise failure from error
         raise PictureError(f"{path}: cannot be encoded as {format.name} ({reason})") from error
 
 
@@ -209,9 +208,11 @@ def fit_to_format(rows: PictureRows, format: Format) -> tuple[PictureRows, tuple
         bands = (band[:, :, :-1] for band in bands)
     blobs = {"icc": rows.icc, "exif": rows.exif, "xmp": rows.xmp}
     lost = [name for name, blob in blobs.items() if blob is not None and name not in format.holds]
+    if format.name == "JPEG" and len(rows.xmp or b"") > _JPEG_XMP:
+        lost.append("xmp")
     if lost:
         remarks.append(f"{format.name} cannot hold {', '.join(lost).upper()} data here: left out")
-    blobs = {name: blob if name in format.holds else None for name, blob in blobs.items()}
+    blobs = {name: None if name in lost else blob for name, blob in blobs.items()}
     # Bytes 16 to 20 of a profile name its colour space; one that does not fit the channels is no use.
     space = b"GRAY" if rows.channels == 1 and format.holds_grey else b"RGB "
     if blobs["icc"] is not None and blobs["icc"][16:20] != space:
@@ -219,6 +220,8 @@ def fit_to_format(rows: PictureRows, format: Format) -> tuple[PictureRows, tuple
         blobs["icc"] = None
     if format.name == "GIF":
         remarks.append("GIF holds 256 colours: the rest were rounded to these")
+        if rows.has_alpha and not rows.opaque:
+            remarks.append("GIF's pixels are opaque or transparent: what lies between became one of both")
     has_alpha = rows.has_alpha and format.holds_alpha
     return replace(rows, bands=bands, bits=16 if deep else 8, has_alpha=has_alpha, **blobs), tuple(remarks)
 

@@ -6,6 +6,7 @@ What cannot be stored without loss is refused or listed in `remarks`, never sile
 import os
 import re
 import shutil
+import struct
 import tempfile
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -15,7 +16,7 @@ from enlca.image import apng, bmp, decoding, encoding, netpbm, pages, plugins
 from enlca.image.encoding import WRITABLE, Format
 from enlca.image.folders import SUFFIXES, natural_key, walk_pictures
 from enlca.image.metadata import frames_of_png
-from enlca.image.rows import MAX_PIXELS, PictureRows
+from enlca.image.rows import MAX_PIXELS, PictureRows, damage_error
 from enlca.image.source import File, Readable, Source, read_error
 from enlca.runtime.files import PartialFiles
 
@@ -81,10 +82,12 @@ def open_image(
         if kind in SEVERAL:
             n_frames = frames_of_png(source.read_at) if kind == "png" else pages.count_frames(source)
         if frames == "all" and n_frames > 1 and kind != "avif":
-            return several.open_frames(source, n_frames, **limits)
+            return several.open_frames(source, n_frames, salvage=salvage, **limits)
         rows = decoding.rows_with_vips(source, salvage=salvage, **limits)
     except OSError as error:
         raise read_error(source, error) from error
+    except struct.error as error:
+        raise damage_error(source, "it ends inside a header") from error
     return rows if n_frames == 1 else rows.with_remarks(f"only the first of {n_frames} {SEVERAL[kind]}")
 
 
@@ -161,6 +164,8 @@ def check_target(
     format = check_format(path, width, height, opaque=opaque, pages=pages, animated=animated)
     if path.is_dir():
         raise PictureError(f"{path}: is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise PictureError(f"{path}: is not a file but a pipe or a device; name a file, or - for stdout")
     if not path.parent.is_dir():
         raise PictureError(f"{path}: the folder {path.parent} does not exist; make it first")
     return format

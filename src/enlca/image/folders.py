@@ -49,7 +49,8 @@ def walk_pictures(
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    if is_picture_name(entry.name) and entry.is_file():
+                    # A broken link, too: whoever opens it says so.
+                    if is_picture_name(entry.name) and not entry.is_dir():
                         yield below, entry
                     elif recursive and entry.is_dir(follow_symlinks=False):
                         waiting.append(os.path.join(below, entry.name))

@@ -2,7 +2,8 @@
 
 EXIF is a TIFF file without pixels: a directory of 12-byte entries (tag, type, count, value or offset), with
 further directories behind some tags. All that must change fits into its entry, so that everything else, even
-the maker's own notes, stays where it is, to the byte.
+the maker's own notes, stays where it is, to the byte. (libvips, which writes it into files, makes a directory
+of its own of the tags that it knows.)
 """
 
 import re

@@ -3,6 +3,7 @@
 libvips is loaded by the first picture that needs it; its errors are raised as ours.
 """
 
+import errno
 import io
 import os
 import re
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from enlca.errors import PictureError
+from enlca.errors import PictureError, StoreError
 from enlca.image.rows import damage_error, depth_error
 
 _LOADING = threading.Lock()
@@ -136,11 +137,22 @@ def vips_errors(source: Source) -> Iterator[None]:
     except pyvips.Error as error:
         _raise_failure(source)
         text = " ".join(str(error).split()) or type(error).__name__
+        if full := system_error(text):
+            # Files are read by callbacks, whose errors are known: this is of a temporary file.
+            raise StoreError(f"no room for the picture, to turn it: {full.strerror}") from error
         if found := re.search(r"Unsupported JPEG data precision (\d+)", text):
             content = f"{found[1]} bits per channel in a JPEG"
             raise depth_error(source, content, max_bits=8) from error
         raise damage_error(source, text) from error
     _raise_failure(source)
+
+
+def system_error(text: str) -> OSError | None:
+    """Return the error of the system in a message of libvips', which does not give its number."""
+    numbers = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
+    known = (number for number in numbers if os.strerror(number) in text)
+    number = next(known, None)
+    return None if number is None else OSError(number, os.strerror(number))
 
 
 def _raise_failure(source: Source) -> None:

@@ -22,6 +22,7 @@ from enlca.errors import (
     EnlcaError,
     JobError,
     NotFinite,
+    StoreError,
     TooLarge,
 )
 from enlca.image.encoding import WRITABLE, Format
@@ -303,7 +304,7 @@ def _reason(job: Job, error: Exception) -> str:
     """Return the line about a picture that failed; re-raise errors that do not concern the picture."""
     if isinstance(error, (CheckpointError, DeviceError)):
         raise error
-    if isinstance(error, (TooLarge, NotFinite)):
+    if isinstance(error, (TooLarge, NotFinite, StoreError)):
         return f"{job.source}: {error}"
     if isinstance(error, EnlcaError):
         return str(error)

@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from enlca.errors import JobError
+from enlca.errors import JobError, StoreError
 from enlca.inference.clashes import Placed, mark_results, refuse_clashes, separate_names
 from enlca.inference.inputs import Other, Report, pictures_in, pictures_like
 from enlca.inference.jobs import Failure, Job, Unread
@@ -90,6 +90,7 @@ def plan(
     Raises:
         JobError: if an input would be overwritten, or `out` is neither a folder nor a file that can be
             written, or one file for several inputs.
+        StoreError: the disk has no space for the list of many pictures.
     """
     naming = Naming.of(out, size=size, suffix=suffix, several=not _is_one_file(inputs))
     failed: list[Failure] = []
@@ -127,8 +128,10 @@ def plan(
         index.execute("DELETE FROM job WHERE reason IS NOT NULL")
         index.execute("COMMIT")
         return Jobs(index, unread), failed
-    except BaseException:
+    except BaseException as error:
         index.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise StoreError(f"no room for the list of the pictures: {error}") from error
         raise
 
 

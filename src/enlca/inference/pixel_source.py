@@ -86,11 +86,6 @@ class Raster:
         first = self.first + number * height
         return Raster(self.where, (height, *self.shape[1:]), self.dtype, first=first)
 
-    @property
-    def nbytes_in_memory(self) -> int:
-        """Bytes that it takes in memory."""
-        return self.where.nbytes if isinstance(self.where, np.ndarray) else 0
-
 
 @dataclass(frozen=True)
 class RGBView:

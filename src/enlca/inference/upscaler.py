@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
@@ -164,7 +165,8 @@ class Upscaler:
         if isinstance(picture, np.ndarray):
             return upscale_numpy(self._array, picture)
         if isinstance(picture, Tensor):
-            return upscale_torch(self._batch, picture)
+            half = self._half(eight_bits=picture.dtype == torch.uint8)
+            return upscale_torch(partial(self._batch, half=half), picture)
         if hasattr(picture, "getbands"):
             return upscale_pil(self._array, picture)
         raise TypeError(
@@ -262,9 +264,7 @@ class Upscaler:
         footprint = MemoryFootprint(self.network, height, width, layers, itemsize, has_alpha, self.ensemble)
         used, limit = self.memory_budget()
         used += reserve if self.device.type == "cpu" else 0
-        # More than 8 bits do not fit into the 8 of bfloat16's fraction; and dividing by alpha makes several
-        # levels of its rounding.
-        half = self.half if self.half_for_all or (itemsize == 1 and not has_alpha) else None
+        half = self._half(eight_bits=itemsize == 1, has_alpha=has_alpha)
         spread = isinstance(self.executor, Spread) and self.executor.shares(height, width)
         mode = "stream" if spread else self.mode
         strategy, remark = choose_strategy(footprint, limit, used=used, mode=mode, half=half)
@@ -278,6 +278,14 @@ class Upscaler:
             # Features between the stages are cached on the host.
             strategy = replace(strategy, cache_limit=int(SHARE * free_memory(torch.device("cpu"))))
         return strategy
+
+    def _half(self, *, eight_bits: bool, has_alpha: bool = False) -> torch.dtype | None:
+        """Return the type for the convolutions of a picture; None is float32.
+
+        More than 8 bits do not fit into the 8 of bfloat16's fraction; and dividing by alpha makes several
+        levels of its rounding.
+        """
+        return self.half if self.half_for_all or (eight_bits and not has_alpha) else None
 
     def _array(self, picture: Shaped[np.ndarray, "H W L"]) -> Shaped[np.ndarray, "SH SW L"]:
         height, width, layers = picture.shape
@@ -293,11 +301,13 @@ class Upscaler:
         size, kind = (own * width, own * height), np.dtype(picture.dtype)
         return resize(RowReader(bands), size, self.size.of(width, height), layers=layers, kind=kind)
 
-    def _batch(self, pictures: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 SH SW"]:
+    def _batch(
+        self, pictures: Float[Tensor, "B 3 H W"], *, half: torch.dtype | None
+    ) -> Float[Tensor, "B 3 SH SW"]:
         if self.scale == self.network.scale and self._fits_whole(*pictures.shape):
             lr = pictures.to(self.device, torch.float32)
-            for half in dict.fromkeys((self.half, None)):
-                sr = in_half(self.forward, half)(lr)
+            for kind in dict.fromkeys((half, None)):
+                sr = in_half(self.forward, kind)(lr)
                 if all_finite(sr):
                     return sr.clamp(0, 1)
         # One by one, within the memory budget; output that is not finite raises its error there.
@@ -311,7 +321,7 @@ class Upscaler:
         fits = footprint.peak_bytes(Strategy()) <= limit - used
         if isinstance(self.executor, Spread) and self.executor.shares(height, width):
             return False
-        return self.mode == "whole" or (self.mode == "auto" and fits)
+        return self.mode in ("whole", "auto") and fits
 
 
 def _load(

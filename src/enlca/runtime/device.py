@@ -21,6 +21,8 @@ from enlca.runtime.allocator import give_back_freed_memory
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+# What the system says of a container's memory (cgroup v2).
+CGROUP = Path("/sys/fs/cgroup")
 # Beyond the memory of any machine.
 MOST_BYTES = 1 << 60
 # Share of the free memory that is used by default; other programs need some, too.
@@ -164,8 +166,11 @@ def free_memory(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     free = [psutil.virtual_memory().available]
     with suppress(OSError, ValueError):
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        free.append(limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+        # What files left in the cache is counted, and is given up when memory is needed.
+        cached = re.search(r"^inactive_file (\d+)$", (CGROUP / "memory.stat").read_text(), re.MULTILINE)
+        free.append(limit - used + (int(cached[1]) if cached else 0))
     return max(0, min(free))
 
 

@@ -73,7 +73,8 @@ class PartialFiles:
         """Remove all unfinished files now and refuse to begin others."""
         with self._guard:
             self._abandoned = True
-            for folder in self._folders:
+            # A thread may end one meanwhile.
+            for folder in list(self._folders):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
