@@ -113,7 +113,10 @@ def save(
     """
     card = Card(network=network.config, variant=variant, training=training or {}, scores=scores or {})
     state = network.module.state_dict() if isinstance(network, CustomModel) else network.state_dict()
-    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
+    # Copies, since weights may be shared, and a safetensors file holds each under one name only.
+    tensors = {
+        name: tensor.detach().to("cpu", dtype, copy=True).contiguous() for name, tensor in state.items()
+    }
     if embed_card:
         tensors[EMBEDDED] = torch.tensor(list(card.to_json().encode()), dtype=torch.uint8)
     write_atomically(Path(path), serialise(tensors, metadata={KEY: card.to_json()}))
