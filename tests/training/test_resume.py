@@ -229,6 +229,60 @@ def test_a_run_killed_before_its_first_save_begins_again(home, command, straight
     assert_same(home / "killed", straight)
 
 
+@pytest.fixture
+def dies(monkeypatch):
+    """Makes a training of this process die before it takes a step, as if it was killed."""
+
+    def at(step, command, *words):
+        before = Training._step
+
+        def killed(self, number, batch):
+            if number == step:
+                raise RuntimeError("killed")
+            return before(self, number, batch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Training, "_step", killed)
+            with pytest.raises(RuntimeError, match="killed"):
+                command(*words)
+
+    return at
+
+
+def test_a_run_killed_before_its_first_save_begins_again_with_the_weights_that_it_started_from(
+    home, command, straight, dies, assert_same
+):
+    words = ("train", "tiny.yaml", "--run.start_from=run/best.safetensors", "--run.steps=6")
+    assert command(*words, "--run.dir=begun").code == 0
+    dies(3, command, *words, "--run.dir=killed")
+    remark = "enlca: killed: nothing was saved yet, so the run begins again\n"
+    assert command("resume", "killed") == (0, "best weights: killed/best.safetensors\n", remark)
+    assert_same(home / "killed", home / "begun")
+
+
+def test_a_branch_killed_before_its_first_save_goes_on_from_where_it_branched(
+    home, command, dies, monkeypatch, assert_same
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_agreed_to_stop", lambda self: self.done == 11)
+        assert command("train", "tiny.yaml").code == 130
+    branch = ("resume", "run", "--run.steps=15")
+    assert command(*branch, "--run.dir=whole").code == 0
+    dies(12, command, *branch, "--run.dir=killed")
+    assert command("resume", "killed") == (0, "best weights: killed/best.safetensors\n", "")
+    assert_same(home / "killed", home / "whole")
+
+
+def test_without_validation_a_resumed_run_ends_with_the_last_weights(home, command, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_agreed_to_stop", lambda self: self.done == 11)
+        assert command("train", "tiny.yaml").code == 130
+    assert read_card(home / "run" / "best.safetensors").training["steps"] == 8
+    assert command("resume", "run", "--data.validation=null", "--run.steps=13").code == 0
+    card = read_card(home / "run" / "best.safetensors")
+    assert (card.training["steps"], card.scores) == (13, {})
+
+
 def test_a_finished_run_is_answered_at_once(home, command, straight, monkeypatch):
     # Neither its pictures nor a device are needed.
     monkeypatch.setattr("enlca.training.fit.launch", lambda run: pytest.fail("a device was asked for"))

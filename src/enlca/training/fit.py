@@ -30,7 +30,7 @@ from enlca.training.loop import Training
 from enlca.training.objective import build_network
 from enlca.training.run_folder import OnProgress, RunFolder
 from enlca.training.runtime import environment, ignore_interrupts, is_first_here, launch
-from enlca.training.state import read_state
+from enlca.training.state import read_state, write_state
 from enlca.training.validation import ValidationSet
 
 BUSY = "{}: another process trains in this folder; wait for it, or stop it first"
@@ -80,7 +80,10 @@ def fit(
     # What can fail is done before processes are started and files are written.
     packed = _open(config, on_pack) if is_first_here() else None
     validation = None if data.validation is None else ValidationSet(data.validation, config.network.scale)
-    start_from = None if run.start_from is None or resume else load_weights(config)
+    # A run that was killed before its first save begins again, as it began.
+    start_from = None if run.start_from is None or state is not None else load_weights(config)
+    if resume and state is None:
+        remark = f"{resume}: nothing was saved yet, so the run begins again"
     if remark:
         say(remark)
     fabric = launch(config.run)
@@ -96,7 +99,7 @@ def fit(
             run.dir.mkdir(parents=True, exist_ok=True)
             held.enter_context(lock_folder(run.dir, ".lock", StateError(BUSY.format(run.dir))))
             if resume and resume != run.dir:
-                branch(resume, run.dir)
+                branch(resume, run.dir, state)
             write_atomically(run.dir / "config.yaml", config_text.encode())
             write_atomically(
                 run.dir / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode()
@@ -188,11 +191,14 @@ def begin_with(training: Training, tensors: dict[str, torch.Tensor]) -> None:
         network.load_state_dict(tensors, strict=False)
 
 
-def branch(source: Path, target: Path) -> None:
-    """Copy the rows and the best weights of a run to another folder."""
+def branch(source: Path, target: Path, state: dict[str, Any] | None) -> None:
+    """Copy the rows and the best weights of a run to another folder, and write the state that was read."""
     for name in ("metrics.csv", "best.safetensors"):
         if (source / name).exists():
             write_atomically(target / name, (source / name).read_bytes())
+    # Otherwise a branch that is killed before its first save would begin at step 0.
+    if state is not None:
+        write_state(target, state)
 
 
 def _restore(training: Training, state: dict[str, Any]) -> None:
