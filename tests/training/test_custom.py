@@ -30,6 +30,23 @@ class Net(torch.nn.Module):
         assert lr.shape[2] % 2 == lr.shape[3] % 2 == 0
         return torch.nn.functional.pixel_shuffle(self.last(self.norm(self.conv(lr)).relu()), self.scale)
 
+class Dropping(Net):
+    def forward(self, lr):
+        return torch.nn.functional.dropout(super().forward(lr), 0.2, self.training)
+
+class Sharing(Net):
+    def __init__(self, scale, width=5):
+        super().__init__(scale, width)
+        self.again = self.conv
+
+class Deep(Net):
+    def __init__(self, scale, width=5):
+        super().__init__(scale, width)
+        self.deep = torch.nn.Conv3d(1, 1, 3, padding=1)
+
+    def forward(self, lr):
+        return super().forward(self.deep(lr[:, None])[:, 0])
+
 def wrong_size(scale):
     return torch.nn.Identity()
 
@@ -94,6 +111,15 @@ def test_a_run_of_ones_own_network_is_kept_resumed_and_used(own, command):
         assert load_model(best).model.scale == 2
     finally:
         del REGISTERED["mine:Net"]
+
+
+@pytest.mark.parametrize("build", ["mine:Dropping", "mine:Sharing", "mine:Deep"])
+def test_dropout_shared_weights_and_those_of_three_dimensions_go_on_to_the_bit(own, build):
+    words = ["--network.build", build]
+    straight = fit(*read_config(Path("own.yaml"), words)).read_bytes()
+    fit(*read_config(Path("own.yaml"), [*words, "--run.dir", "half", "--run.steps", "5"]))
+    again = fit(*read_resumed(Path("half"), ["--run.steps", "+3"]), resume=Path("half"))
+    assert again.read_bytes() == straight
 
 
 def test_a_run_begins_with_the_weights_of_another(own):

@@ -3,12 +3,14 @@ import dataclasses
 import pytest
 import torch
 from lightning.fabric import Fabric
+from PIL import Image
 
 from enlca.data.patches import PatchBatches
-from enlca.network.sr import SRNetwork
-from enlca.training.loop import Training
+from enlca.network.sr import SRConfig, SRNetwork
+from enlca.training.loop import Best, Training
 from enlca.training.parse import read_config
 from enlca.training.run_folder import TrainingFailed
+from enlca.training.validation import ValidationSet
 
 
 @pytest.fixture
@@ -83,6 +85,44 @@ def test_a_state_that_was_saved_and_loaded_goes_on_the_same(training, home):
             assert torch.equal(second[part][name], tensor)
 
 
+def test_the_best_validation_counts_for_the_pictures_that_it_was_measured_on(training, home):
+    (home / "Val" / "2.png").rename(home / "pictures" / "2.png")
+    made, _ = training()
+    mine, other = ValidationSet(home / "Val", 2), ValidationSet(home / "pictures", 2)
+    made.validation, made.best = mine, Best(99.0, 8)
+    state = made.state()
+    # A state of an earlier version does not tell its pictures.
+    older = {name: value for name, value in state.items() if name != "validation"}
+    for validation, saved, kept in [
+        (ValidationSet(home / "Val", 2), state, True),
+        (mine, older, True),
+        (other, state, False),
+        (None, state, False),
+        (None, older, False),
+    ]:
+        again, _ = training()
+        again.validation = validation
+        again.load_state(saved)
+        assert again.best == (Best(99.0, 8) if kept else Best())
+
+
+def test_validation_pictures_that_are_nothing_but_border_are_refused_before_the_run(home, command):
+    Image.new("RGB", (40, 4)).save(home / "Val" / "3.png")
+    done = command("train", "tiny.yaml")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "Val/3.png: nothing is left of 40x4 pixels without a border of 2" in done.err
+    assert not (home / "run").exists()
+
+
+def test_a_state_that_is_older_than_a_setting_had_its_default(training):
+    made, _ = training()
+    state = made.state()
+    settings = dict(state["settings"])
+    assert settings.pop("feature_floor") == SRConfig(scale=2).feature_floor
+    again, _ = training()
+    again.load_state(state | {"settings": settings})
+
+
 def test_settings_of_the_optimiser_may_change_when_a_run_is_resumed(training):
     made, batches = training(kind="muon", momentum=0.95)
     made.run([batches[0]])
@@ -123,6 +163,14 @@ def test_a_nan_stops_the_run_before_it_reaches_a_weight(home, command, monkeypat
     state = torch.load("run/last.ckpt", weights_only=True)
     assert state["step"] == 5
     assert all(tensor.isfinite().all() for tensor in state["network"].values())
+
+
+def test_muons_rate_is_halved_too_in_the_advice_after_a_nan(training):
+    made, batches = training(kind="muon", muon_lr=0.02)
+    with torch.no_grad():
+        made.network.fuse.bias[2] = float("nan")
+    with pytest.raises(TrainingFailed, match=r"--optim\.lr 0\.0005 --optim\.muon_lr 0\.01$"):
+        made.run([batches[0]])
 
 
 def test_where_steps_are_not_checked_a_nan_stops_the_run_before_anything_is_saved_or_validated(training):

@@ -19,7 +19,7 @@ from enlca.data.packed import PackedSet, Pictures
 from enlca.data.recipes import Degradation, degraded_patch
 
 # Purposes of random streams; part of the seed, so that no stream repeats another.
-PATCHES, ANCHORS, REDRAW, SOFTEN, DEGRADE = range(5)
+PATCHES, ANCHORS, REDRAW, SOFTEN, DEGRADE, DROPOUT = range(6)
 
 # LR, HR and, with a teacher, its patches of the same places.
 Batch = tuple[UInt8[Tensor, "B 3 P P"], *tuple[UInt8[Tensor, "B 3 SP SP"], ...]]

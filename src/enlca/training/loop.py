@@ -16,7 +16,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from enlca.data.patches import ANCHORS, REDRAW, Batch, seed_of
+from enlca.data.patches import ANCHORS, DROPOUT, REDRAW, Batch, seed_of
 from enlca.errors import StateError, TrainingFailed
 from enlca.losses import LossTerms
 from enlca.network.sr import SRNetwork
@@ -71,7 +71,11 @@ class Training:
         self.best = Best()
         self.numbers: dict[str, int | float] = {}
         torch.manual_seed(config.run.seed)
-        network = build_network(config.network).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        network = build_network(config.network)
+        # Convolutions are faster with channels last, an order that weights of other dimensions do not have.
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.ndim == 4:
+                tensor.data = tensor.data.to(memory_format=torch.channels_last)
         self.network = fabric.to_device(network)
         self.objective = Objective(self.network, config.loss, compile=config.run.compile)
         self.average = None
@@ -154,6 +158,8 @@ class Training:
         anchors = torch.Generator(lr.device).manual_seed(
             seed_of(run.seed, ANCHORS, step, self.fabric.global_rank)
         )
+        # Networks of one's own may have dropout, which draws from the global generator.
+        torch.manual_seed(seed_of(run.seed, DROPOUT, step, self.fabric.global_rank))
         terms = self.ddp_module(lr, hr, *teacher, contrast=self._contrasts(step), generator=anchors)
         self.fabric.backward(terms.total)
         norm = self.fabric.clip_gradients(
@@ -185,7 +191,10 @@ class Training:
         """Raise TrainingFailed if a loss or a gradient was not finite; nothing is saved after that."""
         if self.finite:
             return
-        again = f"enlca resume {self.config.run.dir} --optim.lr {self.config.optim.lr / 2:g}"
+        optim = self.config.optim
+        again = f"enlca resume {self.config.run.dir} --optim.lr {optim.lr / 2:g}"
+        if optim.kind == "muon":
+            again += f" --optim.muon_lr {optim.muon_lr / 2:g}"
         lr, hr = (side.to(self.fabric.device) for side in batch[:2])
         what = first_nonfinite(self.objective, lr, hr, contrast=self._contrasts(self.done))
         raise TrainingFailed(
@@ -236,6 +245,7 @@ class Training:
             "step": self.done,
             "best": self.best.psnr,
             "validated": self.best.validated,
+            "validation": None if self.validation is None else self.validation.checksum,
             "settings": self.config.network.to_dict(),
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -246,16 +256,18 @@ class Training:
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned.
 
+        The best validation is forgotten where the run goes on with other validation pictures, or none.
+
         Raises:
             StateError: if it is of another network, or of a run with or without an average.
+            ValueError: if its network has settings that the run's kind of network does not know.
         """
-        if state["settings"] != self.config.network.to_dict():
-            mine = self.config.network.to_dict()
-            differ = [
-                f"{key} {value} there, {mine.get(key)} here"
-                for key, value in state["settings"].items()
-                if mine.get(key) != value
-            ]
+        mine = self.config.network.to_dict()
+        # A state may be older than a setting, whose default is then what it was.
+        theirs = type(self.config.network).from_dict(state["settings"]).to_dict()
+        if differ := [
+            f"{key} {value} there, {mine[key]} here" for key, value in theirs.items() if mine[key] != value
+        ]:
             raise StateError(f"the saved state is of another network ({', '.join(differ)})")
         if (self.average is None) != (state["average"] is None):
             raise StateError(
@@ -273,4 +285,7 @@ class Training:
         for group, own in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(own)
         self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.done, self.best = state["step"], Best(state["best"], state["validated"])
+        self.done = state["step"]
+        # States of earlier versions do not tell their pictures: they are taken for the run's.
+        if self.validation is not None and state.get("validation") in (None, self.validation.checksum):
+            self.best = Best(state["best"], state["validated"])

@@ -3,8 +3,10 @@
 Letters:  h, w height and width of LR   H, W of HR
 """
 
+import os
 from pathlib import Path
 from typing import cast
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -25,6 +27,10 @@ SHOWN, CROP = 3, 256
 class ValidationSet:
     """The pairs of a benchmark folder in memory.
 
+    Attributes:
+        names, pairs: of the pictures; LR and HR.
+        checksum: CRC-32 of the names and pixels, by which a resumed run knows the pictures again.
+
     Raises:
         PictureError: if there are none, or one cannot be used.
     """
@@ -32,13 +38,22 @@ class ValidationSet:
     def __init__(self, folder: Path, scale: int):
         self.scale = scale
         self.names, self.pairs = [], []
+        self.checksum = 0
         problems = []
         for pair in find_pairs(folder, scale):
             try:
-                self.pairs.append(load_pair(pair, scale))
-                self.names.append(pair.name)
+                lr, hr = load_pair(pair, scale)
+                height, width = hr.shape[:2]
+                if min(height, width) <= 2 * scale:
+                    border = f"nothing is left of {width}x{height} pixels without a border of {scale}"
+                    raise PictureError(f"{pair.hr}: {border}")
             except PictureError as error:
                 problems.append(str(error))
+            else:
+                self.pairs.append((lr, hr))
+                self.names.append(pair.name)
+                for part in (os.fsencode(pair.name), lr.tobytes(), hr.tobytes()):
+                    self.checksum = crc32(part, self.checksum)
         if problems:
             more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
             raise PictureError(f"validation: {'; '.join(problems[:3])}{more}")
