@@ -210,3 +210,11 @@ def test_training_without_its_extra_packages_says_how_to_get_them(folder, comman
     done = command("train", "run.yaml")
     assert (done.code, done.out) == (2, "")
     assert done.err == "enlca: training needs jsonargparse: pip install 'enlca[train]'\n"
+
+
+def test_an_empty_word_is_not_the_current_folder(folder, tiny_model, command):
+    before = everything(folder)
+    done = command("upscale", "", "--model", tiny_model)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("enlca: Invalid value: an empty word names no picture")
+    assert everything(folder) == before

@@ -133,6 +133,9 @@ def upscale(
         raise typer.BadParameter("--skip-existing and --overwrite contradict each other; give one of them")
     if base is not None and strength is None:
         raise typer.BadParameter("--base is the model that --strength mixes with; give --strength, too")
+    if "" in sys.argv:
+        # As a path it would be the current folder.
+        raise typer.BadParameter("an empty word names no picture: is a variable unset?")
     _refuse_addresses([*inputs, *filter(None, [out])])
     another = engine in get_args(OtherEngine)
     if another:

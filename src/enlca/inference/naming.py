@@ -69,7 +69,7 @@ class Naming:
         ending = Path(str(out).replace("{suffix}", suffix or ".png")).suffix
         if ending.lower() not in WRITABLE:
             raise JobError(
-                f"-o {out}: cannot write {ending}; choose from {' '.join(WRITABLE)}, or a folder"
+                f"-o {out}: cannot write {ending}; choose from {' '.join(WRITABLE)}, or a folder that exists"
                 if ending
                 else f"-o {out}: has no suffix; end it in {{suffix}}, or one of {' '.join(WRITABLE)}"
             )
