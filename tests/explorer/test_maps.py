@@ -10,7 +10,7 @@ from PIL import Image
 from enlca.analysis.correlation import exact_weights, own_weights, view_of
 from enlca.explorer import maps
 from enlca.explorer.maps import MapSettings, attention_maps
-from enlca.network.zoo import enlcn_tiny, nlan, nlsn
+from enlca.network.zoo import enlcn_light, enlcn_tiny, nlan, nlsn
 
 SMALL = {"channels": 8, "n_blocks": 2, "blocks_per_stage": 1, "embed_channels": 4, "n_features": 8}
 AT = (5, 3)
@@ -72,15 +72,30 @@ def test_a_large_k_is_sharper_than_a_small_one(tiny_network):
     assert sharp["Exact softmax"].sparsity.effective < flat["Exact softmax"].sparsity.effective
 
 
-@pytest.mark.parametrize("build", [nlan, nlsn])
-def test_other_attentions_are_shown_as_well(build):
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [(enlcn_tiny, "ENLA"), (nlan, "Exact softmax"), (nlsn, "NLSA"), (enlcn_light, "Windows")],
+)
+def test_only_the_map_of_the_networks_own_attention_is_called_applied(build, name):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = build(4, **SMALL).eval()
+        network = build(4, **SMALL, window=3, halo=1).eval()
     view, found = maps_of(network)
-    name = "NLSA" if build is nlsn else "Exact softmax"
-    torch.testing.assert_close(found[name].weights.flatten(), own_weights(view, view.position(*AT)))
-    assert ("Exact without k" in found) == (build is nlan)
+    assert [one for one in found if "applied" in one] == [f"{name}, as applied"]
+    applied = found[f"{name}, as applied"].weights.flatten()
+    torch.testing.assert_close(applied, own_weights(view, view.position(*AT)))
+    assert ("Exact without k" in found) == (build is not nlsn)
+    assert ("Windows, as applied" in found) == (build is enlcn_light)
+
+
+def test_k_of_windows_is_a_setting():
+    network = enlcn_light(4, **SMALL, window=3, halo=1).eval()
+    assert maps.has_amplification(network.config)
+    (_, own), (_, flat) = maps_of(network), maps_of(network, MapSettings(amplification=0.5))
+    applied = "Windows, as applied"
+    assert own[applied].about == "softmax in 3 x 3 positions and 1 around them, k = 24"
+    assert flat[applied].about.endswith("k = 0.5")
+    assert flat[applied].sparsity.effective > own[applied].sparsity.effective
 
 
 def test_a_point_outside_is_refused(tiny_network):

@@ -149,8 +149,9 @@ def test_a_question_mark_says_one_sentence_and_links_to_more(word):
     assert 'href="https://github.com/enlca/enlca/blob/main/docs/' in text
 
 
-def test_maps_ask_what_nlsa_and_effective_n_are():
-    figure = html.figure("NLSA", "", "data:,", (3, 5), {"effective N": "7"})
+@pytest.mark.parametrize("name", ["NLSA", "NLSA, as applied"])
+def test_maps_ask_what_nlsa_and_effective_n_are(name):
+    figure = html.figure(name, "", "data:,", (3, 5), {"effective N": "7"})
     assert "What is NLSA?" in figure
     assert "What is effective N?" in figure
     assert "<details" not in html.figure("Exact softmax", "", "data:,", (3, 5), {"entropy": "7"})

@@ -130,7 +130,7 @@ def figure(
         '<figure><div class="frame">'
         f'<div class="map" style="{_shape(width, height)}">'
         f'<img src="{uri}" alt="{escape(name)}">{dot}</div></div>'
-        f"<figcaption><b>{escape(name)}{_asked(name)}</b><small>{escape(about)}</small><dl>{rows}</dl></figcaption></figure>"
+        f"<figcaption><b>{escape(name)}{_asked(name.removesuffix(maps.APPLIED))}</b><small>{escape(about)}</small><dl>{rows}</dl></figcaption></figure>"
     )
 
 

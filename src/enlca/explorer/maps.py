@@ -29,12 +29,23 @@ from enlca.analysis.correlation import (
     redraw_spread,
     sparse_weights,
     sparsity,
+    window_weights,
 )
 from enlca.attention.features import orthogonal_gaussian
 from enlca.attention.linear import LinearAttend
 from enlca.attention.lsh import LSHAttend
+from enlca.attention.window import WindowAttend
 from enlca.network.sr import SRConfig
 
+# Of the maps by kind of attention, and what the name of the network's own ends in.
+NAMES = {
+    "exact": "Exact softmax",
+    "window": "Windows",
+    "linear": "ENLA",
+    "without k": "Exact without k",
+    "lsh": "NLSA",
+}
+APPLIED = ", as applied"
 # Redraws of F for the spread: as many as compute about FEATURES_DRAWN features of positions, within limits.
 FEWEST_DRAWS, DRAWS = 3, 8
 FEATURES_DRAWN = 8 * 64 * 256**2
@@ -87,13 +98,15 @@ class AttentionMap:
 
 def has_amplification(config: SRConfig) -> bool:
     """Return whether k is a setting of the network: NLSA learns the length of its queries instead."""
-    return config.attention in ("linear", "exact")
+    return config.attention in ("linear", "exact", "window")
 
 
 def attention_maps(
     view: View, config: SRConfig, row: int, column: int, settings: MapSettings
 ) -> Iterator[AttentionMap]:
     """Yield all maps of a position, the N_QUICK quick ones first.
+
+    That of the network's own attention is called "..., as applied".
 
     Raises:
         ValueError: outside the picture, or settings that no attention has.
@@ -111,18 +124,24 @@ def attention_maps(
     if isinstance(view.attend, LinearAttend):
         own_features = {"features": view.attend.features, "floor": view.attend.floor}
 
-    def described(name: str, about: str, weights: Float[Tensor, "N"]) -> AttentionMap:
+    def described(kind: str, about: str, weights: Float[Tensor, "N"]) -> AttentionMap:
+        name = NAMES[kind] + (APPLIED if kind == config.attention else "")
         return AttentionMap(name, about, weights.cpu().view(view.height, view.width), sparsity(weights))
 
-    yield described("Exact softmax", f"what the paper draws, {k_text}", exact_weights(amplified, at))
+    yield described("exact", f"what the paper draws, {k_text}", exact_weights(amplified, at))
+    if isinstance(view.attend, WindowAttend):
+        side, halo = view.attend.window, view.attend.halo
+        about = f"softmax in {side} x {side} positions and {halo} around them, {k_text}"
+        yield described("window", about, window_weights(amplified, at, view.attend))
     f, of_f = _projection(view, m, settings.redraw)
     of_f = f"{config.features} features, {of_f}" if config.features != "positive" else of_f
     enla = linear_weights(amplified, at, attend_with(f, **own_features))
-    yield described("ENLA, as applied", f"m = {m}, {of_f}", enla)
+    yield described("linear", f"m = {m}, {of_f}", enla)
     if has_amplification(config):
-        yield described("Exact without k", "unit vectors, k = 1", exact_weights(view.amplified(1 / own), at))
+        flat = exact_weights(view.amplified(1 / own), at)
+        yield described("without k", "unit vectors, k = 1", flat)
     lsh = view.attend if isinstance(view.attend, LSHAttend) else LSHAttend()
-    yield described("NLSA", "softmax among those that hash alike", sparse_weights(amplified, at, lsh))
+    yield described("lsh", "softmax among those that hash alike", sparse_weights(amplified, at, lsh))
     draws = max(FEWEST_DRAWS, min(DRAWS, FEATURES_DRAWN // (m * view.height * view.width)))
     generator = torch.Generator().manual_seed(SPREAD_SEED)
     spread = redraw_spread(amplified, at, n_features=m, draws=draws, generator=generator, **own_features)
