@@ -36,6 +36,14 @@ def test_impossible_settings_are_refused(command, option):
     assert command("explore", *option).code == 2
 
 
+@pytest.mark.parametrize("number", ["inf", "nan"])
+def test_a_limit_that_is_not_finite_is_one_line(command, number):
+    done = command("explore", "--max-megapixels", number)
+    assert done.code == 2
+    assert "--max-megapixels" in done.err
+    assert done.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("platform", "name", "line"),
     [

@@ -60,6 +60,8 @@ def test_a_port_that_is_taken_is_one_line(command, tiny_model):
         (["--token", "a\nb"], "--token must be printable ASCII"),
         (["--max-body", "much"], "'much' is no size"),
         (["--timeout", "0"], "--timeout"),
+        (["--timeout", "inf"], "--timeout must be finite; got inf"),
+        (["--timeout", "nan"], "--timeout"),
         (["--queue", "-1"], "--queue"),
     ],
 )

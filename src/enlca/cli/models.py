@@ -1,6 +1,7 @@
 """Commands about networks: `info`, `models`, `convert`, `export`, `explore`."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -187,6 +188,8 @@ def explore(
 
         print(printable(f"{write_shortcut(shortcut)}: double-click it"))
         return
+    if not math.isfinite(max_megapixels):
+        raise typer.BadParameter(f"--max-megapixels must be finite; got {max_megapixels}")
     from enlca.explorer.server import serve_until_interrupted
 
     def ready(url: str) -> None:

@@ -1,5 +1,6 @@
 """The command that serves: `serve`."""
 
+import math
 import sys
 from typing import Annotated
 
@@ -62,6 +63,8 @@ def serve(
 
     if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token != ""):
         raise typer.BadParameter("--token must be printable ASCII characters")
+    if not math.isfinite(timeout):
+        raise typer.BadParameter(f"--timeout must be finite; got {timeout}")
     limits = Limits(max_pixels=max_pixels, max_body=size_in_bytes(max_body), queue=queue, timeout=timeout)
 
     def ready(address: str) -> None:
