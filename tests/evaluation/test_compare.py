@@ -188,7 +188,9 @@ def test_what_cannot_be_compared_is_one_line(folders, command, models, message):
     words = words_for(folders, *(folders / m if m == "elsewhere" else m for m in models))
     done = command(*words, "--html", folders / "x.html")
     assert (done.code, done.out) == (2, "")
-    assert done.err == f"enlca: {message}\n"
+    assert done.err.startswith(f"enlca: {message}")
+    # The first reasons.
+    assert (done.err.count("\n"), done.err.count("has no partner")) == (1, 3 * (len(models) - 1))
     assert not (folders / "x.html").exists()
 
 

@@ -175,6 +175,16 @@ def test_lpips_is_its_definition_over_torchvisions_layers(make, images):
         assert metric(images[0], images[0]) == 0
 
 
+@pytest.mark.parametrize(("make", "smallest"), [(alex, 31), (vgg, 16)])
+def test_lpips_refuses_what_its_backbone_makes_nothing_of(make, smallest):
+    metric = Lpips(named(backbone(make)[1] | heads(make)), where="")
+    image = torch.rand(1, 3, smallest, smallest + 2)
+    with torch.no_grad():
+        assert metric(image, image) == 0
+        with pytest.raises(ValueError, match=f"at least {smallest} pixels a side, got {smallest + 2}x"):
+            metric(image[:, :, 1:], image[:, :, 1:])
+
+
 def test_dists_is_its_definition(images):
     network, tensors = backbone(vgg)
     generator = torch.Generator().manual_seed(4)

@@ -89,7 +89,8 @@ def test_pictures_are_compared_with_their_mod_cropped_originals(folders):
         assert row.psnr_y == psnr(hr // 2, hr, shave=4)
         assert (row.height, row.width, row.dataset, row.model) == (40, 28, "HR", "theirs")
     assert [row.image for row in result.report.images] == ["a", "b"]
-    assert result.report.protocol.to_dict()["lr_source"] == "given"
+    protocol = result.report.protocol.to_dict()
+    assert (protocol["lr_source"], protocol["lr"]) == ("given", "not known")
 
 
 def test_equal_pictures_score_infinity(folders):
@@ -110,6 +111,21 @@ def test_a_missing_partner_and_a_wrong_size_are_named_and_the_others_are_scored(
     assert f"lonely.png: has no partner of the same name in {made}" in lonely
     assert "| HR | x4 | theirs |" in done.out
     assert "| 2 |" in done.out
+
+
+def test_a_picture_too_small_for_the_audit_is_named_and_the_others_are_audited(folders, command):
+    made, originals = folders
+    for folder in folders:
+        for path in folder.iterdir():
+            path.unlink()
+        Image.fromarray(noise(3, 24, 28, 3)).save(folder / "small.png")
+        Image.fromarray(noise(len(folder.name), 40, 44, 3)).save(folder / "large.png")
+    done = command("audit", made, originals, "--scale", 4)
+    assert done.code == 1
+    reason = "pictures of (24, 28) pixels are too small for a border of 10"
+    assert done.err == f"enlca: {made / 'small.png'}: {reason}\n"
+    (originals / "small.png").unlink()
+    assert done.out == command("audit", made, originals, "--scale", 4).out
 
 
 def test_a_folder_without_pictures_is_refused(folders, tmp_path):

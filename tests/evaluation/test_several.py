@@ -59,6 +59,34 @@ def test_models_of_one_name_are_called_by_their_folders(tiny_model, tmp_path):
     assert names == ["one/weights", "two/weights", "bicubic"]
 
 
+@pytest.mark.parametrize("place", ["a", "a/best.safetensors"])
+def test_runs_of_one_name_are_called_by_the_folders_around_them(tiny_model, tmp_path, place):
+    models = [tmp_path / around / place for around in ("one", "two")]
+    for around in ("one", "two"):
+        (tmp_path / around / "a").mkdir(parents=True)
+        shutil.copy(tiny_model, tmp_path / around / "a" / "best.safetensors")
+    assert [method.name for method in methods_called([*map(str, models)], scale=S)] == ["one/a", "two/a"]
+
+
+def test_pictures_of_one_method_at_a_scale_are_called_by_the_folders_around_them(tmp_path):
+    models = [tmp_path / around / "a" / "x4" for around in ("one", "two")]
+    for model in models:
+        model.mkdir(parents=True)
+    assert [method.name for method in methods_called([*map(str, models)], scale=S)] == ["one/a", "two/a"]
+
+
+def test_a_name_wins_over_a_folder_that_is_called_alike(folder, tmp_path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("evaluate", folder, "--scale", S, "--save-images=bicubic", "--model")
+    first = command(*words, "bicubic")
+    Image.new("RGB", (52, 44)).save("bicubic/Mine/a.png")
+    assert command(*words, "bicubic").out == first.out
+    assert command(*words, "./bicubic").out == first.out
+    (tmp_path / "enlcn-tiny").mkdir()
+    methods = methods_called(["enlcn-tiny", "./enlcn-tiny"], scale=S)
+    assert [method.protocol for method in methods] == ["whole", "given"]
+
+
 def test_the_best_of_a_run_is_called_after_the_run(tiny_model, tmp_path):
     run = tmp_path / "my-run"
     run.mkdir()

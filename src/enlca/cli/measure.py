@@ -123,7 +123,8 @@ def compare(
         list[str],
         typer.Option(
             autocompletion=bundled_names,
-            help="As in evaluate; or a folder of SR images. All are compared with the first.",
+            help="As in evaluate; or a folder of SR images, ./DIR if a model is called DIR. "
+            "All are compared with the first.",
         ),
     ],
     scale: Annotated[Scale, typer.Option(help="The upscaling factor.")],

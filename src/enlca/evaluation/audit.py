@@ -136,6 +136,15 @@ class AuditRow:
         return {name: {"psnr": psnr, "ssim": ssim} for name, psnr, ssim in scores}
 
 
+def refuse_unusable(sr: Rgb, hr: Rgb, *, scale: int) -> None:
+    """Raise ValueError for pictures of different sizes, or too small for the largest border."""
+    if sr.shape != hr.shape:
+        raise ValueError(f"pictures of {sr.shape[:2]} and {hr.shape[:2]} pixels cannot be compared")
+    border = max(convention.shave(scale) for convention in CONVENTIONS)
+    if min(sr.shape[:2]) - 2 * border < WINDOW:
+        raise ValueError(f"pictures of {sr.shape[:2]} pixels are too small for a border of {border}")
+
+
 def audit(pairs: Iterable[tuple[Rgb, Rgb]], *, scale: int) -> list[AuditRow]:
     """Score (SR, HR) pairs under every convention.
 
@@ -145,8 +154,7 @@ def audit(pairs: Iterable[tuple[Rgb, Rgb]], *, scale: int) -> list[AuditRow]:
     errors: dict[str, list[tuple[float, int]]] = {convention.name: [] for convention in CONVENTIONS}
     ssims: dict[str, list[float]] = {convention.name: [] for convention in CONVENTIONS}
     for sr, hr in pairs:
-        if sr.shape != hr.shape:
-            raise ValueError(f"pictures of {sr.shape[:2]} and {hr.shape[:2]} pixels cannot be compared")
+        refuse_unusable(sr, hr, scale=scale)
         for convention in CONVENTIONS:
             border = convention.shave(scale)
             planes = [
@@ -156,8 +164,6 @@ def audit(pairs: Iterable[tuple[Rgb, Rgb]], *, scale: int) -> list[AuditRow]:
                 )
                 for pair in zip(convention.planes(sr), convention.planes(hr), strict=True)
             ]
-            if min(planes[0][0].shape) < WINDOW:
-                raise ValueError(f"pictures of {sr.shape[:2]} pixels are too small for a border of {border}")
             squares = [float(((x - y) ** 2).sum()) for x, y in planes]
             errors[convention.name].append((sum(squares), len(planes) * planes[0][0].size))
             if convention.ssim:

@@ -52,14 +52,16 @@ class Comparison:
         """Compare on the images that every method has a score for.
 
         Raises:
-            EvaluationError: fewer than two methods, or no such image.
+            EvaluationError: fewer than two methods, or no such image; the first failures say why.
         """
         if len(results) < 2:
             raise EvaluationError("a comparison needs two models or more: repeat --model")
         scored = [{(row.dataset, row.image) for row in result.report.images} for result in results]
         everywhere = set.intersection(*scored)
         if not everywhere:
-            raise EvaluationError("there is no picture that every method could be scored on")
+            reasons = list(dict.fromkeys(line for result in results for line in result.failures))[:3]
+            none = "there is no picture that every method could be scored on"
+            raise EvaluationError("; ".join([none, *reasons]))
         return cls(
             [
                 replace(

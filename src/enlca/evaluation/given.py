@@ -10,7 +10,7 @@ import numpy as np
 
 from enlca.data.pairs import Pair, find_originals, load_made, match
 from enlca.errors import EnlcaError, EvaluationError
-from enlca.evaluation.audit import AuditRow, audit
+from enlca.evaluation.audit import AuditRow, audit, refuse_unusable
 from enlca.evaluation.report import GIVEN, Lr
 from enlca.image.files import find_pictures
 
@@ -77,7 +77,7 @@ def audit_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> Audit:
 
     Raises:
         PictureError: a folder without pictures.
-        EvaluationError: no picture could be used, or they are too small.
+        EvaluationError: no picture could be used.
     """
     made = GivenPictures.of(sr_folder)
     names: list[str] = []
@@ -87,8 +87,11 @@ def audit_folders(sr_folder: Path, hr_folder: Path, *, scale: int) -> Audit:
         for pair in made.pairs(hr_folder, scale):
             try:
                 sr, hr, _ = made.make(pair, scale=scale, lr="uint8")
+                refuse_unusable(sr, hr, scale=scale)
             except EnlcaError as error:
                 failures.append(str(error))
+            except ValueError as error:
+                failures.append(f"{pair.lr}: {error}")
             else:
                 names.append(pair.name)
                 yield sr, hr

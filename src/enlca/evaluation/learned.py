@@ -119,7 +119,13 @@ class Lpips:
         _check(weights, shapes, where)
 
     def __call__(self, sr: Float[Tensor, "1 3 H W"], hr: Float[Tensor, "1 3 H W"]) -> Float[Tensor, ""]:
-        """Return the distance of two images in [0, 1]."""
+        """Return the distance of two images in [0, 1]. Raises ValueError: they are too small."""
+        smallest = 31 if self.alex else 16
+        if min(hr.shape[2:]) < smallest:
+            height, width = hr.shape[2:]
+            raise ValueError(
+                f"LPIPS needs pictures of at least {smallest} pixels a side, got {width}x{height}"
+            )
         total = sr.new_zeros(())
         for k, (x, y) in enumerate(zip(self.features(sr), self.features(hr), strict=True)):
             gap = (_unit_length(x) - _unit_length(y)) ** 2

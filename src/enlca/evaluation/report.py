@@ -83,7 +83,7 @@ class Protocol:
         return {
             **asdict(self),
             "hr": "mod-cropped to the scale",
-            "lr": LR_TYPES[self.lr_type],
+            "lr": "not known" if self.lr_source == GIVEN else LR_TYPES[self.lr_type],
             "sr": "clipped to [0, 1], scaled to 255, rounded to uint8",
             "luma": "BT.601, 16 + (65.481 R + 128.553 G + 24.966 B) / 255, float64, not rounded",
             "shave": self.scale,

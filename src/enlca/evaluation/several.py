@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from enlca.checkpoint.store import BEST
+from enlca.checkpoint.store import BEST, bundled
 from enlca.errors import EvaluationError
-from enlca.evaluation.evaluate import Evaluation, Method, evaluate, method_called
+from enlca.evaluation.evaluate import BICUBIC, Evaluation, Method, evaluate, method_called
 from enlca.evaluation.given import GivenPictures
 from enlca.evaluation.report import Lr, Metric
+from enlca.models import REGISTERED
 from enlca.runtime.concurrency import Progress, no_progress
 
 
@@ -24,30 +25,39 @@ def methods_called(
 ) -> list[Method | GivenPictures]:
     """Return the method of each model, see `method_called`, and of each folder of SR pictures.
 
-    Two of one name are called by their folder, too.
+    A name wins over a folder in the current one, as in `locate`: `./bicubic` is the folder. Two of one name
+    are called by the folder that they are in, too.
 
     Raises:
         CheckpointError, DeviceError, EvaluationError: as `method_called`.
         EvaluationError: two names are equal all the same.
     """
     methods: list[Method | GivenPictures] = []
+    names = {BICUBIC, *REGISTERED, *(item.name for item in bundled())}
     for model in models:
-        if holds_pictures(Path(model)):
+        if model not in names and holds_pictures(Path(model)):
             methods.append(GivenPictures.of(Path(model)))
         else:
             options = {"device": device, "protocol": protocol, "ensemble": ensemble}
             methods.append(method_called(model, scale=scale, **options))
     times = Counter(method.name for method in methods)
     named = [
-        replace(method, name=f"{Path(model).resolve().parent.name}/{method.name}")
-        if times[method.name] > 1 and Path(model).exists()
+        replace(method, name=f"{_folder_around(Path(model), method.name)}/{method.name}")
+        if times[method.name] > 1 and model not in names and Path(model).exists()
         else method
         for model, method in zip(models, methods, strict=True)
     ]
-    names = Counter(method.name for method in named)
-    if twice := [name for name, count in names.items() if count > 1]:
+    if twice := [name for name, count in Counter(method.name for method in named).items() if count > 1]:
         raise EvaluationError(f"two models are called {twice[0]}, so their rows would mix; rename one")
     return named
+
+
+def _folder_around(path: Path, name: str) -> str:
+    """Return the name of the folder that has what a method is called after: a file, a run or pictures."""
+    path = path.resolve()
+    if path.name == BEST or (path.is_dir() and path.name != name):
+        path = path.parent
+    return path.parent.name
 
 
 def holds_pictures(path: Path) -> bool:
