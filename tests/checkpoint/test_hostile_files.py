@@ -6,6 +6,7 @@ import struct
 import time
 import zipfile
 
+import jaxtyping
 import pytest
 import torch
 from safetensors.torch import save, save_file
@@ -196,6 +197,13 @@ def test_cards_that_ask_for_more_than_the_file_holds_are_refused(folder, tiny_ne
     settings, reason = CARDS[case]
     rewritten(tiny_network, lambda body: body | {"network": body["network"] | settings})
     assert reason in refusal("x.safetensors")
+
+
+def test_a_number_beyond_floats_is_refused(folder, tiny_network, monkeypatch):
+    # The types that tests check say so first.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    rewritten(tiny_network, lambda body: body | {"network": body["network"] | {"res_scale": 10**400}})
+    assert "int too large to convert to float" in refusal("x.safetensors")
 
 
 @pytest.mark.parametrize("case", BODIES)

@@ -5,7 +5,7 @@ import torch
 
 import enlca
 from enlca.checkpoint import store
-from enlca.checkpoint.store import bundled, load, load_with_card, locate
+from enlca.checkpoint.store import bundled, load, load_with_card, locate, short_name
 from enlca.errors import CheckpointError
 from enlca.network.zoo import edsr
 
@@ -55,6 +55,19 @@ def test_a_file_is_taken_by_its_suffix_or_by_a_folder_in_its_name(weights, tiny_
         assert load(name).config == tiny_network.config
     (weights / "tiny_x4.safetensors").rename(weights / "renamed")
     assert load("./renamed").config == tiny_network.config
+
+
+@pytest.mark.parametrize(
+    "path", ["/abs/olute/mine", "a/mine.pt", "mine.safetensors", "mine", "mine/best.safetensors"]
+)
+def test_a_model_is_called_without_folders_and_suffix(path):
+    assert short_name(path) == "mine"
+
+
+def test_nothing_is_drawn_from_the_global_generator(tiny_model):
+    before = torch.get_rng_state()
+    load(tiny_model)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_file_of_another_scale_is_refused(tiny_model):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from enlca.checkpoint.official import RELEASED, from_official, official_names, to_official
+from enlca.checkpoint.official import RELEASED, from_official, network_of, official_names, to_official
 from enlca.errors import CheckpointError
 from enlca.inference.transforms import chopped
 from enlca.network.sr import SRConfig, SRNetwork
@@ -225,6 +225,7 @@ def test_nothing_is_drawn_from_the_global_generator():
     state = released(2).state_dict()
     before = torch.get_rng_state()
     to_official(*from_official(state))
+    network_of(state)
     assert torch.equal(torch.get_rng_state(), before)
 
 

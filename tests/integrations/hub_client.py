@@ -11,6 +11,7 @@ from unittest import mock
 
 from digests import digest
 from huggingface_hub import hf_hub_download as download
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 import enlca
 from enlca.checkpoint import repository
@@ -52,6 +53,16 @@ with mock.patch("huggingface_hub.hf_hub_download", broken):
 with mock.patch("huggingface_hub.hf_hub_download", side_effect=ConnectionResetError(104, "reset by peer")):
     repository._download.cache_clear()
     told["broken, never downloaded"] = outcome(lambda: load_model("hf-hub:org/good").model)
+
+
+def full(*names, local_files_only, **settings):
+    """A download that the disk has no space for."""
+    raise LocalEntryNotFoundError("none") if local_files_only else OSError(28, "No space left on device")
+
+
+with mock.patch("huggingface_hub.hf_hub_download", full):
+    repository._download.cache_clear()
+    told["full disk"] = outcome(lambda: load_model("hf-hub:org/good").model)
 urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/stop", data=b"")
 repository._download.cache_clear()
 told["offline, downloaded before"] = outcome(lambda: load_model("hf-hub:org/good").model)

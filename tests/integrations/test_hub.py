@@ -288,6 +288,10 @@ def test_where_the_connection_breaks_an_earlier_download_does(told, tiny_network
     assert told["broken, never downloaded"]["error"] == "hf-hub:org/good: [Errno 104] reset by peer"
 
 
+def test_a_full_disk_is_not_taken_for_a_hub_that_cannot_be_reached(told):
+    assert told["full disk"]["error"] == "hf-hub:org/good: [Errno 28] No space left on device"
+
+
 def test_nothing_is_printed_where_stderr_is_no_terminal(told):
     assert told["stderr"] == ""
 
@@ -300,6 +304,7 @@ def test_the_command_pushes(told, command, monkeypatch):
     )
     assert command("hub", "push", "enlcn-tiny", "me/mine").out == "https://there\n"
     assert sent == {"scale": None, "license": "apache-2.0", "private": False}
-    body = json.loads(command("hub", "push", "a.safetensors", "me/mine", "--private", "--json").out)
-    assert body["model"] == "hf-hub:me/mine"
+    line = command("hub", "push", "a.safetensors", "me/mine", "--private", "--json").out
+    assert json.loads(line)["model"] == "hf-hub:me/mine"
+    assert line.endswith("}\n")
     assert (sent["license"], sent["private"]) == (None, True)

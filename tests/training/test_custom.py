@@ -165,6 +165,7 @@ def test_settings_that_such_a_run_has_not_are_refused(own, overrides, message):
         ("broken_code:Net", "broken_code:Net: importing broken_code fails: SyntaxError"),
         ("mine:Net@own.yaml", "own.yaml: not a file that PyTorch wrote"),
         ("mine:Net@gone.pt", "gone.pt: no such checkpoint file"),
+        ("mine:Net@enlcn-tiny", "^enlcn-tiny: no such checkpoint file"),
         ("mine:Net@other.pt", r"other.pt: does not fit mine:Net: it lacks conv.weight"),
     ],
 )

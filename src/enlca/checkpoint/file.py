@@ -157,7 +157,7 @@ def from_embedded(tensors: dict[str, torch.Tensor]) -> tuple[SRNetwork, Card]:
         if isinstance(card.network, CustomConfig):
             raise ValueError(f"of a network of {card.network.build}, not one of enlca's own")
         return rebuild(Path("state dict"), card.network, weights), card
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise CheckpointError(f"state dict: {one_line(error)}") from error
 
 
@@ -174,12 +174,13 @@ def rebuild(path: Path, config: SRConfig, tensors: dict[str, torch.Tensor]) -> S
             f"{path}: does not fit its own settings: {sizes} in {len(tensors)} tensors of up to {widest}"
         )
     try:
-        # Shapes are compared before memory is allocated.
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            expected = {name: tensor.shape for name, tensor in SRNetwork(config).state_dict().items()}
-        if {name: tensor.shape for name, tensor in tensors.items()} != expected:
-            raise CheckpointError(f"{path}: does not fit its own settings: {misfits(tensors, expected)}")
-        network = SRNetwork(config)
+        with torch.random.fork_rng(devices=[]):
+            # Shapes are compared before memory is allocated.
+            with torch.device("meta"):
+                expected = {name: tensor.shape for name, tensor in SRNetwork(config).state_dict().items()}
+            if {name: tensor.shape for name, tensor in tensors.items()} != expected:
+                raise CheckpointError(f"{path}: does not fit its own settings: {misfits(tensors, expected)}")
+            network = SRNetwork(config)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{path}: no network can have its settings ({one_line(error)})") from error
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
@@ -218,7 +219,7 @@ def read(path: Path, *, with_tensors: bool) -> tuple[Card | None, dict[str, torc
         raise
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path}: {one_line(error)}") from error
     for name, tensor in tensors.items():
         if card is not None and isinstance(card.network, SRConfig) and not tensor.is_floating_point():

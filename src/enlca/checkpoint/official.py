@@ -91,7 +91,8 @@ def network_of(state: Mapping[str, Tensor]) -> SRNetwork:
         CheckpointError: as `from_official`.
     """
     config, tensors = from_official(state)
-    network = SRNetwork(config)
+    with torch.random.fork_rng(devices=[]):
+        network = SRNetwork(config)
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return network.eval()
 

@@ -6,6 +6,7 @@ A repository holds `model.safetensors`, a checkpoint of enlca, and `config.json`
 pickle beside them is refused, although it would not be read here: another program may read it.
 """
 
+import errno
 import os
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,9 @@ HUB, FOLDER = "hf-hub:", "local-dir:"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 # The endings of files that Python unpickles.
 PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
+
+# Why a download cannot be written: no fault of the hub or of the way to it.
+OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def last_name(model: str) -> str:
@@ -78,8 +82,8 @@ def _download(name: str, revision: str | None) -> Path:
         try:
             paths = files(local=True)
         except Exception as missing:
-            answered = isinstance(error, errors.HfHubHTTPError)
-            raise _failed(model, error if answered else missing) from error
+            known = isinstance(error, errors.HfHubHTTPError) or getattr(error, "errno", None) in OF_DISK
+            raise _failed(model, error if known else missing) from error
     if paths[0].parent != paths[1].parent:
         raise CheckpointError(f"{model}: was changed while it was downloaded; try again")
     return paths[0].parent

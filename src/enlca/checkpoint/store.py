@@ -83,7 +83,7 @@ def short_name(model: str) -> str:
     path = Path(model)
     if path.is_dir() or path.name == BEST:
         return (path if path.is_dir() else path.parent).resolve().name
-    return path.stem if path.suffix else model
+    return path.stem
 
 
 def _file_of_repository(model: str) -> Path:
@@ -95,7 +95,7 @@ def _file_of_repository(model: str) -> Path:
         if config.stat().st_size > MOST_HEADER:
             raise CheckpointError(f"{model}: its {CONFIG} describes far more than a network")
         said = Card.from_json(config.read_text("utf-8"))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{model}: its {CONFIG} is not a card ({one_line(error)})") from error
     for entry in fields(Card):
         if getattr(said, entry.name) != getattr(card, entry.name):
@@ -160,7 +160,8 @@ def _load_custom(build: str, file: Path | None, scale: int | None) -> Loaded:
     if file is None:
         model = build_custom(CustomConfig(build=build, scale=scale or 4)).eval()
         return Loaded(model=model, kind=f"{model.name} of {build}, without weights", card=None, path=None)
-    file = locate(file if file.is_absolute() else Path(os.curdir) / file)
+    # By its path, as a name would mean weights of enlca's own; `Path` drops the dot.
+    file = locate(os.path.join(os.curdir, file))
     card, tensors = _contents(file)
     config = CustomConfig(build=build, scale=scale or 4)
     if card is not None:

@@ -43,6 +43,6 @@ def push(
         commit = upload(model, repository, scale=scale, license=license, private=private)
     if as_json or json_file:
         facts = {"repository": repository, "commit": commit, "model": f"hf-hub:{repository}"}
-        publish(json.dumps(facts), as_json=as_json, json_file=json_file)
+        publish(json.dumps(facts) + "\n", as_json=as_json, json_file=json_file)
     if not as_json:
         print(commit)

@@ -48,7 +48,7 @@ def info(
     symbols = {"amplification": "k", "n_features": "m", "embed_channels": "c"}
     sizes = f"x{loaded.model.scale}, {facts['parameters']:,} parameters, {facts['bytes']:,} bytes"
     print(printable(str(path or model)))
-    print(printable(f"{loaded.kind}\n".strip()))
+    print(printable(loaded.kind))
     print(sizes + (f", variant {printable(card.variant)}" if card else ""))
     if card is None:
         return
