@@ -72,12 +72,18 @@ def check_parity(
         lr = torch.rand(batch, 3, height, width, generator=generator)
         expected = network(lr.to(network.mean)).cpu()
         found = engine(lr)
+        pictures = f"pictures of {batch} x 3 x {height} x {width}"
+        if found.shape != expected.shape:
+            made, right = (" x ".join(map(str, one.shape)) for one in (found, expected))
+            raise ParityError(
+                f"the exported network makes {made} of {pictures}, PyTorch {right}; nothing was written"
+            )
         difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1))
         # Written so that NaN fails, too.
-        if found.shape != expected.shape or not difference <= tolerance:
+        if not difference <= tolerance:
             raise ParityError(
-                f"the exported network differs from PyTorch by {difference:.1e} for pictures of "
-                f"{batch} x 3 x {height} x {width} (allowed: {tolerance:.0e}); nothing was written"
+                f"the exported network differs from PyTorch by {difference:.1e} for {pictures} "
+                f"(allowed: {tolerance:.0e}); nothing was written"
             )
         worst = max(worst, difference)
     return worst
