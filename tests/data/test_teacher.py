@@ -91,6 +91,18 @@ def test_it_is_decoded_once_and_again_when_a_picture_changes(folders, packed):
     assert not changed[0].any()
 
 
+def test_pictures_that_differ_in_their_suffix_alone_are_refused_on_either_side(folders, packed):
+    Image.open(folders / "teacher" / "a.png").save(folders / "teacher" / "a.bmp")
+    with pytest.raises(UnusablePictures, match=r"1 of 2 .* a\.png: the teacher has 2 pictures of this name"):
+        open_teacher(folders / "teacher", packed, cache=folders / "cache")
+    (folders / "teacher" / "a.bmp").unlink()
+    Image.open(folders / "hr" / "a.png").rotate(180).save(folders / "hr" / "a.bmp")
+    both = open_training_set(folders / "hr", scale=2, cache=folders / "cache")
+    reason = r"2 of 3 .* a\.bmp: two pictures have this name.* a\.png: two pictures have this name"
+    with pytest.raises(UnusablePictures, match=f"(?s){reason}"):
+        open_teacher(folders / "teacher", both, cache=folders / "cache")
+
+
 def test_pictures_that_are_missing_or_of_another_size_are_named_before_any_is_decoded(folders, packed):
     (folders / "teacher" / "deep" / "b.png").unlink()
     Image.new("RGB", (40, 35)).save(folders / "teacher" / "a.png")

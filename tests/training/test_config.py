@@ -1,10 +1,12 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from enlca.errors import ConfigError
 from enlca.training.config import TrainConfig
 from enlca.training.parse import read_config
+from enlca.training.recipes import find_config, recipes
 
 MINIMAL = "data: {train: pictures}\nnetwork: {scale: 2}\nrun: {dir: run, steps: 7}\n"
 
@@ -75,6 +77,10 @@ MISTAKES = {
     "muon's rate": (["--optim.muon_lr", "0"], "optim.muon_lr must be positive"),
     "momentum": (["--optim.momentum", "1"], "optim.momentum must be in [0, 1), got 1"),
     "weight decay": (["--optim.weight_decay", "-1"], "optim.weight_decay must be at least 0, got -1"),
+    "decay of all weight": (
+        ["--optim.kind", "muon", "--optim.weight_decay", "200"],
+        "optim.weight_decay times optim.muon_lr must be below 1, got 200.0 x 0.01",
+    ),
     "weight decay of Adam": (["--optim.weight_decay", "0.1"], "optim.weight_decay is Muon's"),
     "decay of a cosine": (
         ["--schedule.kind", "cosine", "--schedule.decay_from", "3"],
@@ -150,6 +156,10 @@ FILES = {
     "unknown section": (MINIMAL + "extra: {a: 3}\n", "unknown section 'extra'; there are data, network"),
     "of a newer version": (MINIMAL + "version: 2\n", "version 2, this enlca reads version 1; update enlca"),
     "section that is a number": (MINIMAL.replace("{scale: 2}", "2"), "network"),
+    "field that is a number": (
+        MINIMAL.replace("{scale: 2}", "{1: 2}"),
+        "unknown entry network.1; network has scale",
+    ),
     "missing field": (MINIMAL.replace("steps: 7", "seed: 7"), "run.steps"),
     "not YAML": ("data: [unclosed\n", "not YAML: while parsing"),
     "deep": ("[" * 100_000, "not YAML: nested deeper than 32 levels"),
@@ -187,6 +197,15 @@ def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"x\.yaml: "):
         read_config(tmp_path / "x.yaml")
+
+
+def test_a_folder_does_not_hide_the_configuration_that_is_called_alike(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smoke").mkdir()
+    assert find_config("smoke") == recipes()["smoke"]
+    (tmp_path / "smoke").rmdir()
+    (tmp_path / "smoke").write_text(MINIMAL)
+    assert find_config("smoke") == Path("smoke")
 
 
 def test_the_ranks_matter_only_where_there_is_a_contrastive_loss(file):

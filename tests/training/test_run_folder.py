@@ -1,7 +1,10 @@
 """What a run wrote of its numbers survives a power cut, up to the row that was damaged."""
 
+import os
+
 import pytest
 
+from enlca.checkpoint.file import read_card
 from enlca.training.loop import Training
 from enlca.training.run_folder import COLUMNS, MetricsLogger
 
@@ -70,6 +73,18 @@ def test_the_file_is_never_without_its_rows_while_it_is_written_anew(metrics, mo
         MetricsLogger(path.parent, start=6)
     assert path.read_bytes() == whole
     assert [one.name for one in path.parent.iterdir() if one.name.startswith(".")] == []
+
+
+def test_names_that_are_not_utf_8_are_escaped_in_the_card(home, command):
+    (home / "Val" / "0.png").rename(home / "Val" / os.fsdecode(b"\xff.png"))
+    # A configuration is UTF-8, but not what it leads to.
+    for name in ("pictures", "Val"):
+        odd = (home / name).rename(home / (name + os.fsdecode(b"\xff")))
+        (home / name).symlink_to(odd)
+    assert command("train", "tiny.yaml", "--run.steps=8").code == 0
+    card = read_card(home / "run" / "best.safetensors")
+    assert (card.training["data"], list(card.scores)) == (r"pictures\udcff", [r"Val\udcff"])
+    assert command("resume", "run", "--run.steps=9").code == 0
 
 
 def test_a_run_goes_on_after_a_power_cut_and_measures_the_same(home, command, straight, rows, monkeypatch):

@@ -30,8 +30,8 @@ def leave_out(packed: PackedSet, path: Path) -> PackedSet:
     Raises:
         ConfigError: the list cannot be read, names a picture that is not in `packed`, or leaves none.
     """
-    names = dict.fromkeys(read_names(path))
-    if missing := [name for name in names if name not in set(packed.names)]:
+    names, there = dict.fromkeys(read_names(path)), set(packed.names)
+    if missing := [name for name in names if name not in there]:
         more = f" (and {len(missing) - 3} more)" if len(missing) > 3 else ""
         raise ConfigError(
             f"data.leave_out: {len(missing)} of {len(names)} pictures of {path} are not in data.train:"

@@ -191,24 +191,32 @@ def open_teacher(
 ) -> Pictures:
     """Open the pictures that another method made of the LR of `packed`, in its order, as training targets.
 
-    They have the names of the HR pictures, apart from the suffix, and HR size; all sizes are compared before
-    anything is decoded. They are packed on first use, as in `open_training_set`.
+    They have the names of the HR pictures, apart from the suffix, and HR size; names and sizes are compared
+    before anything is decoded. They are packed on first use, as in `open_training_set`.
 
     Raises:
         PictureError: `folder` holds no pictures.
-        UnusablePictures: pictures of `packed` that have none here, or one of another size or unreadable.
+        UnusablePictures: pictures of `packed` that have none here, more than one, or one of another size or
+            unreadable, and pictures that share a name, apart from the suffix.
     """
-    files = {_stem(path.relative_to(folder)): path for path in find_pictures(folder, recursive=True)}
-    counts = Counter(packed.names)
-    items, reasons = [], [f"{name}: two pictures have this name" for name in counts if counts[name] > 1]
+    files: dict[str, list[Path]] = {}
+    for path in find_pictures(folder, recursive=True):
+        files.setdefault(_stem(path.relative_to(folder)), []).append(path)
+    counts = Counter(_stem(Path(name)) for name in packed.names)
+    items, reasons = [], []
+    for name in dict.fromkeys(packed.names):
+        if counts[_stem(Path(name))] > 1:
+            reasons.append(f"{name}: two pictures have this name, whatever their suffix")
     for name, (height, width) in zip(packed.names, packed.shapes, strict=True):
-        path, size = files.get(_stem(Path(name))), (packed.scale * width, packed.scale * height)
+        found, size = files.get(_stem(Path(name)), []), (packed.scale * width, packed.scale * height)
         try:
-            if path is None:
-                raise PictureError(f"{name}: the teacher has no picture of this name")
-            found = open_image(path).size
-            if found != size:
-                what = f"{found[0]}x{found[1]}, but its HR picture is {size[0]}x{size[1]}"
+            if len(found) != 1:
+                many = f"{len(found)} pictures" if found else "no picture"
+                raise PictureError(f"{name}: the teacher has {many} of this name")
+            path = found[0]
+            wide, high = open_image(path).size
+            if (wide, high) != size:
+                what = f"{wide}x{high}, but its HR picture is {size[0]}x{size[1]}"
                 raise PictureError(f"{path}: {what}")
         except PictureError as error:
             reasons.append(str(error))
@@ -237,7 +245,9 @@ def _cached(
     **settings: Any,
 ) -> tuple[Path, list[str]]:
     """Return the pack of `items` in the cache, made if missing, and a line for each unusable picture."""
-    home, name = cache or cache_dir(), f"{folder.resolve().name}-x{scale}"
+    # PyTorch maps no file in a folder whose name is not UTF-8.
+    readable = folder.resolve().name.encode("utf-8", "backslashreplace").decode()
+    home, name = cache or cache_dir(), f"{readable}-x{scale}"
     out = home / f"{name}-{digest(sides, [[item.name, item.key(scale)] for item in items])}"
     if is_pack(out):
         return out, []

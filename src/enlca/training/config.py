@@ -156,8 +156,11 @@ class OptimConfig:
         _positive(**{"optim.lr": self.lr, "optim.muon_lr": self.muon_lr})
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"optim.momentum must be in [0, 1), got {self.momentum}")
-        if not 0 <= self.weight_decay * self.muon_lr < 1:
+        if not self.weight_decay >= 0:
             raise ConfigError(f"optim.weight_decay must be at least 0, got {self.weight_decay}")
+        if not self.weight_decay * self.muon_lr < 1:
+            product = f"{self.weight_decay} x {self.muon_lr}"
+            raise ConfigError(f"optim.weight_decay times optim.muon_lr must be below 1, got {product}")
         if self.weight_decay and self.kind != "muon":
             raise ConfigError("optim.weight_decay is Muon's: it needs optim.kind muon")
         if not 0 <= self.ema < 1:

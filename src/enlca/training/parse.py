@@ -157,4 +157,5 @@ def _refuse_unknown(path: Path, overrides: Sequence[str]) -> bool:
 
 
 def _keys(inner: Any) -> list[str | None]:
-    return list(inner) if isinstance(inner, dict) and inner else [None]
+    # In YAML a key may be a number.
+    return [str(key) for key in inner] if isinstance(inner, dict) and inner else [None]

@@ -29,7 +29,7 @@ def find_config(config: str) -> Path:
         ConfigError: neither.
     """
     path = Path(config)
-    if path.exists():
+    if path.is_file():
         return path
     if path.suffix not in (".yaml", ".yml"):
         return find_recipe(config)
