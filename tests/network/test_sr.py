@@ -1,10 +1,11 @@
 import json
+import math
 
 import pytest
 import torch
 
 from enlca.attention.block import NonLocalBlock
-from enlca.network.sr import SRConfig, SRNetwork
+from enlca.network.sr import SMALLEST_EPS, SRConfig, SRNetwork
 from enlca.network.zoo import NETWORKS, edsr, enlcn, enlcn_light, enlcn_tiny, nlan, nlsn
 
 
@@ -181,12 +182,25 @@ def test_a_config_survives_json():
         ({"channels": 0}, "channels must be at least 1, got 0"),
         ({"chunk": 0}, "chunk must be at least 1, got 0"),
         ({"amplification": -1.0}, "amplification must be positive"),
+        *(
+            ({"embed_eps": eps}, "embed_eps must be finite and at least")
+            for eps in (0.0, 9e-19, math.nan, math.inf)
+        ),
+        ({"feature_floor": -1e-4}, "feature_floor must be finite and not negative"),
         ({"embed_kernel": 2}, "embed_kernel must be odd, from 1 to 255; got 2"),
     ],
 )
 def test_impossible_settings_are_refused_with_what_is_possible(settings, message):
     with pytest.raises(ValueError, match=message):
         small(**settings)
+
+
+@pytest.mark.parametrize("attention", ["linear", "exact", "window", "lsh"])
+def test_features_that_are_all_zero_are_finite_at_the_smallest_eps(attention):
+    network = small(attention=attention, embed_eps=SMALLEST_EPS)
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    assert network(picture()).isfinite().all()
 
 
 def test_unknown_and_missing_settings_are_refused():

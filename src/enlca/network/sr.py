@@ -35,6 +35,8 @@ SCALES = (2, 3, 4)
 SKIPS = ("none", "bilinear")
 # Of channels, blocks, features and the like: beyond any network, within any memory.
 MOST, MOST_KERNEL = 1 << 16, 255
+# Its square is a normal number of float32: q and k of length 0 divided by less would be NaN.
+SMALLEST_EPS = 1e-18
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 METHODS = {"linear": "ENLCN", "exact": "NLAN", "lsh": "NLSN", "window": "WAN", "none": "EDSR"}
 # Queries that meet CHUNK keys at a time where exact attention is computed in parts: 16 MiB of scores.
@@ -118,9 +120,10 @@ class SRConfig:
                 raise ValueError(f"{field} must be at most {MOST}, got {getattr(self, field)}")
         if not 0 < self.amplification < math.inf:
             raise ValueError(f"amplification must be positive, got {self.amplification}")
-        for field in ("embed_eps", "feature_floor"):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise ValueError(f"{field} must be finite and not negative, got {getattr(self, field)}")
+        if not SMALLEST_EPS <= self.embed_eps < math.inf:
+            raise ValueError(f"embed_eps must be finite and at least {SMALLEST_EPS}, got {self.embed_eps}")
+        if not 0 <= self.feature_floor < math.inf:
+            raise ValueError(f"feature_floor must be finite and not negative, got {self.feature_floor}")
         for value in (self.res_scale, self.attention_scale, *self.mean):
             if not math.isfinite(value):
                 raise ValueError(f"res_scale, attention_scale and mean must be finite, got {value}")
