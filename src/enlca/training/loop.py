@@ -76,7 +76,7 @@ class Training:
         for tensor in (*network.parameters(), *network.buffers()):
             if tensor.ndim == 4:
                 tensor.data = tensor.data.to(memory_format=torch.channels_last)
-        self.network = fabric.to_device(network)
+        self.network = cast(Trainable, fabric.to_device(network))
         self.objective = Objective(self.network, config.loss, compile=config.run.compile)
         self.average = None
         if config.optim.ema > 0:
