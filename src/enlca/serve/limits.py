@@ -39,7 +39,7 @@ class Patience:
         headers: seconds for the head of a request.
         body: seconds for its body, beside the time that its bytes take at `rate`.
         rate: bytes per second of a body.
-        stalled: seconds in which a client reads nothing of its response.
+        stalled: seconds in which a client does not take the block of its response that is being sent.
         connections: open at a time; further ones are closed at once.
     """
 
