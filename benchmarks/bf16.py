@@ -16,7 +16,7 @@ from benchmarks.engines import FORM
 from benchmarks.report import publish
 from benchmarks.scores import scores_of
 from enlca.checkpoint.store import bundled, load
-from enlca.inference.upscaler import with_fast_convolutions
+from enlca.network.layers import with_fast_convolutions
 from enlca.runtime.device import in_half
 
 

@@ -24,7 +24,7 @@ from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, networ
 from enlca.export.engines import load_engine
 from enlca.export.verify import check_parity
 from enlca.inference.transforms import Forward
-from enlca.inference.upscaler import with_fast_convolutions
+from enlca.network.layers import with_fast_convolutions
 from enlca.network.sr import SRNetwork
 from enlca.network.zoo import NETWORKS
 from enlca.runtime.device import choose_precision, in_half

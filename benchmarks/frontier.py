@@ -19,7 +19,7 @@ from benchmarks.report import COLOURS, MARKERS, axes_side_by_side, publish, show
 from benchmarks.rounds import Company, median_ratio, milliseconds, seconds_of
 from enlca.checkpoint.store import Bundled, bundled, load
 from enlca.inference.transforms import Forward
-from enlca.inference.upscaler import with_fast_convolutions
+from enlca.network.layers import with_fast_convolutions
 from enlca.runtime.allocator import keep_freed_memory
 from enlca.runtime.device import choose_precision, in_half
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks.report import publish, show
 from benchmarks.rounds import SCALE, Company, median_ratio, milliseconds, network_called, seconds_of
 from enlca.attention.block import NonLocalBlock
-from enlca.inference.upscaler import with_fast_convolutions
+from enlca.network.layers import with_fast_convolutions
 from enlca.network.sr import SRNetwork
 from enlca.runtime.allocator import keep_freed_memory
 

@@ -19,7 +19,7 @@ from experiments.trainings import train_all
 from experiments.variants import Budget, Run, Variant, runs_of
 
 from enlca.checkpoint.store import load
-from enlca.inference.upscaler import with_fast_convolutions
+from enlca.network.layers import with_fast_convolutions
 from enlca.runtime.files import write_atomically
 
 

@@ -78,6 +78,14 @@ def test_tensors_and_pil_images_and_rows_are_upscaled(up):
     np.testing.assert_array_equal(np.concatenate(list(up.stream([pixels[:5], pixels[5:]]))), repeated(pixels))
 
 
+def test_convolutions_of_three_dimensions_have_no_order_of_channels_and_are_left_alone():
+    model = Nearest()
+    model.flat, model.deep = torch.nn.Conv2d(3, 5, 3), torch.nn.Conv3d(3, 5, 3)
+    network = Upscaler(model, device="cpu").network
+    assert network.flat.weight.is_contiguous(memory_format=torch.channels_last)
+    assert network.deep.weight.is_contiguous()
+
+
 def test_the_self_ensemble_of_an_equivariant_model_is_the_model():
     pixels = noise(H, W, 3)
     for mode in ("whole", "tiled"):

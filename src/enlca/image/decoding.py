@@ -95,9 +95,9 @@ def _upright(source: Source, image: Any, pages: int) -> PictureRows:
         orientation = orientation_of(exif) if exif else orientation
     # The frames of an animation lie below one another, and are not turned.
     orientation = orientation if pages == 1 else 1
-    size, inches = (image.width, image.height // pages), _printed_size(image, loader, exif)
+    width, height, inches = image.width, image.height // pages, _printed_size(image, loader, exif)
     if orientation >= 5:
-        size, inches = size[::-1], inches and inches[::-1]
+        width, height, inches = height, width, inches and (inches[1], inches[0])
     n_bits = field_of(image, "bits-per-sample")
     deep_avif = image.format == "ushort" and loader.startswith("heif")
     icc = cast("bytes | None", field_of(image, "icc-profile-data"))
@@ -105,8 +105,8 @@ def _upright(source: Source, image: Any, pages: int) -> PictureRows:
         remarks.append("its colour profile is damaged and was left out")
         icc = None
     return PictureRows(
-        width=size[0],
-        height=size[1],
+        width=width,
+        height=height,
         channels=3 if image.bands >= 3 else 1,
         bits=16 if image.format == "ushort" else 8,
         bands=_bands(source, image, orientation, n_bits if deep_avif and n_bits != 16 else None),

@@ -32,6 +32,7 @@ from enlca.inference.strategy import MemoryFootprint, Strategy, check_mode, choo
 from enlca.inference.target_size import RowReader, Size, network_scales, resize
 from enlca.inference.transforms import Forward, self_ensemble
 from enlca.network.interface import SRModel
+from enlca.network.layers import with_fast_convolutions
 from enlca.runtime.concurrency import Progress, no_progress
 from enlca.runtime.device import (
     SHARE,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
     Kind = TypeVar("Kind", Picture, np.ndarray, Tensor, Image)
 
-Model = TypeVar("Model", bound=SRModel)
 Made = Shaped[np.ndarray, "_ SW L"]
 log = logging.getLogger(__name__)
 
@@ -342,12 +342,3 @@ def _load(
     if scale is not None and (scale > model.scale if between else scale != model.scale):
         raise CheckpointError(f"{model.name}: upscales by {model.scale}, not by {scale}")
     return model.eval(), None
-
-
-def with_fast_convolutions(network: Model, device: torch.device) -> Model:
-    """Return the network on the device, with the channels of its weights, and so of its features, last.
-
-    Convolutions reorder their input and output otherwise, each by itself: on a processor with AVX-512 a
-    network is 1.25 times as fast without, in bfloat16 1.4 to 2.5 times (benchmarks/NOTES.md).
-    """
-    return network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

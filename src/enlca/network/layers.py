@@ -3,9 +3,13 @@
 Letters:  B batch   C channels   H, W height and width   S scale
 """
 
+from typing import TypeVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -66,3 +70,17 @@ def widest_elements(upsampler: nn.Sequential) -> int:
         elif isinstance(layer, nn.PixelShuffle):
             area *= layer.upscale_factor**2
     return widest
+
+
+def with_fast_convolutions(network: Network, device: torch.device) -> Network:
+    """Return the network on the device, with the channels of its weights, and so of its features, last.
+
+    Convolutions reorder their input and output otherwise, each by itself: on a processor with AVX-512 a
+    network is 1.25 times as fast without, in bfloat16 1.4 to 2.5 times (benchmarks/NOTES.md).
+    """
+    network.to(device)
+    for tensor in (*network.parameters(), *network.buffers()):
+        # Weights of other dimensions, such as those of 3d convolutions, have no such order.
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from enlca.data.patches import ANCHORS, DROPOUT, REDRAW, Batch, seed_of
 from enlca.errors import StateError, TrainingFailed
 from enlca.losses import LossTerms
+from enlca.network.layers import with_fast_convolutions
 from enlca.network.sr import SRNetwork
 from enlca.training.config import TrainConfig
 from enlca.training.objective import (
@@ -71,12 +72,7 @@ class Training:
         self.best = Best()
         self.numbers: dict[str, int | float] = {}
         torch.manual_seed(config.run.seed)
-        network = build_network(config.network)
-        # Convolutions are faster with channels last, an order that weights of other dimensions do not have.
-        for tensor in (*network.parameters(), *network.buffers()):
-            if tensor.ndim == 4:
-                tensor.data = tensor.data.to(memory_format=torch.channels_last)
-        self.network = cast(Trainable, fabric.to_device(network))
+        self.network = with_fast_convolutions(build_network(config.network), fabric.device)
         self.objective = Objective(self.network, config.loss, compile=config.run.compile)
         self.average = None
         if config.optim.ema > 0:
