@@ -38,8 +38,9 @@ def walk_pictures(
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield the visible pictures of a folder by suffix, in no order, each with its folder below `folder`.
 
-    Links to folders are not followed. `on_error` gets the errors of folders that cannot be listed, `on_other`
-    visible files that are no pictures by their suffix.
+    Links to folders are not followed; one to nothing is a picture, and whoever opens it says what is wrong.
+    `on_error` gets the errors of folders that cannot be listed, `on_other` visible files that are no pictures
+    by their suffix.
     """
     waiting = [""]
     while waiting:
@@ -49,8 +50,7 @@ def walk_pictures(
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    # A broken link, too: whoever opens it says so.
-                    if is_picture_name(entry.name) and not entry.is_dir():
+                    if is_picture_name(entry.name) and (entry.is_file() or _is_broken(entry)):
                         yield below, entry
                     elif recursive and entry.is_dir(follow_symlinks=False):
                         waiting.append(os.path.join(below, entry.name))
@@ -58,6 +58,11 @@ def walk_pictures(
                         on_other(below, entry)
         except OSError as error:
             on_error(error)
+
+
+def _is_broken(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a link to nothing."""
+    return entry.is_symlink() and not os.path.exists(entry.path)
 
 
 def is_picture_name(name: str) -> bool:
