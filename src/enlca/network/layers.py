@@ -82,5 +82,5 @@ def with_fast_convolutions(network: Network, device: torch.device) -> Network:
     for tensor in (*network.parameters(), *network.buffers()):
         # Weights of other dimensions, such as those of 3d convolutions, have no such order.
         if tensor.ndim == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
     return network
