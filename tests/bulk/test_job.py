@@ -293,3 +293,14 @@ def test_a_process_that_dies_takes_no_other_unit_with_it(spec, monkeypatch):
     finally:
         pool.close()
     assert [row["key"] for row in files.outcomes()] == ["5.png"]
+
+
+def test_processes_that_die_before_they_have_begun_end_the_job_before_any_picture_is_blamed(
+    spec, monkeypatch
+):
+    monkeypatch.setattr(local, "_begin", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(local, "_context", lambda: multiprocessing.get_context("fork"))
+    pool = local.LocalPool(spec, 2)
+    with pytest.raises(BulkError, match="die as soon as they begin"):
+        pool.begin()
+    pool.close()

@@ -11,6 +11,7 @@ from enlca.errors import BulkError
 # Times that a worker may die over one picture before the picture counts as failed, and pictures in a row, for
 # each worker, that may end so without one unit being finished.
 TRIES, HOPELESS = 3, 8
+HOPE_LOST = "workers die as soon as they begin: out of memory?"
 DIED = "the process died while it was upscaled, again and again: out of memory?"
 
 
@@ -106,7 +107,7 @@ def drive(
                 files.write_outcomes(unit, [{"key": key, "error": f"{key}: {DIED}", "skipped": False}])
                 count(Tally(failed=1))
             if in_a_row > HOPELESS * TRIES * pool.workers:
-                failure = failure or BulkError("workers die as soon as they begin: out of memory?")
+                failure = failure or BulkError(HOPE_LOST)
     if isinstance(failure, ConnectionError):
         raise BulkError(f"a store cannot be reached: {failure}; the same command goes on") from failure
     if failure is not None:

@@ -12,9 +12,10 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from enlca.bulk.drive import Crashed
+from enlca.bulk.drive import HOPE_LOST, Crashed
 from enlca.bulk.manifest import Unit
 from enlca.bulk.spec import Spec, Tally
+from enlca.errors import BulkError
 from enlca.runtime.signals import STOPPING
 
 if TYPE_CHECKING:
@@ -47,13 +48,15 @@ class LocalPool:
         self._processes = [self._start() for _ in range(workers)]
 
     def begin(self) -> None:
-        """Start all processes, and wait for the first. Raises EnlcaError: it cannot begin."""
-        starting = [process.submit(_begun) for process in self._processes]
-        ready, _ = wait(starting, return_when=FIRST_COMPLETED)
-        for future in ready:
-            # One that died is replaced when it gets a unit.
-            with suppress(BrokenProcessPool):
-                future.result()
+        """Start all processes, and wait for the first that has begun. Raises EnlcaError: none can."""
+        starting = {process.submit(_begun) for process in self._processes}
+        while starting:
+            ready, starting = wait(starting, return_when=FIRST_COMPLETED)
+            for future in ready:
+                # One that died is replaced when it gets a unit.
+                with suppress(BrokenProcessPool):
+                    return future.result()
+        raise BulkError(HOPE_LOST)
 
     def submit(self, unit: Unit) -> None:
         """Queue a unit for the first process that is free."""
