@@ -50,7 +50,7 @@ napoleon_use_ivar = True
 nitpicky = True
 # Names of other packages, and words between backticks that are no names.
 nitpick_ignore_regex = [("py:.*", r"(?!enlca(\.\w+)+$).*")]
-TYPE_VARIABLES = ("inference.streaming.Sums", "inference.upscaler.Model", "runtime.concurrency.Item")
+TYPE_VARIABLES = ("inference.streaming.Sums", "network.layers.Network", "runtime.concurrency.Item")
 TYPE_VARIABLES += ("runtime.concurrency.Result",)
 nitpick_ignore = [("py:class", f"enlca.{name}") for name in TYPE_VARIABLES]
 # A word that names several fields is linked to the first.
