@@ -35,7 +35,7 @@ from enlca.data.pairs import training_pairs
 from enlca.errors import PackError, PictureError
 from enlca.image.files import find_pictures, open_image
 from enlca.image.picture import read_image
-from enlca.runtime.files import cache_dir
+from enlca.runtime.files import as_utf8, cache_dir
 
 Pictures = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 
@@ -246,8 +246,7 @@ def _cached(
 ) -> tuple[Path, list[str]]:
     """Return the pack of `items` in the cache, made if missing, and a line for each unusable picture."""
     # PyTorch maps no file in a folder whose name is not UTF-8.
-    readable = folder.resolve().name.encode("utf-8", "backslashreplace").decode()
-    home, name = cache or cache_dir(), f"{readable}-x{scale}"
+    home, name = cache or cache_dir(), f"{as_utf8(folder.resolve().name)}-x{scale}"
     out = home / f"{name}-{digest(sides, [[item.name, item.key(scale)] for item in items])}"
     if is_pack(out):
         return out, []

@@ -38,7 +38,7 @@ def walk_pictures(
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield the visible pictures of a folder by suffix, in no order, each with its folder below `folder`.
 
-    Links to folders are not followed; one to nothing is a picture, and whoever opens it says what is wrong.
+    Links to folders are not followed. A link whose target is missing is yielded; opening it raises the error.
     `on_error` gets the errors of folders that cannot be listed, `on_other` visible files that are no pictures
     by their suffix.
     """
@@ -61,7 +61,7 @@ def walk_pictures(
 
 
 def _is_broken(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a link to nothing."""
+    """Whether an entry is a link whose target is missing."""
     return entry.is_symlink() and not os.path.exists(entry.path)
 
 

@@ -130,6 +130,11 @@ def lock_folder(folder: Path, name: str, busy: EnlcaError) -> Iterator[None]:
         lock.release()
 
 
+def as_utf8(name: str) -> str:
+    """Return a file name with the bytes in it that are not UTF-8 escaped, for what holds text only."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def cache_dir() -> Path:
     """Return the user's cache directory for this package, which need not exist.
 

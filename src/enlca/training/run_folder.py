@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from enlca.checkpoint.file import save
 from enlca.errors import TrainingFailed
-from enlca.runtime.files import write_atomically
+from enlca.runtime.files import as_utf8, write_atomically
 from enlca.training.config import TrainConfig
 from enlca.training.objective import Trainable
 from enlca.training.state import LAST, write_state
@@ -124,7 +124,7 @@ class RunFolder:
         """Add pictures to TensorBoard."""
         for name, pixels in pictures:
             self._try(
-                lambda name=name, pixels=pixels: self.log.picture(_text(name), pixels, step),
+                lambda name=name, pixels=pixels: self.log.picture(as_utf8(name), pixels, step),
                 "events",
                 last=False,
             )
@@ -146,7 +146,7 @@ class RunFolder:
         config = self.config
         scores = {}
         if config.data.validation is not None and psnr is not None:
-            scores[_text(config.data.validation.resolve().name)] = {"psnr_y": round(psnr, 4)}
+            scores[as_utf8(config.data.validation.resolve().name)] = {"psnr_y": round(psnr, 4)}
         path = self.path / "best.safetensors"
         training = self._history(step)
         self._try(
@@ -171,7 +171,7 @@ class RunFolder:
     def _history(self, step: int) -> dict[str, Any]:
         config = self.config
         history = {
-            "data": _text(config.data.train.resolve().name),
+            "data": as_utf8(config.data.train.resolve().name),
             "steps": step,
             "steps_planned": config.run.steps,
             "steps_per_epoch": config.run.steps_per_epoch,
@@ -192,12 +192,12 @@ class RunFolder:
         if config.schedule.decay_from is not None:
             history["decay_from"] = config.schedule.decay_from
         if config.data.leave_out is not None:
-            history["left_out"] = _text(config.data.leave_out.name)
+            history["left_out"] = as_utf8(config.data.leave_out.name)
         if config.data.more is not None:
-            more = _text(config.data.more.resolve().name)
+            more = as_utf8(config.data.more.resolve().name)
             history |= {"more": more, "more_share": config.data.more_share}
         if config.data.teacher is not None:
-            teacher = _text(config.data.teacher.resolve().name)
+            teacher = as_utf8(config.data.teacher.resolve().name)
             history |= {"teacher": teacher, "teacher_share": config.loss.teacher}
         if config.data.soften is not None:
             history |= {"soften": list(config.data.soften), "soften_share": config.data.soften_share}
@@ -218,10 +218,5 @@ class RunFolder:
                 "anchors": config.loss.anchors,
             }
         if config.run.start_from is not None:
-            history["started_from"] = _text(config.run.start_from.name)
+            history["started_from"] = as_utf8(config.run.start_from.name)
         return history
-
-
-def _text(name: str) -> str:
-    """Escape what is not UTF-8 in a file name: neither a card nor TensorBoard can hold it."""
-    return name.encode("utf-8", "backslashreplace").decode()
