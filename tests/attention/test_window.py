@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from enlca.attention import cutting
 from enlca.attention import window as module
 from enlca.attention.block import NonLocalBlock
 from enlca.attention.exact import dense_attention
@@ -52,15 +53,58 @@ def test_windows_are_the_softmax_without_far_pairs_in_value_and_gradient(size, w
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize(("side", "step"), [(16, 8), (7, 3), (5, 5), (3, 5)])
-def test_the_gradient_of_cutting_windows_out_is_that_of_unfold(side, step):
-    u = torch.randn(2, side + 2 * step, side + 3 * step, 3, dtype=torch.float64, requires_grad=True)
-    fast, slow = module._windows(u, side, step), module._cut(u, side, step)
-    assert torch.equal(fast, slow)
-    upstream = torch.randn_like(slow)
-    gradients = [torch.autograd.grad(y, u, upstream)[0] for y in (fast, slow)]
-    torch.testing.assert_close(*gradients)
-    assert torch.autograd.gradgradcheck(lambda x: module._windows(x, side, step).square(), u[:1, :, :, :1])
+@pytest.mark.parametrize("size", SIZES)
+def test_many_rows_at_a_time_as_on_a_gpu_are_the_same(size, monkeypatch):
+    qkv = inputs(*size)
+
+    def results() -> list[Tensor]:
+        y = WindowAttend(window=5, halo=3)(*qkv, width=size[1])
+        return [y, *torch.autograd.grad(y, qkv, torch.ones_like(y))]
+
+    expected = results()
+    monkeypatch.setattr(module, "runs", lambda windows, apart=1: cutting.rows_apart(windows, apart))
+    for a, b in zip(results(), expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_gradients_of_gradients_are_those_of_the_softmax(size):
+    qkv = inputs(*size)
+    attend, mask = WindowAttend(window=5, halo=3), near(*size, window=5, halo=3)
+
+    def second(y: Tensor) -> tuple[Tensor, ...]:
+        first = torch.autograd.grad(y.square().sum(), qkv, create_graph=True)
+        return torch.autograd.grad(sum(u.square().sum() for u in first), qkv)
+
+    for a, b in zip(second(attend(*qkv, width=size[1])), second(slow(*qkv, mask)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_only_the_gradients_that_are_asked_for_are_needed():
+    q, k, v = inputs(13, 17)
+    attend = WindowAttend(window=5, halo=3)
+    whole = torch.autograd.grad(attend(q, k, v, width=17).square().sum(), v)
+    alone = torch.autograd.grad(
+        attend(q.detach(), k.detach(), v, width=17).square().sum(), v, create_graph=True
+    )
+    torch.testing.assert_close(whole, alone)
+
+
+def test_training_on_bfloat16_values_rounds_only_what_is_multiplied_with_them():
+    q, k, v = (u.detach().float() for u in inputs(29, 31))
+    v = v.bfloat16()
+    attend = WindowAttend(window=8, halo=4)
+
+    def result(*qkv: Tensor) -> list[Tensor]:
+        leaves = [u.clone().requires_grad_() for u in qkv]
+        y = attend(*leaves, width=31)
+        assert y.dtype == qkv[-1].dtype
+        upstream = torch.linspace(-1, 1, y.numel()).view(y.shape).bfloat16().to(y.dtype)
+        return [y, *torch.autograd.grad(y, leaves, upstream)]
+
+    for rounded, exact in zip(result(q, k, v), result(q, k, v.float()), strict=True):
+        error = (rounded.float() - exact).norm() / exact.norm()
+        assert error < 0.01, error
 
 
 @torch.no_grad()
@@ -69,6 +113,7 @@ def test_the_parts_that_a_picture_is_cut_into_leave_no_seam(monkeypatch):
     at_once = WindowAttend(window=5, halo=3)(*qkv, width=37)
     monkeypatch.setattr(module, "WINDOWS", 2)
     monkeypatch.setattr(module, "COLUMNS", 2)
+    monkeypatch.setattr(cutting, "SCORED", 1)
     torch.testing.assert_close(WindowAttend(window=5, halo=3)(*qkv, width=37), at_once)
 
 

@@ -10,7 +10,8 @@ shifts, no heads, no position bias. What a position sees does not depend on the 
 stage of it is a local one, that starts at a multiple of the window.
 
 Letters:  B batch   D embedding channels   E value channels   H, W height and width   N = H W positions
-         h, w those of a part   X channels of any kind   P windows   L positions of a window   M of its keys
+         h, w those of a part   y, x windows down and along   s, S sides of squares   L = s s   M = S S
+         X channels of any kind
 """
 
 import itertools
@@ -21,12 +22,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-# Windows whose keys and values are gathered at a time, and how many of them along a row.
-WINDOWS, COLUMNS = 64, 16
-# Windows whose scores are computed at a time for each thread of a processor: they stay in its cache.
-SCORED = 8
-# A score beside which all others are infinite: exp(score - other) is 0 in float32.
-NEVER = -1e5
+from enlca.attention.cutting import cut_windows, padded_part, runs, squares, taken
+from enlca.attention.workspace import Buffers, softmax_
+
+# Windows that are padded at a time without gradients, and how many of them along a row.
+WINDOWS, COLUMNS = 64, 64
 
 
 class WindowAttend(nn.Module):
@@ -50,127 +50,145 @@ class WindowAttend(nn.Module):
     def forward(
         self, q: Float[Tensor, "B D N"], k: Float[Tensor, "B D N"], v: Float[Tensor, "B E N"], *, width: int
     ) -> Float[Tensor, "B E N"]:
-        """Attend from each position of pictures of `width` columns; in v's type."""
+        """Attend from each position of pictures of `width` columns; in v's type.
+
+        Computed in at least float32; but in training on bfloat16 values, what is multiplied with them or with
+        their gradient is rounded to bfloat16. All sums are in float32.
+        """
         with torch.autocast(q.device.type, enabled=False):
             dtype = torch.promote_types(q.dtype, torch.float32)
+            training = torch.is_grad_enabled() and any(u.requires_grad for u in (q, k, v))
+            low = v.dtype if training and v.dtype == torch.bfloat16 else dtype
             queries, keys, values = (
-                u.to(dtype).unflatten(-1, (-1, width)).permute(0, 2, 3, 1) for u in (q, k, v)
+                u.to(to).unflatten(-1, (-1, width)).permute(0, 2, 3, 1)
+                for u, to in ((q, dtype), (k, dtype), (v, low))
             )
-            if torch.is_grad_enabled():
-                # All is kept for the backward pass, so that parts would save no memory.
-                down, along = queries.shape[1:3]
+            settings = self.window, self.halo
+            if training:
+                y, _ = _Attention.apply(queries, keys, values, *settings)
             else:
-                columns = min(COLUMNS, -(-width // self.window))
-                down = max(1, WINDOWS // (len(q) * columns)) * self.window
-                along = columns * self.window
-            rows = [
-                torch.cat(
-                    [
-                        self._part(queries, keys, values, top, left, down, along)
-                        for left in range(0, width, along)
-                    ],
-                    dim=2,
-                )
-                for top in range(0, queries.shape[1], down)
-            ]
-            return torch.cat(rows, dim=1).flatten(1, 2).mT.to(v.dtype)
+                y = attend_part_by_part(queries, keys, values, *settings)
+            return y.flatten(1, 2).mT.to(v.dtype)
 
-    def _part(
-        self,
+
+def attend_plainly(
+    q: Float[Tensor, "B H W D"],
+    k: Float[Tensor, "B H W D"],
+    v: Float[Tensor, "B H W E"],
+    window: int,
+    halo: int,
+) -> Float[Tensor, "B H W E"]:
+    """The definition, with PyTorch's own gradients: keys and values are copied for each of their windows."""
+    height, width = q.shape[1:3]
+    padded = padded_part(q, k, v, (slice(0, height), slice(0, width)), window, halo)
+    queries, keys, values = (u.flatten(3, 4) for u in cut_windows(*padded, window, halo))
+    y = ((queries @ keys.mT).softmax(dim=-1).to(v.dtype) @ values).unflatten(3, (window, window))
+    return y.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]
+
+
+def attend_part_by_part(
+    q: Float[Tensor, "B H W D"],
+    k: Float[Tensor, "B H W D"],
+    v: Float[Tensor, "B H W E"],
+    window: int,
+    halo: int,
+    *,
+    weights: Float[Tensor, "B y x L M"] | None = None,
+) -> Float[Tensor, "B H W E"]:
+    """Attend in one rectangle of whole windows after the other; `weights` receives those of the values."""
+    batch, height, width = q.shape[:3]
+    out = v.new_empty(batch, height + -height % window, width + -width % window, v.shape[-1])
+    columns = min(COLUMNS, out.shape[2] // window)
+    rows = max(1, WINDOWS // (batch * columns))
+    exact, low = Buffers(q, q.dtype), Buffers(v, v.dtype)
+    for top, left in itertools.product(
+        range(0, out.shape[1] // window, rows), range(0, out.shape[2] // window, columns)
+    ):
+        part = slice(top * window, (top + rows) * window), slice(left * window, (left + columns) * window)
+        queries, keys, values = cut_windows(*padded_part(q, k, v, part, window, halo), window, halo)
+        y = squares(out[:, part[0], part[1]], window, window)
+        for here in runs(y):
+            some_q, some_k = taken(queries[here], exact, "queries"), taken(keys[here], exact, "keys")
+            scores = exact("scores", *some_q.shape[:2], some_k.shape[1])
+            w = softmax_(torch.bmm(some_q, some_k.mT, out=scores))
+            if weights is not None:
+                kept = weights[:, top:, left:][here]
+                w = kept.copy_(w.view(kept.shape)).flatten(0, -3)
+            found = torch.bmm(
+                w, taken(values[here], low, "values"), out=low("found", *w.shape[:2], v.shape[-1])
+            )
+            y[here] = found.view(y[here].shape)
+    return out[:, :height, :width]
+
+
+class _Attention(torch.autograd.Function):
+    """`attend_plainly` for training: gradients come window by window from the weights, which are kept."""
+
+    @staticmethod
+    def forward(
         q: Float[Tensor, "B H W D"],
         k: Float[Tensor, "B H W D"],
         v: Float[Tensor, "B H W E"],
-        top: int,
-        left: int,
-        down: int,
-        along: int,
-    ) -> Float[Tensor, "B h w E"]:
-        """Attend from the positions of a rectangle of whole windows, as far as the picture goes."""
-        window, halo = self.window, self.halo
-        queries = q[:, top : top + down, left : left + along]
-        height, width = queries.shape[1:3]
-        # Positions that are missing around the picture, for whole windows of queries and of keys.
-        below, right = -height % window, -width % window
-        rows, before, after = _span(top, height + below, halo, q.shape[1])
-        columns, *beside = _span(left, width + right, halo, q.shape[2])
-        missing = (0, 0, *beside, before, after)
-        side = window + 2 * halo
-        keys, values = (pad(u[:, rows, columns], missing) for u in (k, v))
-        queries = pad(queries, (0, 0, 0, right, 0, below))
-        if any(missing):
-            # One more channel hides the positions outside of the picture: cheaper than a mask on all scores.
-            outside = pad(torch.zeros_like(k[:, rows, columns, :1]), missing, value=NEVER)
-            keys = torch.cat([keys, outside], dim=-1)
-            queries = torch.cat([queries, torch.ones_like(queries[..., :1])], dim=-1)
-        y = _softmax_attention(
-            _windows(queries, window, window), _windows(keys, side, window), _windows(values, side, window)
-        ).unflatten(1, (window, window))
-        grid = (len(q), (height + below) // window, (width + right) // window)
-        return y.unflatten(0, grid).transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]
-
-
-def _softmax_attention(
-    q: Float[Tensor, "P L D"], k: Float[Tensor, "P M D"], v: Float[Tensor, "P M E"]
-) -> Float[Tensor, "P L E"]:
-    """Attend within each window. A processor does so for some windows at a time."""
-    some = SCORED * torch.get_num_threads() if q.device.type == "cpu" else len(q)
-    if torch.is_grad_enabled():
-        parts = zip(*(u.split(some) for u in (q, k, v)), strict=True)
-        return torch.cat([(q @ k.mT).softmax(dim=-1) @ v for q, k, v in parts])
-    # In buffers of their own: memory asked for anew is slower than the arithmetic.
-    y = q.new_empty(*q.shape[:2], v.shape[2])
-    scores, weights = q.new_empty(2, some, q.shape[1], k.shape[1])
-    for start in range(0, len(q), some):
-        here = slice(start, min(start + some, len(q)))
-        buffers = [buffer[: here.stop - start] for buffer in (scores, weights)]
-        torch.bmm(q[here], k[here].mT, out=buffers[0])
-        torch.softmax(buffers[0], dim=-1, out=buffers[1])
-        torch.bmm(buffers[1], v[here], out=y[here])
-    return y
-
-
-def _span(start: int, length: int, halo: int, size: int) -> tuple[slice, int, int]:
-    """Return the keys along one side, and how many are missing before and after them."""
-    first, last = start - halo, start + length + halo
-    return slice(max(0, first), min(last, size)), max(0, -first), max(0, last - size)
-
-
-def _windows(u: Float[Tensor, "B h w X"], side: int, step: int) -> Float[Tensor, "P M X"]:
-    """Cut squares of `side`, a new one every `step` positions, row by row."""
-    if torch.is_grad_enabled() and u.requires_grad:
-        return _Windows.apply(u, side, step)
-    return _cut(u, side, step)
-
-
-def _cut(u: Float[Tensor, "B h w X"], side: int, step: int) -> Float[Tensor, "P M X"]:
-    squares = u.unfold(1, side, step).unfold(2, side, step).permute(0, 1, 2, 4, 5, 3)
-    return squares.reshape(-1, side * side, u.shape[-1])
-
-
-class _Windows(torch.autograd.Function):
-    """`_cut`, whose gradient is summed tile by tile: five times as fast as the one of `unfold`."""
+        window: int,
+        halo: int,
+    ) -> tuple[Float[Tensor, "B H W E"], Float[Tensor, "B y x L M"]]:
+        down, along = (-(-length // window) for length in q.shape[1:3])
+        # Those of one row of windows beside each other, as they are computed.
+        weights = v.new_empty(down, len(q), along, window**2, (window + 2 * halo) ** 2).transpose(0, 1)
+        return attend_part_by_part(q, k, v, window, halo, weights=weights), weights
 
     @staticmethod
-    def forward(u: Float[Tensor, "B h w X"], side: int, step: int) -> Float[Tensor, "P M X"]:
-        return _cut(u, side, step)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *qkv, ctx.window, ctx.halo = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*qkv, output[1])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int, int], output: Tensor) -> None:
-        u, ctx.side, ctx.step = inputs
-        ctx.shape = u.shape
+    def backward(ctx: Any, *upstream: Any) -> tuple[Tensor | None, ...]:
+        *qkv, weights = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return *_gradients(*qkv, weights, upstream[0], ctx.window, ctx.halo), None, None
+        # A gradient of this gradient is asked for.
+        wanted = [u for u in qkv if u.requires_grad]
+        y = attend_plainly(*qkv, ctx.window, ctx.halo)
+        found = iter(torch.autograd.grad(y, wanted, upstream[0], create_graph=True))
+        return *(next(found) if u.requires_grad else None for u in qkv), None, None
 
-    @staticmethod
-    def backward(ctx: Any, *upstream: Float[Tensor, "P M X"]) -> tuple[Float[Tensor, "B h w X"], None, None]:
-        (grad,) = upstream
-        side, step = ctx.side, ctx.step
-        batch, height, width, channels = ctx.shape
-        down, along = ((length - side) // step + 1 for length in (height, width))
-        squares = grad.reshape(batch, down, along, side, side, channels)
-        # A window is made of tiles of `step`; those in one place of all windows do not overlap.
-        tiles = -(-side // step)
-        total = grad.new_zeros(batch, down + tiles - 1, step, along + tiles - 1, step, channels)
-        for row, column in itertools.product(range(tiles), repeat=2):
-            tile = squares[..., row * step : (row + 1) * step, column * step : (column + 1) * step, :]
-            y, x = tile.shape[3:5]
-            total[:, row : row + down, :y, column : column + along, :x] += tile.transpose(2, 3)
-        return total.flatten(3, 4).flatten(1, 2)[:, :height, :width], None, None
+
+def _gradients(
+    q: Float[Tensor, "B H W D"],
+    k: Float[Tensor, "B H W D"],
+    v: Float[Tensor, "B H W E"],
+    weights: Float[Tensor, "B y x L M"],
+    upstream: Float[Tensor, "B H W E"],
+    window: int,
+    halo: int,
+) -> tuple[Float[Tensor, "B H W D"], Float[Tensor, "B H W D"], Float[Tensor, "B H W E"]]:
+    """Return the gradients of q, k and v, from that of the result."""
+    height, width = q.shape[1:3]
+    padded = padded_part(q, k, v, (slice(0, height), slice(0, width)), window, halo)
+    # Without the channel that hides positions: their weights are 0.
+    padded = padded[0][..., :-1], padded[1][..., :-1], padded[2]
+    sums = [torch.zeros(u.shape, dtype=q.dtype, device=u.device) for u in padded]
+    queries, keys, values = cut_windows(*padded, window, halo)
+    to_q, to_k, to_v = cut_windows(*sums, window, halo)
+    below, right = (sums[0].shape[1] - height, sums[0].shape[2] - width)
+    to_y = squares(pad(upstream, (0, 0, 0, right, 0, below)), window, window)
+    buffers = Buffers(v, v.dtype)
+    # So many windows on, two have no key in common.
+    apart = -(-(window + 2 * halo) // window)
+    for here in runs(to_y, apart):
+        w, gy = weights[here].flatten(0, -3), taken(to_y[here], buffers, "gradients")
+        gw = torch.bmm(gy, taken(values[here], buffers, "values").mT, out=buffers("to_weights", *w.shape))
+        scores = torch.ops.aten._softmax_backward_data(gw, w, -1, w.dtype)
+        gq = scores @ taken(keys[here], buffers, "keys")
+        to_q[here] = gq.view(to_q[here].shape)
+        gk = (scores.mT @ taken(queries[here], buffers, "queries")).view(to_k[here].shape)
+        gv = (w.mT @ gy).view(to_v[here].shape)
+        for first in range(apart):
+            some = (*here[:2], slice(here[2].start + first, here[2].stop, apart))
+            to_k[some].add_(gk[..., first::apart, :, :, :])
+            to_v[some].add_(gv[..., first::apart, :, :, :])
+    rows, columns = (slice(halo, halo + length) for length in (height, width))
+    return sums[0][:, :height, :width], sums[1][:, rows, columns], sums[2][:, rows, columns].to(v.dtype)

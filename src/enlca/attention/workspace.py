@@ -1,4 +1,4 @@
-"""Reusable buffers of `chunked.py`, and how it splits the positions of a feature map into chunks.
+"""Reusable buffers, and how `chunked.py` splits the positions of a feature map into chunks.
 
 On a CPU each chunk has one part per thread, stacked along the batch dimension: every thread runs all products
 of its part on data that is already in its own cache.
@@ -40,13 +40,41 @@ class _ThreadBuffers(threading.local):
 _THREAD_BUFFERS = _ThreadBuffers()
 
 
+class Buffers:
+    """Memory that one result after the other is written to: this thread's on a CPU, else one's own.
+
+    Args:
+        like: a tensor on the device of the buffers.
+        dtype: their type.
+
+    Attributes:
+        on_host: whether values of `like` may be read on the host. On a GPU that would synchronise, and
+            subclasses of Tensor (fake tensors, functional tensors) may have no values.
+    """
+
+    def __init__(self, like: Tensor, dtype: torch.dtype):
+        self.dtype = dtype
+        self.device = like.device
+        self.on_host = like.device.type == "cpu" and type(like) is Tensor
+        # By name, flat.
+        self._memory = _THREAD_BUFFERS.by_dtype[dtype] if self.on_host else {}
+
+    def __call__(self, name: str, *shape: int) -> Tensor:
+        """Return the buffer `name` in this shape, uninitialised; earlier views of it become invalid."""
+        size = math.prod(shape)
+        if name not in self._memory or self._memory[name].numel() < size:
+            # A tensor made in inference mode could not be written to outside of it.
+            with torch.inference_mode(False):
+                self._memory[name] = torch.empty(size, dtype=self.dtype, device=self.device)
+        return self._memory[name][:size].view(shape)
+
+
 class Workspace:
     """The chunks of one pass over the positions of `u`, and the buffers that all chunks and calls share.
 
     Attributes:
-        allows_host_checks: whether values may be read on the host. On a GPU that would synchronise, and
-            subclasses of Tensor (fake tensors, functional tensors) may have no values.
-        buffers: by name, flat; of this thread and type.
+        buffer: memory by name; see `Buffers`.
+        allows_host_checks: see `Buffers.on_host`.
     """
 
     def __init__(self, u: Float[Tensor, "B D N"], n_features: int, dtype: torch.dtype):
@@ -63,8 +91,8 @@ class Workspace:
         self.size = -(-n // (ALIGNMENT * count)) * ALIGNMENT
         self.dtype = dtype
         self.u = u
-        self.allows_host_checks = u.device.type == "cpu" and type(u) is Tensor
-        self.buffers = _THREAD_BUFFERS.by_dtype[dtype] if self.allows_host_checks else {}
+        self.buffer = Buffers(u, dtype)
+        self.allows_host_checks = self.buffer.on_host
 
     def images(self, *tensors: Float[Tensor, "B *_"]) -> Iterator[tuple[Tensor, ...]]:
         """Split each tensor along the batch: the images that are processed together."""
@@ -89,15 +117,6 @@ class Workspace:
             start += count * self.parts * size
             size = (image.shape[-1] - start) // self.parts
         return [*chunks, u[..., start:]] if start < image.shape[-1] else chunks
-
-    def buffer(self, name: str, *shape: int) -> Tensor:
-        """Return the buffer `name` in this shape, uninitialised; earlier views of it become invalid."""
-        size = math.prod(shape)
-        if name not in self.buffers or self.buffers[name].numel() < size:
-            # A tensor made in inference mode could not be written to outside of it.
-            with torch.inference_mode(False):
-                self.buffers[name] = torch.empty(size, dtype=self.dtype, device=self.u.device)
-        return self.buffers[name][:size].view(shape)
 
     def partial_sums(self, like: Float[Tensor, "B *_"]) -> Float[Tensor, "_ *_"]:
         """Return zeros for one sum per part of a chunk: adding up the parts once, at the end, is cheaper."""
