@@ -74,7 +74,7 @@ def test_gradients_of_gradients_are_those_of_the_softmax(size):
 
     def second(y: Tensor) -> tuple[Tensor, ...]:
         first = torch.autograd.grad(y.square().sum(), qkv, create_graph=True)
-        return torch.autograd.grad(sum(u.square().sum() for u in first), qkv)
+        return torch.autograd.grad(torch.stack([u.square().sum() for u in first]).sum(), qkv)
 
     for a, b in zip(second(attend(*qkv, width=size[1])), second(slow(*qkv, mask)), strict=True):
         torch.testing.assert_close(a, b)

@@ -70,6 +70,14 @@ def test_a_picture_goes_through_in_the_format_that_is_asked_for(pipe, tmp_path):
     assert pipe("-", "-o", "out/", given=data)[1] == b"stdin -> out/stdin_x4.png (44x52)\n"
 
 
+def test_a_folder_called_stdin_is_not_taken_for_the_picture(pipe, tmp_path):
+    (tmp_path / "stdin").mkdir()
+    Image.fromarray(PIXELS).save(tmp_path / "stdin" / "other.png")
+    data = (tmp_path / "a.png").read_bytes()
+    assert pipe("-", "-o", "b.png", given=data)[:2] == (0, b"stdin -> b.png (44x52)\n")
+    assert pipe("-", given=data)[1] == (tmp_path / "b.png").read_bytes()
+
+
 def test_what_is_no_picture_is_one_line(pipe):
     assert pipe("-", given=b"") == (1, b"", "enlca: stdin: the file is empty (0 bytes)\n")
     code, made, err = pipe("-", given=b"dear diary")

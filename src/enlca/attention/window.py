@@ -146,14 +146,14 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Tensor | None, ...]:
-        *qkv, weights = ctx.saved_tensors
+        q, k, v, weights = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return *_gradients(*qkv, weights, upstream[0], ctx.window, ctx.halo), None, None
+            return *_gradients(q, k, v, weights, upstream[0], ctx.window, ctx.halo), None, None
         # A gradient of this gradient is asked for.
-        wanted = [u for u in qkv if u.requires_grad]
-        y = attend_plainly(*qkv, ctx.window, ctx.halo)
+        wanted = [u for u in (q, k, v) if u.requires_grad]
+        y = attend_plainly(q, k, v, ctx.window, ctx.halo)
         found = iter(torch.autograd.grad(y, wanted, upstream[0], create_graph=True))
-        return *(next(found) if u.requires_grad else None for u in qkv), None, None
+        return *(next(found) if u.requires_grad else None for u in (q, k, v)), None, None
 
 
 def _gradients(
@@ -170,10 +170,10 @@ def _gradients(
     padded = padded_part(q, k, v, (slice(0, height), slice(0, width)), window, halo)
     # Without the channel that hides positions: their weights are 0.
     padded = padded[0][..., :-1], padded[1][..., :-1], padded[2]
-    sums = [torch.zeros(u.shape, dtype=q.dtype, device=u.device) for u in padded]
+    sum_q, sum_k, sum_v = (torch.zeros(u.shape, dtype=q.dtype, device=u.device) for u in padded)
     queries, keys, values = cut_windows(*padded, window, halo)
-    to_q, to_k, to_v = cut_windows(*sums, window, halo)
-    below, right = (sums[0].shape[1] - height, sums[0].shape[2] - width)
+    to_q, to_k, to_v = cut_windows(sum_q, sum_k, sum_v, window, halo)
+    below, right = sum_q.shape[1] - height, sum_q.shape[2] - width
     to_y = squares(pad(upstream, (0, 0, 0, right, 0, below)), window, window)
     buffers = Buffers(v, v.dtype)
     # So many windows on, two have no key in common.
@@ -191,4 +191,4 @@ def _gradients(
             to_k[some].add_(gk[..., first::apart, :, :, :])
             to_v[some].add_(gv[..., first::apart, :, :, :])
     rows, columns = (slice(halo, halo + length) for length in (height, width))
-    return sums[0][:, :height, :width], sums[1][:, rows, columns], sums[2][:, rows, columns].to(v.dtype)
+    return sum_q[:, :height, :width], sum_k[:, rows, columns], sum_v[:, rows, columns].to(v.dtype)

@@ -1,8 +1,9 @@
 """The driver: hands units to workers, whatever engine holds them, and copes with workers that die."""
 
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from enlca.bulk.manifest import JobFiles, Unit
 from enlca.bulk.spec import Tally
@@ -49,6 +50,45 @@ class Pool(Protocol):
     def close(self) -> None:
         """End the workers."""
         ...
+
+
+class Queue(ABC):
+    """Units that wait, and one at work for each worker: what the pools of all engines have in common.
+
+    Args:
+        workers: how many.
+
+    Attributes:
+        at_work: the unit and the worker's number of each result to come.
+        waiting: units that no worker has yet.
+    """
+
+    def __init__(self, workers: int):
+        self.workers = workers
+        self.at_work: dict[Any, tuple[Unit, int]] = {}
+        self.waiting = deque[Unit]()
+
+    @abstractmethod
+    def hand(self, unit: Unit, worker: int) -> Any:
+        """Let a worker begin a unit, and return what its result will be known by."""
+
+    @property
+    def n_pending(self) -> int:
+        """How many units are queued or at work."""
+        return len(self.at_work) + len(self.waiting)
+
+    def submit(self, unit: Unit) -> None:
+        """Queue a unit for the first worker that is free."""
+        self.waiting.append(unit)
+        self.hand_out()
+
+    def hand_out(self) -> None:
+        """Give units to the workers that have none."""
+        busy = {number for _, number in self.at_work.values()}
+        for number in range(self.workers):
+            if number not in busy and self.waiting:
+                unit = self.waiting.popleft()
+                self.at_work[self.hand(unit, number)] = unit, number
 
 
 def drive(

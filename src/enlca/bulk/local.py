@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -12,7 +11,7 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from enlca.bulk.drive import HOPE_LOST, Crashed
+from enlca.bulk.drive import HOPE_LOST, Crashed, Queue
 from enlca.bulk.manifest import Unit
 from enlca.bulk.spec import Spec, Tally
 from enlca.errors import BulkError
@@ -27,7 +26,7 @@ _load: "Callable[[], Worker] | None" = None
 _stopping: Any = None
 
 
-class LocalPool:
+class LocalPool(Queue):
     """Processes that each hold a network, and one unit at a time; one that died is replaced.
 
     Where the system allows it they are forks of one process that has loaded PyTorch and done nothing else: it
@@ -39,11 +38,10 @@ class LocalPool:
     """
 
     def __init__(self, spec: Spec, workers: int):
-        self.spec, self.workers = spec, workers
+        super().__init__(workers)
+        self.spec = spec
         self._context = _context()
         self._stop = self._context.Event()
-        self._units: dict[Future, tuple[Unit, int]] = {}
-        self._queued: deque[Unit] = deque()
         # An executor each: of one with several processes, all units fail when one process dies.
         self._processes = [self._start() for _ in range(workers)]
 
@@ -58,56 +56,40 @@ class LocalPool:
                     return future.result()
         raise BulkError(HOPE_LOST)
 
-    def submit(self, unit: Unit) -> None:
-        """Queue a unit for the first process that is free."""
-        self._queued.append(unit)
-        self._hand_out()
+    def hand(self, unit: Unit, worker: int) -> Future:
+        """Let a process begin a unit; one that has died since its last is replaced."""
+        try:
+            return self._processes[worker].submit(_run, unit)
+        except BrokenProcessPool:
+            self._processes[worker] = self._start()
+            return self._processes[worker].submit(_run, unit)
 
     def finished(self, timeout: float) -> Iterator[tuple[Unit, Tally | Exception]]:
         """Yield the units that are finished, or `Crashed` ones, after at most `timeout` seconds."""
-        ready, _ = wait(self._units, timeout, return_when=FIRST_COMPLETED)
+        ready, _ = wait(self.at_work, timeout, return_when=FIRST_COMPLETED)
         for future in ready:
-            (unit, _), error = self._units.pop(future), future.exception()
+            (unit, _), error = self.at_work.pop(future), future.exception()
             if isinstance(error, BrokenProcessPool):
                 yield unit, Crashed()
             elif error is None:
                 yield unit, future.result()
             elif isinstance(error, Exception):
                 yield unit, error
-        self._hand_out()
-
-    @property
-    def n_pending(self) -> int:
-        """How many units are queued or at work."""
-        return len(self._units) + len(self._queued)
+        self.hand_out()
 
     def drain(self) -> None:
         """Let each worker finish its present picture, and begin none."""
         self._stop.set()
-        self._queued.clear()
-        for future in list(self._units):
+        self.waiting.clear()
+        for future in list(self.at_work):
             if future.cancel():
-                del self._units[future]
+                del self.at_work[future]
 
     def close(self) -> None:
         """End the processes."""
         self.drain()
         for process in self._processes:
             process.shutdown(wait=True, cancel_futures=True)
-
-    def _hand_out(self) -> None:
-        """Give units to the processes that have none."""
-        busy = {number for _, number in self._units.values()}
-        for number in range(self.workers):
-            if number in busy or not self._queued:
-                continue
-            unit = self._queued.popleft()
-            try:
-                future = self._processes[number].submit(_run, unit)
-            except BrokenProcessPool:
-                self._processes[number] = self._start()
-                future = self._processes[number].submit(_run, unit)
-            self._units[future] = unit, number
 
     def _start(self) -> ProcessPoolExecutor:
         threads = max(1, (os.cpu_count() or 1) // self.workers)

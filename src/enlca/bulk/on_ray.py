@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from enlca.bulk.drive import Crashed
+from enlca.bulk.drive import Crashed, Queue
 from enlca.bulk.manifest import Unit
 from enlca.bulk.spec import Spec, Tally
 from enlca.bulk.stores import first_line
@@ -20,7 +20,7 @@ from enlca.errors import BulkError, EnlcaError, require
 from enlca.runtime.device import choose_device
 
 
-class RayPool:
+class RayPool(Queue):
     """Actors that each hold a network.
 
     Args:
@@ -34,9 +34,10 @@ class RayPool:
     """
 
     def __init__(self, spec: Spec, workers: int):
+        super().__init__(workers)
         with require("ray", feature="bulk --runner ray"):
             import ray  # pyright: ignore[reportMissingImports]
-        self.ray, self.workers = ray, workers
+        self.ray = ray
         if not ray.is_initialized():
             # Ray's own processes need some CPUs, too.
             here = {"num_cpus": max(4, os.cpu_count() or 1), "include_dashboard": False}
@@ -51,13 +52,6 @@ class RayPool:
         # An actor sees the GPU that Ray gives it, and no other.
         spec = replace(spec, device=spec.device.partition(":")[0])
         self._actors: list[Any] = [actor.remote(spec) for _ in range(workers)]
-        self._units: dict[Any, tuple[Unit, int]] = {}
-        self._queued: list[Unit] = []
-
-    @property
-    def n_pending(self) -> int:
-        """How many units are queued or at work."""
-        return len(self._units) + len(self._queued)
 
     def begin(self) -> None:
         """Wait until one of the actors has begun. Raises EnlcaError: it cannot."""
@@ -70,29 +64,28 @@ class RayPool:
             # It died, is started anew, and is reported by its first unit.
             return
 
-    def submit(self, unit: Unit) -> None:
-        """Queue a unit for the first actor that is free."""
-        self._queued.append(unit)
-        self._begin()
+    def hand(self, unit: Unit, worker: int) -> Any:
+        """Let an actor begin a unit."""
+        return self._actors[worker].run.remote(unit)
 
     def finished(self, timeout: float) -> Iterator[tuple[Unit, Tally | Exception]]:
         """Yield the units that are finished, or `Crashed` ones, after at most `timeout` seconds."""
-        if not self._units:
+        if not self.at_work:
             return
-        ready, _ = self.ray.wait(list(self._units), timeout=timeout)
+        ready, _ = self.ray.wait(list(self.at_work), timeout=timeout)
         for reference in ready:
-            unit, _ = self._units.pop(reference)
+            unit, _ = self.at_work.pop(reference)
             try:
                 yield unit, self.ray.get(reference)
             except self.ray.exceptions.RayTaskError as error:
                 yield unit, error.cause if isinstance(error.cause, Exception) else error
             except self.ray.exceptions.RayError:
                 yield unit, Crashed()
-        self._begin()
+        self.hand_out()
 
     def drain(self) -> None:
         """Let each actor finish its present picture, and begin none."""
-        self._queued.clear()
+        self.waiting.clear()
         for actor in self._actors:
             actor.stop.remote()
 
@@ -101,13 +94,6 @@ class RayPool:
         for actor in self._actors:
             self.ray.kill(actor)
         self.ray.shutdown()
-
-    def _begin(self) -> None:
-        busy = {number for _, number in self._units.values()}
-        for number, actor in enumerate(self._actors):
-            if number not in busy and self._queued:
-                unit = self._queued.pop(0)
-                self._units[actor.run.remote(unit)] = unit, number
 
 
 class _Actor:

@@ -51,7 +51,9 @@ def stream_job(
     from enlca.inference.outputs import plan
 
     given = Source.of(sys.stdin.buffer, name="stdin") if STREAM in inputs else None
-    named = [Path("stdin") if given else inputs[0]]
+    # Its name in `{stem}`; a folder of this name is no picture.
+    called = STREAM if Path("stdin").is_dir() else Path("stdin")
+    named = [called if given else inputs[0]]
     piped = to_stdout(inputs, out)
     jobs, failed = plan(named, None if piped else out, **naming)
     made: list[Job] = list(jobs)
