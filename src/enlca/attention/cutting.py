@@ -16,12 +16,12 @@ from enlca.attention.workspace import Buffers
 
 # Windows whose scores are computed at a time for each thread of a processor: with their keys and values they
 # stay in its cache.
-SCORED = 24
+SCORED = 32
 # A score beside which all others are infinite: exp(score - other) is 0 in float32.
 NEVER = -1e5
 
 # Which of the windows that pictures are cut into: of one picture or several, in one row or several.
-Index = tuple[slice, int | slice, slice]
+Index = tuple[slice, slice, slice]
 
 
 def padded_part(
@@ -73,15 +73,18 @@ def squares(u: Float[Tensor, "B h w X"], side: int, step: int) -> Float[Tensor, 
 
 
 def runs(windows: Float[Tensor, "B y x s s X"], apart: int = 1) -> Iterable[Index]:
-    """Return which windows are computed at a time: some of a row, on a processor."""
+    """Return which windows are computed at a time, in rows that are `apart`; only some on a processor."""
     if windows.device.type != "cpu":
         return rows_apart(windows, apart)
-    batch, rows, columns = windows.shape[:3]
     some = SCORED * torch.get_num_threads()
-    along = [slice(first, first + some) for first in range(0, columns, some)]
-    pictures = max(1, some // columns)
-    beside = [slice(first, first + pictures) for first in range(0, batch, pictures)]
-    return itertools.product(beside, range(rows), along)
+    batch, rows, columns = windows.shape[:3]
+    down = max(1, some // columns) if apart == 1 and batch == 1 else 1
+    steps = max(1, some // columns), down, some
+    parts = [
+        [slice(first, first + step) for first in range(0, length, step)]
+        for length, step in zip((batch, rows, columns), steps, strict=True)
+    ]
+    return itertools.product(*parts)
 
 
 def rows_apart(windows: Float[Tensor, "B y x s s X"], apart: int) -> Iterable[Index]:
