@@ -112,3 +112,9 @@ def test_unknown_attention_lists_what_there_is():
 def test_amplification_must_be_positive():
     with pytest.raises(ValueError, match="amplification must be positive, got 0"):
         block(amplification=0.0)
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-19, float("inf"), float("nan")])
+def test_an_eps_that_makes_nan_of_features_that_are_zero_is_refused(eps):
+    with pytest.raises(ValueError, match=rf"eps must be finite and at least 1e-18, got {eps}"):
+        NonLocalBlock(8, eps=eps)

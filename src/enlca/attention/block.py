@@ -28,6 +28,10 @@ class Embeddings(NamedTuple):
     v: Float[Tensor, "B C N"]
 
 
+# Its square is a normal number of float32: q and k of length 0 divided by less would be NaN.
+SMALLEST_EPS = 1e-18
+
+
 class Embed(nn.Module):
     """Q = sqrt(k) theta(X)/|theta(X)|, K = sqrt(k) delta(X)/|delta(X)|, V = psi(X).  (Eq. 3)
 
@@ -183,7 +187,7 @@ class NonLocalBlock(nn.Module):
         halo: see `WindowAttend`; "window" only.
 
     Raises:
-        ValueError: for an unknown `attend` or impossible sizes.
+        ValueError: for an unknown `attend`, impossible sizes or an `eps` that is not finite or below 1e-18.
     """
 
     def __init__(
@@ -207,6 +211,8 @@ class NonLocalBlock(nn.Module):
         super().__init__()
         if attend not in ATTENDS:
             raise ValueError(f"unknown attention {attend!r}; choose from {sorted(ATTENDS)}")
+        if not SMALLEST_EPS <= eps < float("inf"):
+            raise ValueError(f"eps must be finite and at least {SMALLEST_EPS}, got {eps}")
         settings = {
             "channels": channels,
             "dim": max(1, channels // 4) if dim is None else dim,

@@ -23,6 +23,7 @@ from enlca.attention.block import (
     ATTENDS,
     FLOOR_NEEDS_POSITIVE,
     KINDS_OF_FEATURES,
+    SMALLEST_EPS,
     Embeddings,
     NonLocalBlock,
 )
@@ -36,8 +37,6 @@ SCALES = (2, 3, 4)
 SKIPS = ("none", "bilinear")
 # Of channels, blocks, features and the like: beyond any network, within any memory.
 MOST, MOST_KERNEL = 1 << 16, 255
-# Its square is a normal number of float32: q and k of length 0 divided by less would be NaN.
-SMALLEST_EPS = 1e-18
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 METHODS = {"linear": "ENLCN", "exact": "NLAN", "lsh": "NLSN", "window": "WAN", "none": "EDSR"}
 # Queries that meet CHUNK keys at a time where exact attention is computed in parts: 16 MiB of scores.
