@@ -62,7 +62,7 @@ def test_many_rows_at_a_time_as_on_a_gpu_are_the_same(size, monkeypatch):
         return [y, *torch.autograd.grad(y, qkv, torch.ones_like(y))]
 
     expected = results()
-    monkeypatch.setattr(module, "runs", lambda windows, apart=1: cutting.rows_apart(windows, apart))
+    monkeypatch.setattr(module, "runs", lambda windows, n_keys, apart=1: cutting.rows_apart(windows, apart))
     for a, b in zip(results(), expected, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -113,7 +113,7 @@ def test_the_parts_that_a_picture_is_cut_into_leave_no_seam(monkeypatch):
     at_once = WindowAttend(window=5, halo=3)(*qkv, width=37)
     monkeypatch.setattr(module, "WINDOWS", 2)
     monkeypatch.setattr(module, "COLUMNS", 2)
-    monkeypatch.setattr(cutting, "SCORED", 1)
+    monkeypatch.setattr(cutting, "SCORES", 1)
     torch.testing.assert_close(WindowAttend(window=5, halo=3)(*qkv, width=37), at_once)
 
 

@@ -14,9 +14,8 @@ from torch.nn.functional import pad
 
 from enlca.attention.workspace import Buffers
 
-# Windows whose scores are computed at a time for each thread of a processor: with their keys and values they
-# stay in its cache.
-SCORED = 32
+# Scores that each thread of a processor computes at a time: with keys and values they stay in its cache.
+SCORES = 1 << 19
 # A score beside which all others are infinite: exp(score - other) is 0 in float32.
 NEVER = -1e5
 
@@ -72,11 +71,11 @@ def squares(u: Float[Tensor, "B h w X"], side: int, step: int) -> Float[Tensor, 
     return u.unfold(1, side, step).unfold(2, side, step).permute(0, 1, 2, 4, 5, 3)
 
 
-def runs(windows: Float[Tensor, "B y x s s X"], apart: int = 1) -> Iterable[Index]:
-    """Return which windows are computed at a time, in rows that are `apart`; only some on a processor."""
+def runs(windows: Float[Tensor, "B y x s s X"], n_keys: int, apart: int = 1) -> Iterable[Index]:
+    """Return which windows of queries are computed at a time: rows that are `apart`, a few windows on a CPU."""
     if windows.device.type != "cpu":
         return rows_apart(windows, apart)
-    some = SCORED * torch.get_num_threads()
+    some = max(1, SCORES * torch.get_num_threads() // (windows.shape[3] ** 2 * n_keys))
     batch, rows, columns = windows.shape[:3]
     down = max(1, some // columns) if apart == 1 and batch == 1 else 1
     steps = max(1, some // columns), down, some

@@ -95,11 +95,17 @@ def attend_part_by_part(
     *,
     weights: Float[Tensor, "B y x L M"] | None = None,
 ) -> Float[Tensor, "B H W E"]:
-    """Attend in one rectangle of whole windows after the other; `weights` receives those of the values."""
+    """Attend in one rectangle of whole windows after the other; `weights`, if given, receives the softmax.
+
+    They are kept for gradients, so that parts would save no memory: then the rectangle is all of the picture.
+    """
     batch, height, width = q.shape[:3]
     out = v.new_empty(batch, height + -height % window, width + -width % window, v.shape[-1])
-    columns = min(COLUMNS, out.shape[2] // window)
-    rows = max(1, WINDOWS // (batch * columns))
+    rows, columns = (length // window for length in out.shape[1:3])
+    if weights is None:
+        columns = min(COLUMNS, columns)
+        rows = max(1, WINDOWS // (batch * columns))
+    n_keys = (window + 2 * halo) ** 2
     exact, low = Buffers(q, q.dtype), Buffers(v, v.dtype)
     for top, left in itertools.product(
         range(0, out.shape[1] // window, rows), range(0, out.shape[2] // window, columns)
@@ -107,9 +113,9 @@ def attend_part_by_part(
         part = slice(top * window, (top + rows) * window), slice(left * window, (left + columns) * window)
         queries, keys, values = cut_windows(*padded_part(q, k, v, part, window, halo), window, halo)
         y = squares(out[:, part[0], part[1]], window, window)
-        for here in runs(y):
+        for here in runs(y, n_keys):
             some_q, some_k = taken(queries[here], exact, "queries"), taken(keys[here], exact, "keys")
-            scores = exact("scores", *some_q.shape[:2], some_k.shape[1])
+            scores = exact("scores", *some_q.shape[:2], n_keys)
             w = softmax_(torch.bmm(some_q, some_k.mT, out=scores))
             if weights is not None:
                 kept = weights[:, top:, left:][here]
@@ -178,7 +184,7 @@ def _gradients(
     buffers = Buffers(v, v.dtype)
     # So many windows on, two have no key in common.
     apart = -(-(window + 2 * halo) // window)
-    for here in runs(to_y, apart):
+    for here in runs(to_y, (window + 2 * halo) ** 2, apart):
         w, gy = weights[here].flatten(0, -3), taken(to_y[here], buffers, "gradients")
         gw = torch.bmm(gy, taken(values[here], buffers, "values").mT, out=buffers("to_weights", *w.shape))
         scores = torch.ops.aten._softmax_backward_data(gw, w, -1, w.dtype)

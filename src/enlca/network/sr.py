@@ -27,7 +27,7 @@ from enlca.attention.block import (
     Embeddings,
     NonLocalBlock,
 )
-from enlca.attention.cutting import SCORED
+from enlca.attention.cutting import SCORES
 from enlca.attention.window import WINDOWS
 from enlca.attention.workspace import CHUNK
 from enlca.network.interface import SRModel
@@ -275,7 +275,7 @@ class SRNetwork(SRModel):
         config = self.config
         queries, keys = config.window**2, (config.window + 2 * config.halo) ** 2
         # Scores twice; keys and values of the windows with and without their padding.
-        windows = max(WINDOWS, SCORED * torch.get_num_threads()) * (
+        windows = max(WINDOWS, SCORES * torch.get_num_threads() // (queries * keys)) * (
             2 * queries * keys + (3 * keys + queries) * (config.embed_channels + config.channels)
         )
         return {"linear": 4 * config.n_features * CHUNK, "exact": 4 * QUERIES * CHUNK, "window": windows}.get(
