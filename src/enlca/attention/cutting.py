@@ -72,7 +72,7 @@ def squares(u: Float[Tensor, "B h w X"], side: int, step: int) -> Float[Tensor, 
 
 
 def runs(windows: Float[Tensor, "B y x s s X"], n_keys: int, apart: int = 1) -> Iterable[Index]:
-    """Return which windows of queries are computed at a time: rows that are `apart`, a few windows on a CPU."""
+    """Return which windows are computed at a time: rows that are `apart`, a few windows on a processor."""
     if windows.device.type != "cpu":
         return rows_apart(windows, apart)
     some = max(1, SCORES * torch.get_num_threads() // (windows.shape[3] ** 2 * n_keys))
