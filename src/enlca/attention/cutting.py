@@ -77,13 +77,14 @@ def runs(windows: Float[Tensor, "B y x s s X"], n_keys: int, apart: int = 1) -> 
         return rows_apart(windows, apart)
     some = max(1, SCORES * torch.get_num_threads() // (windows.shape[3] ** 2 * n_keys))
     batch, rows, columns = windows.shape[:3]
-    down = max(1, some // columns) if apart == 1 and batch == 1 else 1
-    steps = max(1, some // columns), down, some
-    parts = [
-        [slice(first, first + step) for first in range(0, length, step)]
-        for length, step in zip((batch, rows, columns), steps, strict=True)
-    ]
-    return itertools.product(*parts)
+    # One row of some pictures, or some rows of the only picture where they may be computed together.
+    together = max(1, some // columns)
+    down = together if apart == 1 and batch == 1 else 1
+    return itertools.product(_steps(batch, together), _steps(rows, down), _steps(columns, some))
+
+
+def _steps(length: int, step: int) -> list[slice]:
+    return [slice(first, first + step) for first in range(0, length, step)]
 
 
 def rows_apart(windows: Float[Tensor, "B y x s s X"], apart: int) -> Iterable[Index]:
