@@ -100,19 +100,23 @@ def draw(rows: list[dict[str, Any]], scale: int, threads: int) -> None:
             for number, row in enumerate(chosen):
                 place = (row["latency"], row[f"psnr_y_{dataset}"])
                 axis.plot(*place, MARKERS[number], color=COLOURS[number], label=row["model"], markersize=8)
-            for number, scores in enumerate(PUBLISHED[scale].values()):
-                colour = COLOURS[-1 - number]
+            colours = dict(zip(PUBLISHED[scale], reversed(COLOURS), strict=False))
+            for number, (method, scores) in enumerate(PUBLISHED[scale].items()):
                 axis.plot(
-                    edge, scores[dataset], MARKERS[number], color=colour, fillstyle="none", markersize=8
+                    edge,
+                    scores[dataset],
+                    MARKERS[number],
+                    color=colours[method],
+                    fillstyle="none",
+                    markersize=8,
                 )
             # One below the other: some of the methods are closer than a line of text.
             low, high = axis.get_ylim()
             level = low
             for method, scores in sorted(PUBLISHED[scale].items(), key=lambda item: item[1][dataset]):
-                colour = COLOURS[-1 - list(PUBLISHED[scale]).index(method)]
                 level = max(scores[dataset], level + 0.03 * (high - low))
                 axis.annotate(
-                    f"{method}   ", (edge, level), ha="right", va="center", fontsize=8, color=colour
+                    f"{method}   ", (edge, level), ha="right", va="center", fontsize=8, color=colours[method]
                 )
             axis.set_xlabel(f"latency, edsr-tiny = 1 ({threads} threads; hollow: not timed)")
             axis.set_ylabel(f"PSNR-Y on {dataset}, dB (x{scale})")

@@ -11,7 +11,7 @@ printed:
 
 At the lengths of embeddings (|u|^2 = k = 6, |f| about 8) features lie between 1e-13 and 1e10, so no digits
 are lost. Whether that holds is checked afterwards on the M x (E + 1) numbers of the summary and on one number
-per query. Where it does not, or where the host must not look at numbers (`Workspace.allows_host_checks`),
+per query. Where it does not, or where the host must not look at numbers (`Buffers.on_host`),
 exponents are shifted by their largest, which holds for any finite numbers and takes three more passes over
 the features:
 
@@ -132,7 +132,7 @@ def _summarise_unshifted(
     log_total: Float[Tensor, "B M 1"],
 ) -> bool:
     """Write the summary to `mean` and `log_total`; return False, with both unchanged, if out of range."""
-    if not workspace.allows_host_checks:
+    if not workspace.buffer.on_host:
         return False
     n, dtype = k.shape[-1], f.dtype
     total, sums = workspace.partial_sums(log_total), workspace.partial_sums(mean)
@@ -162,7 +162,7 @@ def _read_unshifted(
     out: Float[Tensor, "B E N"],
 ) -> bool:
     """Write attention's output to `out`; return False, with `out` undefined, if numbers are out of range."""
-    if not workspace.allows_host_checks:
+    if not workspace.buffer.on_host:
         return False
     share = (log_total - log_total.amax(dim=-1, keepdim=True)).exp_()
     if not (_in_range(share) and _values_in_range(mean)):

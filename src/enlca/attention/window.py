@@ -112,7 +112,7 @@ def attend_part_by_part(
     ):
         part = slice(top * window, (top + rows) * window), slice(left * window, (left + columns) * window)
         queries, keys, values = cut_windows(*padded_part(q, k, v, part, window, halo), window, halo)
-        y = squares(out[:, part[0], part[1]], window, window)
+        y = squares(out[:, *part], window, window)
         for here in runs(y, n_keys):
             some_q, some_k = taken(queries[here], exact, "queries"), taken(keys[here], exact, "keys")
             scores = exact("scores", *some_q.shape[:2], n_keys)

@@ -74,7 +74,6 @@ class Workspace:
 
     Attributes:
         buffer: memory by name; see `Buffers`.
-        allows_host_checks: see `Buffers.on_host`.
     """
 
     def __init__(self, u: Float[Tensor, "B D N"], n_features: int, dtype: torch.dtype):
@@ -92,7 +91,6 @@ class Workspace:
         self.dtype = dtype
         self.u = u
         self.buffer = Buffers(u, dtype)
-        self.allows_host_checks = self.buffer.on_host
 
     def images(self, *tensors: Float[Tensor, "B *_"]) -> Iterator[tuple[Tensor, ...]]:
         """Split each tensor along the batch: the images that are processed together."""
