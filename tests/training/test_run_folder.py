@@ -32,13 +32,13 @@ def metrics(tmp_path):
         b"\0" * 30 + b"\n",
         b"12",
         b"12,0,0.5,0.2",
-        b"12,0,0.5,,0.25,,,,3.1",
-        b"twelve,0,0.5,,0.25,,,,3.125\n",
-        b"12,0,0.5,,half,,,,3.125\n",
+        b"12,0,0.5,,0.25,,,,,3.1",
+        b"twelve,0,0.5,,0.25,,,,,3.125\n",
+        b"12,0,0.5,,half,,,,,3.125\n",
         b"12,0,0.5\n",
-        b"12,0,0.5,,0.25,,,,3.125,7\n",
-        b"-3,0,0.5,,0.25,,,,3.125\n",
-        b",0,0.5,,0.25,,,,3.125\n",
+        b"12,0,0.5,,0.25,,,,,3.125,7\n",
+        b"-3,0,0.5,,0.25,,,,,3.125\n",
+        b",0,0.5,,0.25,,,,,3.125\n",
         b"\xff\xfe\x80\n",
         b'"12,0\n',
     ],
@@ -60,6 +60,15 @@ def test_rows_after_a_damaged_one_are_not_believed(metrics):
 def test_without_a_heading_there_are_no_rows(tmp_path, content):
     (tmp_path / "metrics.csv").write_bytes(content)
     assert logged(tmp_path, start=100) == (",".join(COLUMNS) + "\n").encode()
+
+
+def test_rows_of_a_version_with_fewer_columns_are_kept(metrics):
+    path, whole = metrics
+    place = COLUMNS.index("dead_units")
+    older = [line.split(",") for line in whole.decode().splitlines()]
+    older = "".join(",".join(row[:place] + row[place + 1 :]) + "\n" for row in older)
+    path.write_bytes(older.encode())
+    assert logged(path.parent, start=100) == whole
 
 
 def test_the_file_is_never_without_its_rows_while_it_is_written_anew(metrics, monkeypatch):

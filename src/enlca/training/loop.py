@@ -22,6 +22,7 @@ from enlca.losses import LossTerms
 from enlca.network.layers import with_fast_convolutions
 from enlca.network.sr import SRNetwork
 from enlca.training.config import TrainConfig
+from enlca.training.dead_units import MANY, REMARK
 from enlca.training.objective import (
     Objective,
     Trainable,
@@ -212,14 +213,18 @@ class Training:
         """Validate at the end of an epoch or of the run, also where that was saved but not validated."""
         if self.validation is None or not self._validation_is_due() or self.best.validated == self.done:
             return {}
-        psnr, pictures = self.validation.score(self.averaged, self.fabric)
+        found = self.validation.score(self.averaged, self.fabric)
         self.best.validated = self.done
         if self.folder is not None:
-            self.folder.show(self.done, pictures)
-        if psnr > self.best.psnr:
-            self.best.psnr = psnr
+            self.folder.show(self.done, found.pictures)
+        if found.psnr > self.best.psnr:
+            self.best.psnr = found.psnr
             self._keep()
-        return {"psnr": psnr}
+        if found.dead_units is None:
+            return {"psnr": found.psnr}
+        if self.folder is not None and found.dead_units > MANY >= self.numbers.get("dead_units", 0):
+            self.folder.say(REMARK.format(found.dead_units))
+        return {"psnr": found.psnr, "dead_units": found.dead_units}
 
     def _keep(self) -> None:
         if self.folder is not None:

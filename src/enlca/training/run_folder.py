@@ -27,6 +27,7 @@ COLUMNS: tuple[str, ...] = (
     "contrast",
     "gap",
     "psnr",
+    "dead_units",
     "steps_per_second",
 )
 

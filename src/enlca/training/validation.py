@@ -5,7 +5,7 @@ Letters:  h, w height and width of LR   H, W of HR
 
 import os
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 from zlib import crc32
 
 import numpy as np
@@ -19,9 +19,24 @@ from enlca.errors import PictureError
 from enlca.inference.execute import padded
 from enlca.metrics import psnr
 from enlca.network.interface import SRModel
+from enlca.training.dead_units import firing_units
 
 # Enough to see what the network does, little enough for a log: pictures, and pixels a side.
 SHOWN, CROP = 3, 256
+
+
+class Validated(NamedTuple):
+    """What a validation found, the numbers equal on all devices.
+
+    Attributes:
+        psnr: mean PSNR-Y in dB.
+        dead_units: share of the units of residual blocks that fired in no picture; None without such blocks.
+        pictures: names and middles of the first pictures, upscaled.
+    """
+
+    psnr: float
+    dead_units: float | None
+    pictures: list[tuple[str, UInt8[np.ndarray, "_ _ 3"]]]
 
 
 class ValidationSet:
@@ -58,10 +73,8 @@ class ValidationSet:
             more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
             raise PictureError(f"validation: {'; '.join(problems[:3])}{more}")
 
-    def score(
-        self, network: SRModel, fabric: Fabric
-    ) -> tuple[float, list[tuple[str, UInt8[np.ndarray, "_ _ 3"]]]]:
-        """Return the mean PSNR-Y in dB, equal on all devices, and the middle of the first pictures, upscaled.
+    def score(self, network: SRModel, fabric: Fabric) -> Validated:
+        """Upscale and compare all pictures.
 
         Each device scores every n-th picture. The scores are joined before they are averaged, so the mean
         is that of one device to the last bit, also where the devices have different numbers of pictures.
@@ -70,14 +83,20 @@ class ValidationSet:
         shown = []
         was_training = network.training
         network.eval()
-        for index in range(fabric.global_rank, len(self.pairs), fabric.world_size):
-            lr, hr = self.pairs[index]
-            made = _upscale(network, lr, fabric.device)
-            scores[index] = psnr(made, hr, shave=self.scale)
-            if len(shown) < SHOWN:
-                shown.append((f"validation/{self.names[index]}", _middle(made)))
+        with firing_units(network) as fired:
+            for index in range(fabric.global_rank, len(self.pairs), fabric.world_size):
+                lr, hr = self.pairs[index]
+                made = _upscale(network, lr, fabric.device)
+                scores[index] = psnr(made, hr, shave=self.scale)
+                if len(shown) < SHOWN:
+                    shown.append((f"validation/{self.names[index]}", _middle(made)))
         network.train(was_training)
-        return float(cast(Tensor, fabric.all_reduce(scores, reduce_op="sum")).mean()), shown
+        joined = cast(Tensor, fabric.all_reduce(scores, reduce_op="sum"))
+        dead = None
+        if fired:
+            counts = cast(Tensor, fabric.all_reduce(torch.cat(fired).float(), reduce_op="sum"))
+            dead = float((counts == 0).float().mean())
+        return Validated(float(joined.mean()), dead, shown)
 
 
 def _with_doubles(device: torch.device) -> torch.device:
