@@ -220,7 +220,7 @@ def test_a_run_begins_with_the_weights_of_another_scale(home, command):
 
 def test_non_local_blocks_inserted_into_a_trunk_change_nothing_at_first(home, command):
     from enlca.checkpoint.file import load_file
-    from enlca.training.fit import load_weights
+    from enlca.training.start import load_weights
 
     words = ("train", "tiny.yaml", "--run.steps=3", "--network.attention=none", "--loss.contrast_weight=0")
     assert command(*words, "--network.blocks_per_stage=2").code == 0
@@ -239,6 +239,26 @@ def test_non_local_blocks_inserted_into_a_trunk_change_nothing_at_first(home, co
     assert made.code == 0
     grown, _ = load_file("grown/best.safetensors")
     assert all(block.embed.value.weight.any() for block in grown.non_local_blocks)
+
+
+@pytest.mark.parametrize("attention", ["linear", "window", "lsh", "none"])
+@pytest.mark.parametrize("trunk", [False, True])
+def test_other_weights_of_branches_change_nothing_at_first(home, attention, trunk):
+    from enlca.checkpoint.file import save
+    from enlca.training.start import load_weights
+
+    config, _ = read_config(
+        home / "tiny.yaml", ["--network.attention", attention, "--loss.contrast_weight=0"]
+    )
+    own = {"attention": "none", "blocks_per_stage": 2} if trunk else {}
+    source = SRNetwork(dataclasses.replace(config.network, res_scale=0.7, attention_scale=0.3, **own)).eval()
+    save(source, home / "source.safetensors")
+    run = dataclasses.replace(config.run, start_from=home / "source.safetensors")
+    settings = dataclasses.replace(config.network, res_scale=-0.1, attention_scale=2.0)
+    network = SRNetwork(settings).eval()
+    network.load_state_dict(load_weights(dataclasses.replace(config, network=settings, run=run)))
+    lr = torch.rand(2, 3, 13, 17)
+    torch.testing.assert_close(network(lr), source(lr))
 
 
 @pytest.mark.parametrize(

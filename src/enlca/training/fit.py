@@ -12,24 +12,19 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from enlca.checkpoint.file import load_file
-from enlca.checkpoint.store import BEST, load_model
+from enlca.checkpoint.store import BEST
 from enlca.data.joined import joined
 from enlca.data.left_out import leave_out
 from enlca.data.packed import PackedSet, open_teacher, open_training_set
 from enlca.data.patches import Batch, PatchBatches, ResidentPatches, Soften
 from enlca.errors import ConfigError, StateError, TrainingStopped
-from enlca.models import CustomConfig
-from enlca.network.layers import ResBlock
-from enlca.network.sr import SRNetwork
-from enlca.network.state_dict import misfits
 from enlca.runtime.files import lock_folder, write_atomically
 from enlca.runtime.signals import stop_politely
 from enlca.training.config import TrainConfig
 from enlca.training.loop import Training
-from enlca.training.objective import build_network
 from enlca.training.run_folder import OnProgress, RunFolder
 from enlca.training.runtime import environment, ignore_interrupts, is_first_here, launch
+from enlca.training.start import begin_with, load_weights
 from enlca.training.state import read_state, write_state
 from enlca.training.validation import ValidationSet
 
@@ -133,62 +128,6 @@ def _is_finished(folder: Path, config_text: str, config: TrainConfig, state: dic
     validated = config.data.validation is None or state.get("validated") == config.run.steps
     kept = (folder / BEST).is_file() and (folder / "config.yaml").read_text("utf-8") == config_text
     return state.get("step") == config.run.steps and validated and kept
-
-
-def load_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
-    """Return the tensors of `run.start_from`, under the names of the run's network.
-
-    The upsampler may be another, and non-local blocks may be missing: then all are, and those of the run's
-    network begin with an output of zero.
-
-    Raises:
-        CheckpointError: if the file is not a checkpoint.
-        ConfigError: if it holds another network.
-    """
-    path = config.run.start_from
-    assert path is not None
-    with torch.random.fork_rng(devices=[]):
-        # Inserted blocks begin as they would in a run of this seed.
-        torch.manual_seed(config.run.seed)
-        if isinstance(config.network, CustomConfig):
-            spec = f"{config.network.build}@{path}"
-            tensors = load_model(spec, config.network.scale).model.state_dict()
-            own = {name: x.shape for name, x in build_network(config.network).state_dict().items()}
-            if problems := misfits(tensors, own):
-                raise ConfigError(f"run.start_from: {path} holds another network: it {problems}")
-            return tensors
-        source, target = load_file(path)[0], SRNetwork(config.network)
-    tensors, own = source.state_dict(), target.state_dict()
-    if not source.non_local_blocks:
-        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("body.")}
-        blocks, own_blocks = _residual_blocks(source), _residual_blocks(target)
-        if len(blocks) != len(own_blocks):
-            raise ConfigError(
-                f"run.start_from: {path} holds another network ({len(blocks)} residual blocks there,"
-                f" {len(own_blocks)} here)"
-            )
-        for (name, _), (_, block) in zip(own_blocks, blocks, strict=True):
-            tensors |= {f"{name}.{key}": tensor for key, tensor in block.state_dict().items()}
-        for name, tensor in own.items():
-            if ".embed." in name or ".attend." in name:
-                tensors[name] = torch.zeros_like(tensor) if ".embed.value." in name else tensor
-    fitting = {
-        name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape
-    }
-    rest = (tensors.keys() | own.keys()) - fitting.keys()
-    if rest := sorted(name for name in rest if not name.startswith("upsampler.")):
-        raise ConfigError(f"run.start_from: {path} holds another network ({rest[0]} does not fit)")
-    return fitting
-
-
-def _residual_blocks(network: SRNetwork) -> list[tuple[str, ResBlock]]:
-    return [(name, module) for name, module in network.named_modules() if isinstance(module, ResBlock)]
-
-
-def begin_with(training: Training, tensors: dict[str, torch.Tensor]) -> None:
-    """Copy weights into a run's network and its average."""
-    for network in (training.network, training.averaged):
-        network.load_state_dict(tensors, strict=False)
 
 
 def branch(source: Path, target: Path, state: dict[str, Any] | None) -> None:
