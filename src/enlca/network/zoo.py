@@ -26,7 +26,8 @@ def enlcn_light(scale: int = 4, **settings: Any) -> SRNetwork:
         "embed_kernel": 3,
         "amplification": 24.0,
         "attention_scale": 0.3,
-        "res_scale": 1.0,
+        # With 1.0, Muon switches the residual blocks off (experiments/LOG.md, 2026-11-29, evening).
+        "res_scale": 0.1,
         "upsampler": "direct",
         "skip": "bilinear",
     }
