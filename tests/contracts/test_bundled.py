@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from lightning.fabric import Fabric
 from safetensors.torch import load_file as read_tensors
 
 from enlca.checkpoint import BASE
 from enlca.checkpoint.file import load_file
 from enlca.checkpoint.store import bundled
 from enlca.evaluation.evaluate import evaluate, method_called
+from enlca.training.validation import ValidationSet
 
 # The least that may be shipped: PSNR-Y on Set5 and Set14.
 FLOORS = {
@@ -19,6 +21,8 @@ FLOORS = {
     ("enlcn-light", 3): (33.92, 30.03),
     ("enlcn-light", 4): (31.7, 28.25),
 }
+# Trained with a res_scale of 1.0: nearly all units of residual blocks are dead (LOG, 2026-11-29, evening).
+DEAD = {("enlcn-light", 2), ("enlcn-light", 3), ("enlcn-light", 4), ("photo", 2), ("photo", 4)}
 # What repairs photographs may lose on clean pictures.
 REPAIRING = {("photo", 2): (35.6, 31.9), ("photo", 4): (30.4, 27.4)}
 
@@ -86,6 +90,14 @@ def test_the_score_on_the_card_is_what_evaluate_finds(item, shared_data):
     measured = found.report.datasets()["Set5"]
     assert measured["n"] == 5
     assert item.card.scores["Set5"]["psnr_y"] == pytest.approx(measured["psnr_y"], abs=0.005)
+
+
+@pytest.mark.data
+def test_the_residual_blocks_are_alive_except_where_they_are_known_not_to_be(item, shared_data):
+    pictures = ValidationSet(shared_data / "test" / "Set5", item.scale)
+    found = pictures.score(load_file(item.path)[0], Fabric(accelerator="cpu", devices=1))
+    assert found.dead_units is not None
+    assert (found.dead_units > 0.1) == ((item.name, item.scale) in DEAD)
 
 
 def test_the_scores_on_the_card_are_good_enough_to_ship(item):
