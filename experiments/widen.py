@@ -1,6 +1,6 @@
 """Begin a wider network with what a narrower one computes.  (Net2Net, Chen et al. 2016)
 
-    python -m experiments.widen enlcn-tiny configs/enlcn_light_x4.yaml --train DIR
+    python -m experiments.widen enlcn-tiny configs/enlcn_light_wide_x4.yaml --train DIR
 
 writes `runs/wide_x4.safetensors` for `run.start_from`. The narrow network's attention is left out, as it may
 be of another kind; non-local blocks of the wide one begin with an output of zero. Its additional channels are

@@ -23,7 +23,7 @@ def config(name):
 
 def test_all_recipes_are_there():
     families = [f"enlcn{size}_x{scale}" for size in ("", "_light", "_tiny") for scale in (2, 3, 4)]
-    continued = ["enlcn_light_continued_x4", "enlcn_tiny_continued_x4"]
+    continued = ["enlcn_light_wide_x4", "enlcn_tiny_continued_x4"]
     others = ["released_x4", "light_trunk_x4", "photo_x2", "photo_x4", *continued, *OTHERS]
     assert sorted([*families, *CONTROLS, *others]) == sorted(NAMES)
 
