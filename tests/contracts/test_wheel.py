@@ -16,7 +16,10 @@ import enlca
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-WEIGHTS = sorted(path.name for path in (ROOT / "src/enlca/checkpoint/weights").glob("*.safetensors"))
+FOLDER = "enlca/checkpoint/weights/"
+WEIGHTS = sorted(
+    path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / FOLDER).rglob("*.safetensors")
+)
 # Refuse the network as a machine without one does, then be the command `enlca`.
 OFFLINE = """
 import sys
@@ -65,7 +68,7 @@ def names(built):
 
 def test_the_wheel_holds_the_weights_and_no_test_and_is_small(built, names):
     assert WEIGHTS
-    assert sorted(Path(name).name for name in names if name.endswith(".safetensors")) == WEIGHTS
+    assert sorted(name for name in names if name.endswith(".safetensors")) == WEIGHTS
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"enlca", f"enlca-{enlca.__version__}.dist-info"}
     assert not [name for name in names if "test" in Path(name).name]
@@ -96,7 +99,7 @@ def test_the_sdist_builds_the_same_package(built):
     with tarfile.open(built["sdist"]) as file:
         inside = {name.partition("/")[2] for name in file.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "src/enlca/__init__.py"} <= inside
-    assert {f"src/enlca/checkpoint/weights/{name}" for name in WEIGHTS} <= inside
+    assert {f"src/{name}" for name in WEIGHTS} <= inside
 
 
 def test_wheel_and_sdist_are_the_same_bytes_whenever_they_are_built(built, tmp_path):
