@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from enlca.checkpoint.file import save
 from enlca.checkpoint.store import load_model
 from enlca.data.packed import open_training_set
-from enlca.network.layers import ResBlock
+from enlca.network.layers import ResBlock, residual_blocks
 from enlca.network.sr import SRConfig, SRNetwork
 from enlca.training.parse import read_config
 
@@ -57,7 +57,7 @@ def widen(narrow: SRNetwork, config: SRConfig, pictures: list[Float[Tensor, "1 3
         wide.head.weight[a:] *= _row_norm(narrow.head.weight) / _row_norm(wide.head.weight[a:])
     wide.head.bias[a:] = 0
     ratio = narrow.config.res_scale / config.res_scale
-    pairs = list(zip(_residual_blocks(narrow), _residual_blocks(wide), strict=True))
+    pairs = list(zip(residual_blocks(narrow).values(), residual_blocks(wide).values(), strict=True))
     for old, new in pairs:
         new.first.weight[:a, a:] = 0
         _copy(old.first, new.first)
@@ -73,10 +73,6 @@ def widen(narrow: SRNetwork, config: SRConfig, pictures: list[Float[Tensor, "1 3
         for _, new in pairs:
             _centre(wide, new, a, pictures)
     return wide
-
-
-def _residual_blocks(network: SRNetwork) -> list[ResBlock]:
-    return [module for module in network.modules() if isinstance(module, ResBlock)]
 
 
 def _copy(old: nn.Conv2d, new: nn.Conv2d, *, times: float = 1.0) -> None:

@@ -6,7 +6,7 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from enlca.checkpoint.file import save
-from enlca.network.layers import ResBlock
+from enlca.network.layers import residual_blocks
 from enlca.network.sr import SRConfig, SRNetwork
 from enlca.training.dead_units import firing_units
 from enlca.training.fit import fit
@@ -24,7 +24,7 @@ def network():
 
 
 def blocks_of(network):
-    return [module for module in network.modules() if isinstance(module, ResBlock)]
+    return list(residual_blocks(network).values())
 
 
 def switch_off(network, *, block, units):

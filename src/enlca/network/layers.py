@@ -33,6 +33,11 @@ class ResBlock(nn.Module):
         return torch.add(x, residual, alpha=self.res_scale)
 
 
+def residual_blocks(network: nn.Module) -> dict[str, ResBlock]:
+    """Return the residual blocks of a network, in order, by their names in it."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, ResBlock)}
+
+
 def stepwise_upsampler(scale: int, channels: int) -> nn.Sequential:
     """Build EDSR's upsampler: two steps of 2 for x4, one step for x2 and x3, then a convolution to RGB.
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from enlca.network.layers import ResBlock
+from enlca.network.layers import residual_blocks
 
 # A few are dead in every network.
 MANY = 0.5
@@ -34,7 +34,7 @@ def firing_units(network: nn.Module) -> Iterator[list[Bool[Tensor, "C"]]]:
     The tensors are all false at first and updated by each forward pass until the context is left. A network
     without residual blocks has none.
     """
-    blocks = [module for module in network.modules() if isinstance(module, ResBlock)]
+    blocks = residual_blocks(network).values()
     weights = [block.first.weight for block in blocks]
     fired = [torch.zeros(len(weight), dtype=torch.bool, device=weight.device) for weight in weights]
     hooks = [

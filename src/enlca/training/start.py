@@ -6,7 +6,7 @@ from enlca.checkpoint.file import load_file
 from enlca.checkpoint.store import load_model
 from enlca.errors import ConfigError
 from enlca.models import CustomConfig
-from enlca.network.layers import ResBlock
+from enlca.network.layers import residual_blocks
 from enlca.network.sr import SRConfig, SRNetwork
 from enlca.network.state_dict import misfits
 from enlca.training.config import TrainConfig
@@ -43,13 +43,13 @@ def load_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
     tensors = found
     if not source.non_local_blocks:
         tensors = {name: tensor for name, tensor in found.items() if not name.startswith("body.")}
-        blocks, own_blocks = _residual_blocks(source), _residual_blocks(target)
+        blocks, own_blocks = residual_blocks(source), residual_blocks(target)
         if len(blocks) != len(own_blocks):
             raise ConfigError(
                 f"run.start_from: {path} holds another network ({len(blocks)} residual blocks there,"
                 f" {len(own_blocks)} here)"
             )
-        for (own_name, _), (name, block) in zip(own_blocks, blocks, strict=True):
+        for own_name, (name, block) in zip(own_blocks, blocks.items(), strict=True):
             tensors |= {f"{own_name}.{key}": found[f"{name}.{key}"] for key in block.state_dict()}
         for name, tensor in own.items():
             if ".embed." in name or ".attend." in name:
@@ -71,10 +71,6 @@ def _rescaled(source: SRNetwork, target: SRConfig) -> dict[str, torch.Tensor]:
         if new not in (0, old):
             tensors |= {name: tensor * (old / new) for name, tensor in tensors.items() if end in name}
     return tensors
-
-
-def _residual_blocks(network: SRNetwork) -> list[tuple[str, ResBlock]]:
-    return [(name, module) for name, module in network.named_modules() if isinstance(module, ResBlock)]
 
 
 def begin_with(training: Training, tensors: dict[str, torch.Tensor]) -> None:
