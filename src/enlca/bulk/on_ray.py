@@ -37,7 +37,7 @@ class RayPool(Queue):
         super().__init__(workers)
         with require("ray", feature="bulk --runner ray"):
             import ray  # pyright: ignore[reportMissingImports]
-        self.ray = ray
+        self.ray: Any = ray
         if not ray.is_initialized():
             # Ray's own processes need some CPUs, too.
             here = {"num_cpus": max(4, os.cpu_count() or 1), "include_dashboard": False}
