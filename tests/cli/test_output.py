@@ -9,7 +9,7 @@ import typer.main
 from PIL import Image
 
 import enlca
-from enlca.checkpoint import store
+from enlca.checkpoint import DEFAULT_MODEL, store
 from enlca.cli.app import app
 from enlca.image.picture import read_image
 
@@ -33,17 +33,18 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def weights(tiny_network, tmp_path, monkeypatch):
-    """A package whose only weights are those of the tiny network."""
-    enlca.save(tiny_network, tmp_path / "enlcn-tiny_x4.safetensors", training=TRAINING, scores=SCORES)
+    """A package whose only weights are those of the tiny network, under the name of the default model."""
+    file = tmp_path / f"{DEFAULT_MODEL}_x4.safetensors"
+    enlca.save(tiny_network, file, training=TRAINING, scores=SCORES)
     monkeypatch.setattr(store, "WEIGHTS", tmp_path)
-    return tmp_path / "enlcn-tiny_x4.safetensors"
+    return file
 
 
 def test_a_picture_in_and_a_larger_picture_out(folder, weights, command):
     done = command("upscale", "a.png")
     assert done == (0, "a.png -> a_x4.png (44x52)\n", "")
     np.testing.assert_array_equal(
-        read_image("a_x4.png").pixels, enlca.Upscaler("enlcn-tiny", scale=4)("a.png").pixels
+        read_image("a_x4.png").pixels, enlca.Upscaler(DEFAULT_MODEL, scale=4)("a.png").pixels
     )
 
 
@@ -88,7 +89,7 @@ def test_progress_goes_to_a_terminal_only(folder, tiny_model, command, monkeypat
 
 
 def test_info_tells_what_a_checkpoint_is(weights, command):
-    done = command("info", "enlcn-tiny")
+    done = command("info", DEFAULT_MODEL)
     assert (done.code, done.err) == (0, "")
     words = [" ".join(line.split()) for line in done.out.splitlines()]
     for fact in ("amplification (k) 6.0000", "n_features (m) 8", "n1 0.02", "n2 0.08", "steps 20"):
@@ -98,7 +99,7 @@ def test_info_tells_what_a_checkpoint_is(weights, command):
 
 
 def test_info_in_json_is_the_card_and_the_file(weights, tiny_network, command):
-    body = json.loads(command("info", "enlcn-tiny", "--json").out)
+    body = json.loads(command("info", DEFAULT_MODEL, "--json").out)
     assert body["file"] == str(weights)
     assert body["bytes"] == weights.stat().st_size
     assert body["parameters"] == sum(parameter.numel() for parameter in tiny_network.parameters())
@@ -112,7 +113,7 @@ def test_models_lists_the_weights_in_the_package_with_their_scores(weights, tiny
     assert (done.code, done.err) == (0, "")
     _, first, second = done.out.splitlines()
     count = sum(parameter.numel() for parameter in tiny_network.parameters())
-    assert first.split()[:3] == ["enlcn-tiny", "x4", f"{count:,}"]
+    assert first.split()[:3] == [DEFAULT_MODEL, "x4", f"{count:,}"]
     assert first.endswith("Set14 28.10, Set5 31.41 / 0.8765")
     assert second.startswith("other-one ")
 

@@ -5,6 +5,7 @@ import torch
 from lightning.fabric import Fabric
 from safetensors.torch import load_file as read_tensors
 
+from enlca.checkpoint import DEFAULT_MODEL
 from enlca.checkpoint.file import load_file, read_card
 from enlca.checkpoint.store import ancestor, bundled
 from enlca.evaluation.evaluate import evaluate, method_called
@@ -35,6 +36,13 @@ def item(request):
 
 def test_what_the_readme_promises_is_there():
     assert (FLOORS | REPAIRING).keys() <= {(item.name, item.scale) for item in bundled()}
+
+
+def test_the_default_is_the_best_for_clean_pictures_and_worth_its_time():
+    psnr = {(item.name, item.scale): item.card.scores["Set5"]["psnr_y"] for item in bundled()}
+    for (name, scale), value in psnr.items():
+        assert value <= psnr[DEFAULT_MODEL, scale], name
+    assert psnr[DEFAULT_MODEL, 4] >= psnr["enlcn-tiny", 4] + 0.2
 
 
 def test_a_bundled_file_loads_and_is_what_its_name_says(item):

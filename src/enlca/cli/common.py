@@ -58,7 +58,9 @@ Device = Annotated[
 ModelName = Annotated[
     str,
     typer.Option(
-        autocompletion=bundled_names, help="A bundled name (see `enlca models`), a file or a repository."
+        autocompletion=bundled_names,
+        help="A bundled name (see `enlca models`), a file or a repository. "
+        "enlcn-tiny is for speed: a third of the time of enlcn-light, for 0.2 dB less at x4.",
     ),
 ]
 Factor = Annotated[
