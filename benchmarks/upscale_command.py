@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.child import run
 from benchmarks.report import publish
+from enlca.checkpoint import DEFAULT_MODEL
 from enlca.image.picture import Picture, read_image, write_image
 
 FORM = argparse.RawDescriptionHelpFormatter
@@ -54,7 +55,7 @@ def measure(model: str, scale: int, size: int, threads: int) -> dict[str, float 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=FORM)
-    parser.add_argument("--model", default="enlcn-tiny")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--size", type=int, default=500)
     parser.add_argument("--threads", type=int, default=2)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from enlca import Upscaler
+from enlca.checkpoint import DEFAULT_MODEL
 from enlca.image.picture import Picture, read_image, write_image
 from enlca.image.resize import imresize
 
@@ -23,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=FORM)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--model", default="enlcn-tiny")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--scale", type=int, default=4)
     sides = ("LEFT", "TOP", "WIDTH", "HEIGHT")
     parser.add_argument("--crop", type=int, nargs=4, metavar=sides, required=True)
