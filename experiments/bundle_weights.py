@@ -4,7 +4,8 @@
         --data-card experiments/training_data.json --test ../shared/data/test/Set5 ../shared/data/test/Set14
 
 `--average RUN` bundles the mean of its best weights and of another run's, of which one began with the other:
-often it is better than either (Wortsman et al. 2022, *Model soups*).
+often it is better than either (Wortsman et al. 2022, *Model soups*). With `--share 0.4` RUN's first counts
+0.4 and the other 0.6.
 
 The scores are those of the very file that is bundled (`enlca evaluate` on it), not of the run. The
 run's configuration and metrics are copied beside, to `experiments/results/NAME_xSCALE/`.
@@ -35,18 +36,19 @@ def bundle(
     tests: list[Path],
     *,
     average: Path | None = None,
+    share: float = 0.5,
     weights: Path = WEIGHTS,
 ) -> Path:
     """Write `NAME_xSCALE.safetensors` into the package, and the run's log beside the experiments."""
     network, card = load_file(run / "best.safetensors")
     scale, known = card.network.scale, card.scores
     if average is not None:
-        network, known = mix(average / "best.safetensors", run / "best.safetensors", strength=0.5), {}
+        network, known = mix(average / "best.safetensors", run / "best.safetensors", strength=share), {}
     begun_with = yaml.safe_load((run / "config.yaml").read_text())["run"].get("start_from")
     training = {
         **card.training,
         **({"started_from": Path(begun_with).name} if begun_with else {}),
-        **({"averaged_with": average.name} if average is not None else {}),
+        **({"averaged_with": average.name, "share": share} if average is not None else {}),
         **{key: value for path in data_cards for key, value in json.loads(path.read_text()).items()},
         "date": date.today().isoformat(),
     }
@@ -76,11 +78,12 @@ def main() -> None:
         "--data-card", type=Path, nargs="+", required=True, help="JSON: what the pictures are, who taught"
     )
     parser.add_argument("--test", type=Path, nargs="+", required=True, help="benchmark folders")
-    parser.add_argument("--average", type=Path, metavar="RUN", help="another run, whose weights count half")
+    parser.add_argument("--average", type=Path, metavar="RUN", help="another run, for the mean of both")
+    parser.add_argument("--share", type=float, default=0.5, help="of the first run in that mean: 0 to 1")
     arguments = parser.parse_args()
-    print(
-        bundle(arguments.run, arguments.name, arguments.data_card, arguments.test, average=arguments.average)
-    )
+    cards, tests = arguments.data_card, arguments.test
+    mean = {"average": arguments.average, "share": arguments.share}
+    print(bundle(arguments.run, arguments.name, cards, tests, **mean))
 
 
 if __name__ == "__main__":
