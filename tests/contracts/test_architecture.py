@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from enlca.checkpoint import DEFAULT_MODEL
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "enlca"
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
@@ -73,9 +75,28 @@ def test_every_room_has_a_paragraph():
     assert rooms == set(re.findall(r"^\*\*(\w+)\*\* ", PAGE, re.MULTILINE))
 
 
-def test_a_picture_passes_the_files_that_the_page_lists(tmp_path):
+def listed(text: str) -> set[str]:
+    """The files that a part of the page names."""
+    return set(re.findall(r"`([\w/]+\.py)`", text))
+
+
+TABLE = PAGE.partition("| room | files |")[2].partition("\n\n")[0]
+OF_ENLA = PAGE.partition("(`--model enlcn-tiny`) is ")[2].partition("\n\n")[0]
+ENLA, _, WINDOWS = OF_ENLA.partition("instead of")
+
+
+@pytest.mark.parametrize(
+    ("model", "files", "sentence"),
+    [
+        ("enlcn-light", listed(TABLE), "Code of these {} files"),
+        ("enlcn-tiny", listed(TABLE) - listed(WINDOWS) | listed(ENLA), "(`--model enlcn-tiny`) is {}:"),
+    ],
+)
+def test_a_picture_passes_the_files_that_the_page_lists(model, files, sentence, tmp_path):
+    assert (model == DEFAULT_MODEL) == ("these" in sentence)
     picture = ROOT / "docs" / "images" / "astronaut_crop.png"
     words = ["upscale", picture, "-o", tmp_path / "sr.png", "--device", "cpu", "--mode", "whole"]
+    words += ["--model", model]
     done = subprocess.run(
         [sys.executable, "-c", TRACE, *map(str, words)],
         capture_output=True,
@@ -83,7 +104,6 @@ def test_a_picture_passes_the_files_that_the_page_lists(tmp_path):
         timeout=120,
         check=True,
     )
-    listed = PAGE.partition("| room | files |")[2].partition("\n\n")[0]
-    assert done.stderr.splitlines() == sorted(re.findall(r"`([\w/]+\.py)`", listed))
-    assert f"Code of these {len(done.stderr.splitlines())} files" in PAGE
-    assert len(done.stderr.splitlines()) <= MOST_FILES
+    assert done.stderr.splitlines() == sorted(files)
+    assert sentence.format(len(files)) in PAGE
+    assert len(files) <= MOST_FILES
