@@ -81,7 +81,7 @@ def listed(text: str) -> set[str]:
 
 
 TABLE = PAGE.partition("| room | files |")[2].partition("\n\n")[0]
-OF_ENLA = PAGE.partition("(`--model enlcn-tiny`) is ")[2].partition("\n\n")[0]
+OF_ENLA = PAGE.partition("(`--model enlcn-tiny`) they are ")[2].partition("\n\n")[0]
 ENLA, _, WINDOWS = OF_ENLA.partition("instead of")
 
 
@@ -89,7 +89,7 @@ ENLA, _, WINDOWS = OF_ENLA.partition("instead of")
     ("model", "files", "sentence"),
     [
         ("enlcn-light", listed(TABLE), "Code of these {} files"),
-        ("enlcn-tiny", listed(TABLE) - listed(WINDOWS) | listed(ENLA), "(`--model enlcn-tiny`) is {}:"),
+        ("enlcn-tiny", listed(TABLE) - listed(WINDOWS) | listed(ENLA), "(`--model enlcn-tiny`) they are {}:"),
     ],
 )
 def test_a_picture_passes_the_files_that_the_page_lists(model, files, sentence, tmp_path):
