@@ -81,9 +81,15 @@ def main() -> None:
     parser.add_argument("--average", type=Path, metavar="RUN", help="another run, for the mean of both")
     parser.add_argument("--share", type=float, default=0.5, help="of the first run in that mean: 0 to 1")
     arguments = parser.parse_args()
-    cards, tests = arguments.data_card, arguments.test
-    mean = {"average": arguments.average, "share": arguments.share}
-    print(bundle(arguments.run, arguments.name, cards, tests, **mean))
+    target = bundle(
+        arguments.run,
+        arguments.name,
+        arguments.data_card,
+        arguments.test,
+        average=arguments.average,
+        share=arguments.share,
+    )
+    print(target)
 
 
 if __name__ == "__main__":
