@@ -261,6 +261,21 @@ def test_other_weights_of_branches_change_nothing_at_first(home, attention, trun
     torch.testing.assert_close(network(lr), source(lr))
 
 
+def test_a_run_begins_with_bundled_weights_of_its_scale_by_their_name(home, command):
+    from enlca.checkpoint.store import load_model
+    from enlca.network.zoo import enlcn_tiny
+    from enlca.training.start import load_weights
+
+    config, _ = read_config(home / "tiny.yaml", ["--run.start_from", "enlcn-tiny"])
+    for scale in (2, 3):
+        network = enlcn_tiny(scale)
+        found = load_weights(dataclasses.replace(config, network=network.config))
+        torch.testing.assert_close(found, load_model("enlcn-tiny", scale).model.state_dict(), rtol=0, atol=0)
+    done = command("train", "tiny.yaml", "--run.start_from", "enlcn-tny")
+    assert done.code == 2
+    assert "unknown model 'enlcn-tny'; known: " in done.err
+
+
 @pytest.mark.parametrize(
     "extra", [["--data.workers", "2"], ["--data.resident", "true"], ["--run.precision=bf16-mixed"]]
 )

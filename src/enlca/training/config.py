@@ -217,10 +217,11 @@ class RunConfig:
         save_every: steps between writes of `last.ckpt`.
         log_every: steps between rows of `metrics.csv`.
         seed: of weights, patches, anchors and random features.
-        start_from: checkpoint whose weights the run begins with; null draws them. Its scale may be another
-            (EDSR's x3 and x4 began with the weights of x2), and it may lack attention: non-local blocks are
-            then inserted with an output of zero, so that the run begins with what the checkpoint computes,
-            also where `res_scale` or `attention_scale` is another.
+        start_from: weights that the run begins with: a bundled model's name, a run folder or a checkpoint;
+            null draws them. A checkpoint's scale may be another (EDSR's x3 and x4 began with the weights of
+            x2), and it may lack attention: non-local blocks are then inserted with an output of zero, so
+            that the run begins with what the checkpoint computes, also where `res_scale` or
+            `attention_scale` is another.
         device: "auto" (the fastest there is), "cpu", "cuda" or "mps".
         devices: devices on each machine; torchrun and SLURM say it themselves.
         nodes: machines to use.

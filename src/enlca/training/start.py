@@ -3,7 +3,7 @@
 import torch
 
 from enlca.checkpoint.file import load_file
-from enlca.checkpoint.store import load_model
+from enlca.checkpoint.store import load_model, locate
 from enlca.errors import ConfigError
 from enlca.models import CustomConfig
 from enlca.network.layers import residual_blocks
@@ -23,7 +23,7 @@ def load_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
     run begins with what the checkpoint computes.
 
     Raises:
-        CheckpointError: if the file is not a checkpoint.
+        CheckpointError: if there is no such model, or the file is not a checkpoint.
         ConfigError: if it holds another network.
     """
     path = config.run.start_from
@@ -38,7 +38,8 @@ def load_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
             if problems := misfits(tensors, own):
                 raise ConfigError(f"run.start_from: {path} holds another network: it {problems}")
             return tensors
-        source, target = load_file(path)[0], SRNetwork(config.network)
+        source = load_file(locate(path, config.network.scale))[0]
+        target = SRNetwork(config.network)
     found, own = _rescaled(source, config.network), target.state_dict()
     tensors = found
     if not source.non_local_blocks:
