@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import enlca
@@ -133,21 +132,6 @@ def test_the_strength_of_repair_mixes_the_model_for_photographs(photo_models):
     assert weight[0.0].equal(base)
     np.testing.assert_allclose(weight[0.5], (weight[0.0] + weight[1.0]) / 2, rtol=1e-5, atol=1e-6)
     assert photo_models.load("enlcn-tiny", 4, 0.3) is photo_models.load("enlcn-tiny", 4)
-
-
-def test_the_ancestor_that_is_kept_is_mixed_with_where_base_has_other_weights(
-    photo_models, tiny_network, tmp_path
-):
-    older = copy.deepcopy(tiny_network)
-    for parameter in older.parameters():
-        parameter.data.mul_(0.9)
-    (tmp_path / "ancestors").mkdir()
-    enlca.save(older, tmp_path / "ancestors" / f"{PHOTO}_x4.safetensors")
-    mixed = next(photo_models.load(PHOTO, 4, 0.0).network.parameters())
-    torch.testing.assert_close(mixed, next(older.parameters()))
-    assert store.ancestor(PHOTO, 4) == tmp_path / "ancestors" / f"{PHOTO}_x4.safetensors"
-    assert store.ancestor(BASE, 4) == tmp_path / f"{BASE}_x4.safetensors"
-    assert store.ancestor(PHOTO, 3) is None
 
 
 def test_without_a_model_for_photographs_there_is_no_strength(models):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from enlca.checkpoint import BASE
 from enlca.checkpoint.file import MOST_HEADER, SUFFIX, Card, one_line, read, read_card, rebuild
 from enlca.checkpoint.repository import CONFIG, FOLDER, HUB, fetch, last_name
 from enlca.checkpoint.repository import WEIGHTS as WEIGHTS_OF_REPOSITORY
@@ -42,18 +41,6 @@ def bundled() -> list[Bundled]:
         name, _, scale = path.stem.rpartition("_x")
         found.append(Bundled(name, int(scale), path))
     return found
-
-
-def ancestor(name: str, scale: int) -> Path | None:
-    """Return the weights that bundled ones were trained on from, for `mix`; None without any.
-
-    They are those of BASE, or, where the package has others of that name by now, a file of the same name as
-    theirs in `weights/ancestors`.
-    """
-    kept = WEIGHTS / "ancestors" / f"{name}_x{scale}{SUFFIX}"
-    if kept.is_file():
-        return kept
-    return next((item.path for item in bundled() if (item.name, item.scale) == (BASE, scale)), None)
 
 
 def locate(model: str | os.PathLike[str], scale: int | None = None) -> Path:

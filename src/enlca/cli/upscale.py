@@ -171,9 +171,8 @@ def upscale(
         if strength is None:
             return source
         from enlca.checkpoint.mixing import mix
-        from enlca.checkpoint.store import ancestor
 
-        return mix(base or ancestor(model, own) or BASE, model, strength=strength, scale=own)
+        return mix(base or BASE, model, strength=strength, scale=own)
 
     @cache
     def load(own: int) -> "Callable[..., PictureRows]":

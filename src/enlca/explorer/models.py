@@ -6,9 +6,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from enlca.checkpoint import DEFAULT_MODEL, PHOTO
+from enlca.checkpoint import BASE, DEFAULT_MODEL, PHOTO
 from enlca.checkpoint.mixing import mix
-from enlca.checkpoint.store import ancestor, bundled, scale_of
+from enlca.checkpoint.store import bundled, scale_of
 from enlca.errors import CheckpointError
 from enlca.inference.upscaler import Upscaler
 from enlca.network.sr import SRConfig, SRNetwork
@@ -54,13 +54,13 @@ class Models:
         return sorted(self._paths[name])
 
     def has_strength(self, name: str, scale: int) -> bool:
-        """Whether it is the model for photographs, whose weights can be mixed with those of its ancestor."""
-        return name == PHOTO and scale in self._paths.get(PHOTO, {}) and ancestor(PHOTO, scale) is not None
+        """Whether it is the model for photographs, whose weights can be mixed with those of BASE."""
+        return name == PHOTO and scale in self._paths.get(PHOTO, {}) and scale in self._paths.get(BASE, {})
 
     def load(self, name: str, scale: int, strength: float = 1.0) -> Upscaler:
         """Return a network that streams where it can, so that it reports progress and can be stopped.
 
-        `strength` from 0 to 1 mixes the model for photographs with its ancestor; other models have none.
+        `strength` from 0 to 1 mixes the model for photographs with BASE; other models have none.
 
         Raises:
             CheckpointError: no such model, or not for that scale.
@@ -72,9 +72,8 @@ class Models:
         with self._guard:
             if key not in self._loaded:
                 path = self._paths[name][scale]
-                base = ancestor(name, scale) if strength < 1 else None
-                if base is not None:
-                    upscaler = Upscaler(mix(base, path, strength=strength, scale=scale))
+                if strength < 1:
+                    upscaler = Upscaler(mix(self._paths[BASE][scale], path, strength=strength, scale=scale))
                 else:
                     upscaler = Upscaler(path)
                 if upscaler.network.streamable:
