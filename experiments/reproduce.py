@@ -40,16 +40,12 @@ and over seeds alone, or is not decided; a single seed decides nothing.
 [results/table1_benchmarks.md](results/table1_benchmarks.md), by `python -m experiments.table1_benchmarks`:
 the weights in the package, on Set5 and Set14. The paper's network, and the other sets: {not_run}.
 """
-# Until configs/ablation_small.yaml has another res_scale and its variants are trained again.
-HALF_DEAD = """ About half of the
-units of their residual blocks are dead, because the recipe has `res_scale` 1.0 (LOG.md, 2026-11-29, evening):
-all of this is to be trained again with 0.1."""
 MEANINGS = {
     "smoke": "Eight steps of training each: proof that the commands work. The numbers mean nothing.",
     "short": "Networks of 0.2 million parameters and 1,000 steps each: they say whether a claim shows this"
-    f" early,\nnot whether it is true of the paper's networks.{HALF_DEAD}",
+    " early,\nnot whether it is true of the paper's networks.",
     "small": "Networks of 0.2 million parameters and 2,500 steps each: they say whether a claim shows this"
-    f" early,\nnot whether it is true of the paper's networks.{HALF_DEAD}",
+    " early,\nnot whether it is true of the paper's networks.",
     "paper": "The paper's network and recipe.",
 }
 TAIL = """
