@@ -22,7 +22,7 @@ def enlcn_light(scale: int = 4, **settings: Any) -> SRNetwork:
         "n_blocks": 8,
         "blocks_per_stage": 2,
         "attention": "window",
-        # At x4 this takes 8 % less time than 4, for 0.01 to 0.04 dB; x2 and x3 were trained with 4.
+        # At x4 this takes 8 % less time than 4, for 0.01 to 0.06 dB; x2 and x3 were trained with 4.
         "halo": 2 if scale == 4 else 4,
         "embed_channels": 16,
         "embed_kernel": 3,
