@@ -51,9 +51,11 @@ def test_a_bundled_file_loads_and_is_what_its_name_says(item):
     assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
 
 
-def test_a_bundled_network_is_the_one_that_its_name_builds(item):
-    if item.name in NETWORKS:
-        assert item.card.network == NETWORKS[item.name](item.scale).config
+def test_bundled_networks_are_those_that_their_names_build():
+    named = [item for item in bundled() if item.name in NETWORKS]
+    assert named
+    for item in named:
+        assert item.card.network == NETWORKS[item.name](item.scale).config, item.path.name
 
 
 def test_a_bundled_file_is_small_and_in_half_precision(item):
